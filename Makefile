@@ -1,0 +1,29 @@
+# `make train`: watch an agent learn. `make test`: the whole test suite. Both set up .venv first.
+SHELL := /bin/bash
+LOGDIR ?= runs/quickstart
+WORKERS ?= 2
+ARGS ?=
+
+.PHONY: train test lint clean
+
+train:
+	@bash .ci/setup train
+	.venv/bin/dreamer train --configs quickstart --logdir $(LOGDIR) $(ARGS)
+	@.venv/bin/dreamer report --logdir $(LOGDIR)
+	@echo "Open $(LOGDIR)/report.html in a browser: learning curve, the policy's video, its imagination."
+
+BROWSERS := chromium chromium-browser google-chrome
+
+test:
+	@bash .ci/setup test
+	@marks="not slow"; command -v $(BROWSERS) >/dev/null || { marks="not slow and not browser"; \
+	  echo ">> Tests of pages are left out: there is no Chromium."; }; \
+	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "$$marks" $(ARGS)
+
+lint:
+	@bash .ci/setup test
+	.venv/bin/ruff check .
+
+clean:
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""Benchmarks: speed, learning curves, and published scores."""

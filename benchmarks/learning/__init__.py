@@ -1,0 +1,1 @@
+"""Learning curves of finished runs, recorded beside their protocol and hardware."""

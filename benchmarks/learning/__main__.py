@@ -1,0 +1,44 @@
+"""Records runs under benchmarks/results/learning.
+
+    python -m benchmarks.learning NAME RUN [RUN ...]
+
+writes ``NAME.json``, ``NAME.csv`` and ``NAME.png`` from run folders of one task that
+differ in their seed. The JSON holds every seed's curve, the random policy beside it,
+configuration, versions and hardware.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from benchmarks.learning.record import read_run, write_record
+from common.errors import UserError
+
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results" / "learning"
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning",
+        description="Records learning curves of runs of one task that differ in their seed.",
+    )
+    parser.add_argument("name", help="name of the record")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="run folders")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
+    arguments = parser.parse_args()
+    try:
+        runs = [read_run(path) for path in arguments.runs]
+        written = write_record(arguments.results, arguments.name, runs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path in written:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

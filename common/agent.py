@@ -1,0 +1,34 @@
+"""What the run loop, the evaluation and the benchmarks know of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from common.imagine import OpenLoop
+from common.types import Array, Key, Mode, Params, Rows
+
+
+class Agent(NamedTuple):
+    """An agent as pure functions: it can be jitted, vmapped over seeds and sharded.
+
+    Attributes:
+        init: ``(key) -> state``, everything that training changes.
+        params: ``(state) -> params``, the part of the state that acting and reporting need.
+        initial_carry: ``(num_envs) -> carry``, what acting remembers between steps.
+        act: ``(params, key, carry, observation, mode) -> (action [N, A], carry)``. The
+            observation holds the environments' rows ``[N, ...]`` including ``is_first``,
+            which resets that row of the carry. Mode "train" samples and explores,
+            "eval" takes the mode of the policy.
+        update: ``(state, key, batch) -> (state, metrics)``; batch of rows ``[B, T, ...]``,
+            metrics scalars named ``group/name``.
+        report: ``(params, key, batch) -> {name: common.imagine.OpenLoop}``, predictions of
+            images from actions alone beside the truth.
+    """
+
+    init: Callable[[Key], Any]
+    params: Callable[[Any], Params]
+    initial_carry: Callable[[int], Any]
+    act: Callable[[Params, Key, Any, Rows, Mode], tuple[Array, Any]]
+    update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array]]]
+    report: Callable[[Params, Key, Rows], dict[str, OpenLoop]]

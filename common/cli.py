@@ -1,0 +1,265 @@
+"""The command line that every agent's package shares: train, eval, report, doctor, check-env.
+
+Heavy libraries are imported inside the commands, after ``prepare`` has said what they
+should do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from common import config as configs
+from common import doctor, flags, presets, run_folder
+from common.errors import UserError, nearest
+from common.program import Program
+from common.versions import DISTRIBUTION, version_of
+
+LoadProgram = Callable[[], Program]
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        run: ``(load_program, parsed flags) -> exit code``.
+        summary: What it does.
+        options: Its own options, and what each means.
+        configured: Whether it takes presets and the agent's options too.
+    """
+
+    run: Callable[[LoadProgram, flags.Flags], int]
+    summary: str
+    options: Mapping[str, str]
+    configured: bool = False
+
+
+def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        name: Name of the program, such as "dreamer".
+        load_program: Imports and returns the agent.
+        argv: The words after the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 where the doctor found a problem, 2 after a user's mistake,
+        130 after an interrupt.
+    """
+    prepare()
+    try:
+        return _dispatch(name, load_program, list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # The reader, such as "head", has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def prepare() -> None:
+    """Sets what JAX should do, where the user did not: share memory, cache, keep quiet."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        import jax
+
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / DISTRIBUTION / "jax"))
+    # Its warning is about children that go on with this program; ours run another one.
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+    for noisy in ("absl", "jax._src.xla_bridge", "jax._src.compilation_cache"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _dispatch(name: str, load_program: LoadProgram, argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_overview(name))
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"{name} {version_of(DISTRIBUTION) or '(not installed)'}")
+        return 0
+    word, *rest = argv
+    if word not in COMMANDS:
+        raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
+    command = COMMANDS[word]
+    if "--help" in rest or "-h" in rest:
+        print(_command_help(name, word, load_program))
+        return 0
+    config = load_program().default_config if command.configured else None
+    return command.run(load_program, flags.parse_flags(rest, config, tuple(command.options)))
+
+
+def _overview(name: str) -> str:
+    lines = [f"usage: {name} <command> [--option VALUE ...]", "", "commands:"]
+    lines += [f"  {word:<12}{command.summary}" for word, command in COMMANDS.items()]
+    lines += [
+        "",
+        f"'{name} <command> --help' explains every option of a command.",
+        "",
+        "presets, composed from left to right:",
+        flags.preset_help(),
+        "",
+        "for example:",
+        f"  {name} train --configs dmc_vision --task dmc_walker_walk --logdir runs/walker",
+        f"  {name} train --configs atari --task atari_pong --seed 1 --rssm.deter 400",
+        f"  {name} eval --logdir runs/walker --episodes 10 --video walker.mp4",
+    ]
+    return "\n".join(lines)
+
+
+def _command_help(name: str, word: str, load_program: LoadProgram) -> str:
+    command = COMMANDS[word]
+    parts = [f"usage: {name} {word} [--option VALUE ...]", "", command.summary]
+    if command.options:
+        parts += ["", f"options of {word}:", flags.entries(command.options)]
+    if command.configured:
+        parts += [
+            "",
+            "Options may be shortened to any ending of their name that is unique: --rssm.deter.",
+            "",
+            flags.help_text(load_program().default_config),
+            "",
+            "presets for --configs, composed from left to right:",
+            flags.preset_help(),
+        ]
+    return "\n".join(parts)
+
+
+def resolve_config(program: Program, parsed: flags.Flags) -> Any:
+    """Returns the agent's configuration after presets, then flags.
+
+    Raises:
+        UserError: An unknown preset or option, or a value of the wrong type.
+    """
+    values = presets.load_presets(parsed.configs, program.name)
+    return configs.update(configs.update(program.default_config, values), parsed.values)
+
+
+def default_logdir(program: Program, config: Any) -> pathlib.Path:
+    """Names a folder after agent, task and seed, so that the same command goes on there."""
+    task = re.sub(r"[^\w.-]+", "_", config.task)
+    return pathlib.Path("runs") / f"{program.name}-{task}-{config.seed}"
+
+
+def _train(load_program: LoadProgram, parsed: flags.Flags) -> int:
+    program = load_program()
+    config = resolve_config(program, parsed)
+    given = parsed.extra.get("logdir")
+    logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
+    run_folder.check(logdir, program.name, config)
+    from common import training
+
+    training.train(program, config, logdir)
+    return 0
+
+
+def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
+    logdir = _existing(parsed)
+    episodes = _integer(parsed, "episodes", 10, least=1)
+    seed = _integer(parsed, "seed", 0)
+    from common.driver import AgentPolicy
+    from common.evaluation import evaluate, make_evaluation_envs
+    from common.loading import LoadedAgent
+    from common.video import check_suffix, write_video
+
+    film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
+    if film:
+        check_suffix(film)
+    agent = LoadedAgent(load_program(), logdir)
+    envs = make_evaluation_envs(agent.config.task, agent.config.env, episodes, seed)
+    try:
+        policy = AgentPolicy(agent.act_function, agent.params, episodes, seed, "eval")
+        result = evaluate(policy, envs, film=film is not None)
+    finally:
+        envs.close()
+    print("returns:", ", ".join(f"{value:.1f}" for value in result.returns))
+    mean, std, length = result.returns.mean(), result.returns.std(), result.lengths.mean()
+    print(f"{mean:.1f} ± {std:.1f} over {episodes} episodes of {length:.0f} agent steps on average")
+    if film and result.video is None:
+        print("no video: the environment gives no picture", file=sys.stderr)
+    elif film:
+        write_video(film, result.video)
+        print(f"video: {film}")
+    return 0
+
+
+def _report(load_program: LoadProgram, parsed: flags.Flags) -> int:
+    logdir = _existing(parsed)
+    from common import report
+
+    print(f"report: {report.write_report(logdir)}")
+    return 0
+
+
+def _doctor(load_program: LoadProgram, parsed: flags.Flags) -> int:
+    return doctor.run()
+
+
+def _check_env(load_program: LoadProgram, parsed: flags.Flags) -> int:
+    config = resolve_config(load_program(), parsed)
+    from common import envs
+
+    print(envs.check_env(config.task, config.env, config.seed))
+    return 0
+
+
+def _existing(parsed: flags.Flags) -> pathlib.Path:
+    if "logdir" not in parsed.extra:
+        raise UserError("name the run's folder: --logdir runs/...")
+    logdir = pathlib.Path(parsed.extra["logdir"]).expanduser()
+    if not logdir.is_file():  # An exported file serves as well.
+        run_folder.agent_name(logdir)
+    return logdir
+
+
+def _integer(parsed: flags.Flags, name: str, default: int, least: int = 0) -> int:
+    value = configs.coerce(parsed.extra.get(name, default), int, f"--{name}")
+    if value < least:
+        raise UserError(f"--{name} must be at least {least}, not {value}")
+    return value
+
+
+_LOGDIR = "Folder of the run."
+COMMANDS = {
+    "train": Command(
+        _train,
+        "Trains an agent; the same command on the same folder goes on with the run.",
+        {
+            "logdir": f"{_LOGDIR} [default: runs/<agent>-<task>-<seed>]",
+            "configs": "Presets by name, or YAML files of your own; later ones win.",
+        },
+        configured=True,
+    ),
+    "eval": Command(
+        _eval,
+        "Plays episodes with a trained policy and prints its returns.",
+        {
+            "logdir": _LOGDIR,
+            "episodes": "Episodes to play. [default: 10]",
+            "video": "Where to film the first episode, .mp4 or .gif. [default: none]",
+            "seed": "Seed of the environments. [default: 0]",
+        },
+    ),
+    "report": Command(
+        _report,
+        "Writes a run's learning curves and videos as one HTML file.",
+        {"logdir": _LOGDIR},
+    ),
+    "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy.", {}),
+    "check-env": Command(
+        _check_env,
+        "Steps an environment at random and says what an agent would see and do.",
+        {"configs": "Presets by name, or YAML files of your own; later ones win."},
+        configured=True,
+    ),
+}

@@ -1,0 +1,86 @@
+"""When things are due, and how fast they went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Every:
+    """Is due whenever a counter has passed another multiple of the interval.
+
+    An interval of 0 is never due.
+    """
+
+    def __init__(self, interval: int, start: int = 0):
+        """Starts at a counter's value, which is not due itself."""
+        self._interval = interval
+        self._passed = start // interval if interval else 0
+
+    def due(self, counter: int) -> bool:
+        """Whether a multiple lies between the last call's counter and this one."""
+        if not self._interval:
+            return False
+        passed = counter // self._interval
+        due, self._passed = passed > self._passed, passed
+        return due
+
+
+class Ratio:
+    """Turns agent steps into updates at a fixed ratio, without drift."""
+
+    def __init__(self, updates_per_step: float):
+        """Nothing is due until ``start``."""
+        self._ratio = updates_per_step
+        self._start: int | None = None
+        self._done = 0
+
+    def due(self, steps: int) -> int:
+        """Returns the updates that ``steps`` make due; the first call starts the clock."""
+        if self._start is None:
+            self._start = steps
+        # The small number keeps 3 x (1 / 3) from being rounded down to 0.
+        total = int((steps - self._start) * self._ratio + 1e-6)
+        due, self._done = total - self._done, total
+        return due
+
+    def state(self) -> list[int | None]:
+        """Returns what ``load`` continues from."""
+        return [self._start, self._done]
+
+    def load(self, state: list[int | None]) -> None:
+        """Continues from ``state``."""
+        self._start, self._done = state[0], state[1] or 0
+
+
+class Meter:
+    """Averages metrics and measures speed between two lines of the log."""
+
+    def __init__(self, frames: int, updates: int):
+        """Starts measuring at these counters."""
+        self._values: dict[str, list[Any]] = {}
+        self._mark = time.monotonic(), frames, updates
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Takes scalars, on the device or not; fetches nothing yet."""
+        for name, value in metrics.items():
+            self._values.setdefault(name, []).append(value)
+
+    def take(self, frames: int, updates: int) -> dict[str, float]:
+        """Returns averages and speeds since the last call, and starts anew."""
+        now = time.monotonic()
+        begin, old_frames, old_updates = self._mark
+        # One transfer for everything: each single fetch would wait for the device.
+        values = jax.device_get(self._values)
+        averages = {name: float(np.mean(value)) for name, value in values.items()}
+        seconds = max(now - begin, 1e-9)
+        averages["time/frames_per_s"] = (frames - old_frames) / seconds
+        averages["time/updates_per_s"] = (updates - old_updates) / seconds
+        averages["time/updates"] = float(updates)
+        self._values = {}
+        self._mark = now, frames, updates
+        return averages

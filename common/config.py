@@ -1,0 +1,281 @@
+"""Configurations: frozen dataclasses, changed by name, strictly.
+
+Every configuration is a frozen dataclass beside the code that it configures. Presets
+(``common.presets``) and flags (``common.flags``) both go through ``update``, so that an
+unknown name or a wrong type is the same clear error wherever it was written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import pathlib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar, Union
+
+import ruamel.yaml
+
+from common.errors import UserError, nearest
+
+Config = TypeVar("Config")
+MISSING = object()
+
+
+class Option(NamedTuple):
+    """One leaf of a configuration.
+
+    Attributes:
+        path: Dotted name, such as "world_model.rssm.deter".
+        type: The annotation, resolved.
+        value: The value that it has.
+        owner: The dataclass that declares it.
+    """
+
+    path: str
+    type: Any
+    value: Any
+    owner: type
+
+
+class Change(NamedTuple):
+    """One option in which two configurations differ."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.before!r}, now {self.after!r})"
+
+
+def options(config: Any, prefix: str = "") -> Iterator[Option]:
+    """Yields every leaf of a dataclass instance, depth first, in order of declaration."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from options(value, f"{prefix}{field.name}.")
+        else:
+            yield Option(prefix + field.name, hints[field.name], value, type(config))
+
+
+def update(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns the configuration with some values replaced.
+
+    Args:
+        config: A dataclass instance, nested or not.
+        values: Values by name; names may be dotted and values nested mappings. Strings
+            are read as the command line writes them, whatever the type of the option.
+
+    Raises:
+        UserError: An unknown name, or a value of the wrong type.
+    """
+    return _update(config, values, "")
+
+
+def _update(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    for key, value in values.items():
+        name, _, rest = str(key).partition(".")
+        path = prefix + name
+        if name not in hints:
+            choices = [prefix + field for field in hints]
+            if not prefix:
+                choices += [option.path for option in options(config)]
+            raise UserError(f"unknown option {prefix + str(key)!r}{nearest(path, choices)}")
+        current = getattr(config, name)
+        if rest:
+            value = {rest: value}
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current)[:3])
+                raise UserError(f"{path} is a group of options; set one of them: {inner}, ...")
+            new = _update(current, value, path + ".")
+        elif isinstance(current, Mapping) and isinstance(value, Mapping):
+            new = {**current, **value}
+        else:
+            if rest:
+                raise UserError(f"unknown option {prefix + str(key)!r}: {path} has no parts")
+            new = coerce(value, hints[name], path)
+        config = dataclasses.replace(config, **{name: new})
+    return config
+
+
+def coerce(value: Any, kind: Any, path: str) -> Any:
+    """Turns a value from a preset or a flag into the type of its option.
+
+    Integers serve as floats, integral floats ("1e6") as integers, lists and comma lists
+    as tuples, and the words true, false and none as what they say.
+
+    Args:
+        value: What the user wrote.
+        kind: The resolved annotation of the option.
+        path: The option's name, for the message.
+
+    Raises:
+        UserError: The value does not fit the type.
+    """
+    result = _convert(value, kind)
+    if result is MISSING:
+        if typing.get_origin(kind) is Literal:
+            choices = [str(choice) for choice in typing.get_args(kind)]
+            raise UserError(f"{path} cannot be {value!r}{nearest(str(value), choices)}")
+        raise UserError(f"{path} must be {type_name(kind)}, not {value!r}")
+    return result
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Returns the converted value, or MISSING where it does not fit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        # None goes first, because "none" is a string too.
+        members = sorted(arguments, key=lambda member: member is not type(None))
+        results = (_convert(value, member) for member in members)
+        return next((result for result in results if result is not MISSING), MISSING)
+    if origin is Literal:
+        return next((choice for choice in arguments if str(choice) == str(value)), MISSING)
+    if origin is tuple:
+        return _to_tuple(value, arguments)
+    if kind is dict or origin is dict:
+        value = read_text(value)
+        return dict(value) if isinstance(value, Mapping) else MISSING
+    scalars = {bool: _to_bool, int: _to_int, float: _to_float, type(None): _to_none}
+    if kind in scalars:
+        return scalars[kind](value)
+    if kind is Any:
+        return value
+    return value if isinstance(value, kind) else MISSING
+
+
+def _to_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.strip("[]() ").split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        return MISSING
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        return MISSING
+    results = tuple(map(_convert, value, arguments))
+    return MISSING if any(result is MISSING for result in results) else results
+
+
+def _to_bool(value: Any) -> Any:
+    return {"true": True, "false": False}.get(str(value).lower(), MISSING)
+
+
+def _to_int(value: Any) -> Any:
+    number = _to_float(value)
+    if number is MISSING or not math.isfinite(number) or not number.is_integer():
+        return MISSING
+    try:
+        return int(value)
+    except ValueError:  # "1e6"
+        return int(number)
+
+
+def _to_float(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return MISSING
+    try:
+        return float(value)
+    except ValueError:
+        return MISSING
+
+
+def _to_none(value: Any) -> Any:
+    return None if value is None or str(value).lower() in ("none", "null") else MISSING
+
+
+def read_text(value: Any) -> Any:
+    """Reads a string as YAML where that gives more than a string: "3", "[1, 2]", "{a: 1}"."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return _yaml().load(value)
+    except ruamel.yaml.error.YAMLError:
+        return value
+
+
+def type_name(kind: Any) -> str:
+    """Names a type as a user would: "true or false", "an integer", "one of a, b"."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_name(member) for member in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a comma list, each {type_name(arguments[0])}"
+        return f"a comma list of {len(arguments)}, each {type_name(arguments[0])}"
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        dict: "a mapping such as '{name: value}'",
+        type(None): "none",
+    }
+    return names.get(origin or kind, str(kind))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns the configuration as nested plain mappings, tuples as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(inner) for key, inner in value.items()}
+        return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def to_yaml(config: Any) -> str:
+    """Returns the configuration as YAML that ``from_yaml`` reads back exactly."""
+    stream = io.StringIO()
+    _yaml().dump(to_dict(config), stream)
+    return stream.getvalue()
+
+
+def from_yaml(config: Config, path: pathlib.Path) -> Config:
+    """Reads a file that ``to_yaml`` wrote over a configuration of the same class.
+
+    Raises:
+        UserError: The file is missing, damaged, or of another version's options.
+    """
+    return update(config, read_mapping(path))
+
+
+def read_mapping(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a YAML 1.2 file that holds one mapping.
+
+    Raises:
+        UserError: The file is missing, is not YAML, or holds something else.
+    """
+    try:
+        content = _yaml().load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ruamel.yaml.error.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML: {line[:200]}") from None
+    if not isinstance(content or {}, dict):
+        raise UserError(f"{path} must hold a mapping of options, not {type(content).__name__}")
+    return content or {}
+
+
+def _yaml() -> ruamel.yaml.YAML:
+    # The C loader behind the plain "safe" type still reads YAML 1.1, where "no" is false.
+    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    return yaml
+
+
+def difference(before: Any, after: Any) -> list[Change]:
+    """Lists the options in which two configurations of one class differ."""
+    pairs = zip(options(before), options(after), strict=True)
+    return [Change(a.path, a.value, b.value) for a, b in pairs if a.value != b.value]

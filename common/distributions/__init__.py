@@ -1,0 +1,41 @@
+"""Probability distributions whose samples are functions of noise drawn beforehand.
+
+``sample(noise)`` draws no random numbers itself: the noise of a whole roll-out is
+drawn outside the time scan, in one call, and a recorded sample can be played back.
+
+============================  ======================================================
+distribution                  noise of ``sample``
+============================  ======================================================
+``OneHot``                    uniforms, one for each categorical variable
+``TruncatedNormal``           uniforms, one for each dimension
+``Normal``, ``TanhNormal``    standard normals, one for each dimension
+``Joint``                     uniforms ``[..., noise_size]`` whatever the parts are
+``Bernoulli``                 (likelihoods only, never sampled)
+============================  ======================================================
+
+The formulas are written out rather than taken from tensorflow-probability, which the
+tests use as the oracle: for the truncated normal with its gradients its graph takes
+four times as long to run and six times as long to compile.
+"""
+
+from __future__ import annotations
+
+from common.distributions.discrete import Bernoulli, OneHot
+from common.distributions.gaussian import Normal, unit_normal_log_prob
+from common.distributions.joint import Joint, action_noise_size
+from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
+from common.distributions.squashed import TanhNormal, TruncatedNormal
+
+__all__ = [
+    "Bernoulli",
+    "Joint",
+    "Normal",
+    "OneHot",
+    "TanhNormal",
+    "TruncatedNormal",
+    "action_noise_size",
+    "normal_noise",
+    "uniform_noise",
+    "uniform_to_normal",
+    "unit_normal_log_prob",
+]

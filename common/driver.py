@@ -1,0 +1,159 @@
+"""Steps environments with a policy and turns what comes back into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from common.agent import Agent
+from common.envs.base import Envs
+from common.spaces import ActionSpec
+from common.types import Mode, Params
+
+NumpyRows = dict[str, np.ndarray]
+
+LOG_PREFIX = "log/"
+"""Rows' entries of this name are for people: agents and replay never see them."""
+
+
+class Policy(Protocol):
+    """Chooses actions; remembers what it needs for each environment."""
+
+    def __call__(self, rows: NumpyRows) -> np.ndarray:
+        """Returns actions ``[N, A]`` for rows ``[N, ...]``."""
+
+
+class RandomPolicy:
+    """Draws uniform random actions."""
+
+    def __init__(self, actions: ActionSpec, seed: int):
+        """Seeds the draws."""
+        self._actions = actions
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, rows: NumpyRows) -> np.ndarray:
+        """Ignores the observation, not the number of environments."""
+        return self._actions.sample(self._rng, len(rows["is_first"]))
+
+
+class ActFunction:
+    """An agent's ``act``, compiled once for each mode and number of environments."""
+
+    def __init__(self, agent: Agent):
+        """Wraps ``agent.act`` so that splitting the key costs no call of its own."""
+        self.agent = agent
+
+        def act(params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
+            key, now = jax.random.split(key)
+            action, carry = agent.act(params, now, carry, rows, mode)
+            return key, action, carry
+
+        self._act = jax.jit(act, static_argnames="mode")
+
+    def __call__(self, params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
+        """Returns ``(next key, action [N, A], carry)``."""
+        return self._act(params, key, carry, rows, mode)
+
+
+class AgentPolicy:
+    """An agent that acts: parameters, random key and memory of each environment."""
+
+    def __init__(self, act: ActFunction, params: Params, num_envs: int, seed: int, mode: Mode):
+        """Starts with empty memory.
+
+        Args:
+            act: The compiled acting function.
+            params: What ``agent.params`` returned; may be replaced between steps.
+            num_envs: Environments that will be acted in.
+            seed: Seed of the draws.
+            mode: "train" explores, "eval" takes the mode.
+        """
+        self.params = params
+        self.key = jax.random.key(seed)
+        self._act = act
+        self._mode = mode
+        self._carry = act.agent.initial_carry(num_envs)
+
+    def __call__(self, rows: NumpyRows) -> np.ndarray:
+        """Acts on the newest rows."""
+        seen = {key: value for key, value in rows.items() if not key.startswith(LOG_PREFIX)}
+        self.key, action, self._carry = self._act(
+            self.params, self.key, self._carry, seen, mode=self._mode
+        )
+        return np.asarray(action)
+
+
+class Episode(NamedTuple):
+    """A finished episode.
+
+    Attributes:
+        env: Number of the environment.
+        episode_return: Undiscounted sum of raw rewards.
+        length: Agent steps.
+        extras: Sums of the environment's own ``log/`` entries.
+    """
+
+    env: int
+    episode_return: float
+    length: int
+    extras: dict[str, float]
+
+
+class EpisodeMeter:
+    """Adds up rewards and steps of each environment until its episode ends."""
+
+    def __init__(self, num_envs: int):
+        """Starts with empty sums."""
+        self._sums: list[dict[str, float]] = [{} for _ in range(num_envs)]
+        self._lengths = np.zeros(num_envs, np.int64)
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> list[Episode]:
+        """Takes one row of each environment; returns the episodes that ended with it."""
+        done = []
+        watched = ["reward", *(key for key in rows if key.startswith(LOG_PREFIX))]
+        for env, first in enumerate(rows["is_first"]):
+            if first:
+                self._sums[env], self._lengths[env] = {}, 0
+            else:
+                self._lengths[env] += 1
+            sums = self._sums[env]
+            for key in watched:
+                sums[key] = sums.get(key, 0.0) + float(rows[key][env])
+            if rows["is_last"][env]:
+                extras = {k: v for k, v in sums.items() if k != "reward"}
+                done.append(Episode(env, sums["reward"], int(self._lengths[env]), extras))
+        return done
+
+
+class Driver:
+    """Alternates between a policy and the environments.
+
+    ``act`` sends actions and returns at once; ``receive`` waits for the rows. What the
+    caller does between the two overlaps with the environments' work.
+    """
+
+    def __init__(self, envs: Envs):
+        """Takes over the environments; the first rows are those of a reset."""
+        self._envs = envs
+        self._action = np.zeros((envs.num_envs, envs.action_spec.size), np.float32)
+        self._rows: NumpyRows | None = None
+        self._meter = EpisodeMeter(envs.num_envs)
+        self.episodes: list[Episode] = []
+        """Episodes that ended with the newest rows."""
+
+    def act(self, policy: Policy | None) -> None:
+        """Sends the policy's actions; before the first rows there is nothing to choose."""
+        if self._rows is not None and policy is not None:
+            self._action = policy(self._rows)
+        self._envs.step_async(self._action)
+
+    def receive(self) -> NumpyRows:
+        """Waits for the rows ``[N, ...]``; ``action`` is the one that led to each of them."""
+        rows = self._envs.step_wait()
+        self._rows = rows
+        self.episodes = self._meter.add(rows)
+        kept = ~rows["is_first"][:, None]
+        return {**rows, "action": self._action * kept}

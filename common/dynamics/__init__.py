@@ -1,0 +1,1 @@
+"""Latent dynamics models behind one protocol, common.dynamics.base.Dynamics."""

@@ -1,0 +1,85 @@
+"""KL divergence between posterior and prior, KL balancing and free nats."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from common.distributions import Normal, OneHot
+from common.distributions.noise import sum_event
+from common.types import Array
+
+Latent = OneHot | Normal
+
+
+@dataclasses.dataclass(frozen=True)
+class KLConfig:
+    """How the posterior and the prior are drawn together.
+
+    Attributes:
+        scale: Weight of the KL term in the world model's loss.
+        balance: Share of the gradient that trains the prior, in [0, 1]; the posterior gets
+            the rest. At 0.5 there is no balancing: both get the full gradient, and
+            free nats count per step.
+        free: Free nats: no gradient where the divergence is below this.
+        free_avg: Whether free nats act on the mean over batch and time or on each step.
+        forward: Whether the divergence is KL(prior || posterior) instead of
+            KL(posterior || prior).
+    """
+
+    scale: float = 1.0
+    balance: float = 0.8
+    free: float = 1.0
+    free_avg: bool = True
+    forward: bool = False
+
+
+def kl_divergence(lhs: Latent, rhs: Latent) -> Array:
+    """Returns KL(lhs || rhs) in nats, ``[...]``, summed over the event.
+
+    Args:
+        lhs: ``OneHot`` or ``Normal``.
+        rhs: A distribution of the same family and shape.
+    """
+    if isinstance(lhs, OneHot):
+        log_p, log_q = jax.nn.log_softmax(lhs.logits), jax.nn.log_softmax(rhs.logits)
+        return sum_event(jnp.exp(log_p) * (log_p - log_q), lhs.event_ndims)
+    ratio = lhs.std / rhs.std
+    distance = (lhs.loc - rhs.loc) / rhs.std
+    return sum_event(0.5 * (ratio**2 + distance**2 - 1) - jnp.log(ratio), lhs.event_ndims)
+
+
+def kl_loss(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[Array, Array]:
+    """Returns the KL loss with balancing and free nats (Alg. 2 of arXiv:2010.02193).
+
+    In words of the paper ``L = (1 - balance) max(KL(q || sg p), free) + balance max(KL(sg q || p),
+    free)``, q the posterior, p the prior, sg the stopped gradient. Both divergences have
+    the same value, so it is computed once, from arguments whose gradients are scaled.
+
+    ``balance`` 0.5 takes the branch that the V2 reference has for it: ``mean(max(KL(q || p),
+    free))`` with the full gradient to both, whatever ``free_avg`` says. That is also the
+    loss of PlaNet and of Dreamer V1 (free nats per step).
+
+    Args:
+        posterior: Distribution of the latent with statistics ``[B, T, ...]``.
+        prior: Its prediction, of the same family and shape.
+        config: Balance and free nats; ``config.scale`` is left to the caller.
+
+    Returns:
+        The loss, a scalar, and the divergence ``[B, T]`` without free nats.
+    """
+    per_step = config.balance == 0.5 or not config.free_avg
+    if config.balance != 0.5:
+        posterior = _scale_gradient(posterior, 1 - config.balance)
+        prior = _scale_gradient(prior, config.balance)
+    value = kl_divergence(prior, posterior) if config.forward else kl_divergence(posterior, prior)
+    if per_step:
+        return jnp.maximum(value, config.free).mean(), value
+    return jnp.maximum(value.mean(), config.free), value
+
+
+def _scale_gradient(latent: Latent, factor: float) -> Latent:
+    return jax.tree.map(lambda x: optax.scale_gradient(x, factor), latent)

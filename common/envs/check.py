@@ -1,0 +1,146 @@
+"""Steps an environment at random and says in plain text what an agent would meet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.envs.base import LOG_PREFIX, Envs
+from common.envs.config import EnvConfig
+from common.envs.registry import Task, make
+from common.spaces import ActionPart
+
+LARGE = 100.0
+REPEATED_STEPS = 10
+
+Rows = list[dict[str, np.ndarray]]
+
+
+def check_env(
+    env: Task | Envs, config: EnvConfig | None = None, seed: int = 0, steps: int = 200
+) -> str:
+    """Takes random actions and reports observations, actions, episodes and problems.
+
+    Args:
+        env: A task for ``make``, or environments that exist already (they stay open).
+        config: How a task's environments are built.
+        seed: Seed of the environments and of the actions.
+        steps: Agent steps to take.
+
+    Returns:
+        The report, several lines.
+
+    Raises:
+        UserError: The environment cannot be built, or its observations disagree with
+            its spaces or are not finite.
+    """
+    if hasattr(env, "step_async"):
+        rows = _roll(env, seed, steps)
+        return _report(type(env).__name__, env, rows, _problems(env, rows))
+    config = config or EnvConfig()
+    envs = make(env, config, seed)
+    try:
+        rows = _roll(envs, seed, steps)
+        problems = _problems(envs, rows)
+        if not _repeats(env, config, seed, rows):
+            problems.append("two copies with the same seed differ: runs cannot be repeated")
+        name = env if isinstance(env, str) else getattr(env, "__name__", repr(env))
+        return _report(name, envs, rows, problems)
+    finally:
+        envs.close()
+
+
+def _roll(envs: Envs, seed: int, steps: int) -> Rows:
+    rng = np.random.default_rng(seed)
+    return [envs.step(envs.action_spec.sample(rng, envs.num_envs)) for _ in range(steps)]
+
+
+def _repeats(task: Task, config: EnvConfig, seed: int, rows: Rows) -> bool:
+    copy = make(task, config, seed)
+    try:
+        again = _roll(copy, seed, min(REPEATED_STEPS, len(rows)))
+    finally:
+        copy.close()
+    return all(
+        np.array_equal(first[key], second[key])
+        for first, second in zip(rows, again, strict=False)
+        for key in second
+    )
+
+
+def _report(name: str, envs: Envs, rows: Rows, problems: list[str]) -> str:
+    lines = [
+        f"task          {name}",
+        f"environments  {envs.num_envs}, {envs.action_repeat} simulator steps per action",
+        "observations",
+    ]
+    for key, spec in envs.observation_specs.items():
+        values = np.stack([row[key] for row in rows])
+        network = "convolutions" if spec.kind == "image" else "MLP"
+        lines.append(
+            f"  {key}: {np.dtype(spec.dtype)} {spec.shape}, seen {values.min():.4g} to "
+            f"{values.max():.4g}; encoded and decoded by {network}"
+        )
+    lines.append(f"actions       {envs.action_spec.size} entries")
+    lines += [f"  {_describe(part)}" for part in envs.action_spec.parts]
+    lines += [*_episodes(rows), *_extras(envs, rows)]
+    lines += [f"problem: {problem}" for problem in problems] or ["no problems found"]
+    return "\n".join(lines)
+
+
+def _describe(part: ActionPart) -> str:
+    name = "/".join(map(str, part.path)) or "action"
+    if part.kind == "categorical":
+        return f"{name}: one of {part.size} choices"
+    return f"{name}: {part.size} numbers, scaled from {min(part.low):g} .. {max(part.high):g}"
+
+
+def _episodes(rows: Rows) -> list[str]:
+    lengths, returns, terminal = [], [], 0
+    for index in range(len(rows[0]["reward"])):
+        length, total = 0, 0.0
+        for row in rows:
+            first = row["is_first"][index]
+            length, total = (0, 0.0) if first else (length + 1, total + row["reward"][index])
+            if row["is_last"][index]:
+                lengths.append(length)
+                returns.append(total)
+                terminal += int(row["is_terminal"][index])
+    rewards = np.stack([row["reward"] for row in rows])
+    lines = [f"rewards       {rewards.min():.4g} to {rewards.max():.4g} per agent step"]
+    if not lengths:
+        return [*lines, f"episodes      none ended within {len(rows)} agent steps"]
+    return [
+        *lines,
+        f"episodes      {len(lengths)} ended, {terminal} of them terminal, "
+        f"{len(lengths) - terminal} by a time limit or truncation",
+        f"  length {min(lengths)} to {max(lengths)}, mean {np.mean(lengths):.1f} agent steps",
+        f"  return {min(returns):.4g} to {max(returns):.4g}, mean {np.mean(returns):.4g}",
+    ]
+
+
+def _extras(envs: Envs, rows: Rows) -> list[str]:
+    logged = sorted({key for row in rows for key in row if key.startswith(LOG_PREFIX)})
+    frames = envs.render()
+    video = "none: the environment gives no picture" if frames is None else f"{frames.shape[1:]}"
+    return [f"video frames  {video}", *([f"logged        {', '.join(logged)}"] if logged else [])]
+
+
+def _problems(envs: Envs, rows: Rows) -> list[str]:
+    problems = []
+    for key, spec in envs.observation_specs.items():
+        values = np.stack([row[key] for row in rows])
+        if (values == values[:1]).all():
+            problems.append(f"observation {key!r} never changes")
+        elif spec.kind == "vector" and np.abs(values).max() > LARGE:
+            problems.append(
+                f"observation {key!r} reaches {np.abs(values).max():.4g}; scale it to about -1 .. 1"
+            )
+    rewards = np.stack([row["reward"] for row in rows])
+    if (rewards == 0).all():
+        problems.append(f"every reward was 0 in {len(rows)} random steps: sparse, or a mistake")
+    elif np.abs(rewards).max() > LARGE:
+        problems.append(
+            f"rewards reach {np.abs(rewards).max():.4g}; consider "
+            "--world_model.reward_transform tanh, or scale them"
+        )
+    return problems

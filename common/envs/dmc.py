@@ -1,0 +1,168 @@
+"""The DeepMind Control Suite as rows, from pixels, from state or from both."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from common.envs.base import Row, make_row
+from common.envs.config import EnvConfig
+from common.envs.render import Camera, choose_backend
+from common.errors import UserError, nearest
+from common.spaces import ObservationSpec, action_spec
+
+# Camera 0 hides much of the quadruped; the Dreamer papers film it with camera 2.
+CAMERAS = {"quadruped": 2}
+SHORT_NAMES = {"cup_catch": ("ball_in_cup", "catch")}
+
+
+class ControlSuite:
+    """One control-suite task.
+
+    Actions are scaled from [-1, 1] to the task's bounds, rewards are summed over the
+    action repeat, and only the frame that the agent sees is drawn. An episode is
+    terminal where the simulator's discount is 0, never at a time limit.
+
+    Args:
+        name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup.
+        config: ``pixels``, ``state``, ``camera``, ``render``, ``image_size``,
+            ``action_repeat`` (0 means 2) and ``time_limit`` apply.
+        seed: Seed of the initial states.
+
+    Raises:
+        UserError: The task or camera is unknown, nothing would be observed, or
+            pictures are wanted and there is no renderer.
+    """
+
+    def __init__(self, name: str, config: EnvConfig, seed: int):
+        if not (config.pixels or config.state):
+            raise UserError("env.pixels and env.state are both off; turn one of them on")
+        domain, self._env = load(name, seed)
+        self._domain, self._config = domain, config
+        self._camera: Camera | None = None
+        self._frames = 0
+        self._time_limit = config.time_limit
+        self.action_repeat = config.action_repeat or 2
+        bounds = self._env.action_spec()
+        self.action_space = gymnasium.spaces.Box(
+            bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
+        )
+        self.action_spec = action_spec(self.action_space)
+        self._middle = (bounds.maximum + bounds.minimum) / 2
+        self._half = (bounds.maximum - bounds.minimum) / 2
+        self.observation_specs = self._specs()
+        if config.pixels:
+            self._camera = self._open_camera()
+
+    def reset(self) -> Row:
+        """Begins an episode."""
+        self._frames = 0
+        return make_row(self._observe(self._env.reset().observation), first=True)
+
+    def step(self, action: np.ndarray) -> Row:
+        """Applies one flat action ``[A]`` in [-1, 1]; entries outside are clipped."""
+        control = self._middle + self._half * np.clip(action, -1, 1)
+        total = 0.0
+        for _ in range(self.action_repeat):
+            step = self._env.step(control)
+            total += step.reward
+            self._frames += 1
+            last = step.last()
+            if last or self._frames == self._time_limit:
+                break
+        return make_row(
+            self._observe(step.observation),
+            total,
+            last=last or self._frames == self._time_limit,
+            terminal=last and step.discount == 0,
+        )
+
+    def render(self) -> np.ndarray | None:
+        """Returns the camera picture; the first call opens the renderer if need be."""
+        if self._camera is None:
+            try:
+                self._camera = self._open_camera()
+            except UserError:
+                return None
+        return self._camera.draw(self._env.physics.data.ptr)
+
+    def close(self) -> None:
+        """Frees the renderer and the simulator."""
+        if self._camera is not None:
+            self._camera.close()
+        self._env.close()
+
+    def _specs(self) -> dict[str, ObservationSpec]:
+        specs = {}
+        if self._config.state:
+            for key, spec in self._env.observation_spec().items():
+                specs[key] = ObservationSpec((int(np.prod(spec.shape)),), "vector")
+        if self._config.pixels:
+            size = self._config.image_size
+            specs["image"] = ObservationSpec((size, size, 3), "image")
+        return dict(sorted(specs.items()))
+
+    def _open_camera(self) -> Camera:
+        camera = self._config.camera
+        if camera < 0:
+            camera = CAMERAS.get(self._domain, 0)
+        model = self._env.physics.model.ptr
+        return Camera(model, self._config.image_size, camera, self._config.render == "fast")
+
+    def _observe(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
+        observation = {}
+        if self._config.state:
+            for key, value in state.items():
+                observation[key] = np.asarray(value, np.float32).reshape(-1)
+        if self._config.pixels:
+            observation["image"] = self._camera.draw(self._env.physics.data.ptr)
+        return observation
+
+
+def task_names() -> dict[str, tuple[str, str]]:
+    """Maps "domain_task" to (domain, task) for the whole suite, short names included."""
+    names = {f"{domain}_{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
+    return names | SHORT_NAMES
+
+
+def load(name: str, seed: int) -> tuple[str, Any]:
+    """Returns the domain and dm_control's environment of a task.
+
+    Raises:
+        UserError: The task is unknown, or MuJoCo's version does not fit dm_control.
+    """
+    names = task_names()
+    if name not in names:
+        tasks = [f"dmc_{known}" for known in names]
+        raise UserError(f"unknown task 'dmc_{name}'{nearest(f'dmc_{name}', tasks)}")
+    domain, task = names[name]
+    try:
+        return domain, _suite().load(domain, task, task_kwargs={"random": seed})
+    except AttributeError as error:
+        import mujoco
+
+        raise UserError(
+            f"dm_control does not work with mujoco {mujoco.__version__} ({error}); "
+            "run pip install 'mujoco>=3.17,<4'"
+        ) from error
+
+
+def _suite() -> Any:
+    """Imports the suite, after the renderer is chosen."""
+    backend = choose_backend()
+    # NumPy 2.5 deprecates an assignment that dm_control makes at every step.
+    warnings.filterwarnings(
+        "ignore", category=DeprecationWarning, module=r"dm_control\.mujoco\.index"
+    )
+    try:
+        from dm_control import suite
+    except Exception as error:  # A renderer that fails raises many types.
+        if isinstance(error, ModuleNotFoundError):
+            hint = "run pip install dm_control 'mujoco>=3.17,<4'"
+        else:
+            hint = f"MUJOCO_GL is {backend!r}; unset it, or set it to 'disable' for state only"
+        raise UserError(f"the control suite does not load ({error}); {hint}") from error
+    return suite

@@ -1,0 +1,136 @@
+"""Finds the environments that a task's name means."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+
+from common.envs.base import Env, Envs
+from common.envs.config import EnvConfig
+from common.envs.render import choose_backend
+from common.envs.vector import VectorEnvs
+from common.errors import UserError, nearest
+
+FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
+
+Task = str | Callable[..., gymnasium.Env]
+"""A name of one of the families, or a function that returns a Gymnasium environment."""
+
+
+def make(task: Task, config: EnvConfig, seed: int, num_envs: int | None = None) -> Envs:
+    """Builds the environments of a task.
+
+    Args:
+        task: "dmc_walker_walk", "atari_pong", "gym_CartPole-v1", "package.module:factory",
+            or the factory itself; a factory is called with ``config.kwargs``.
+        config: How they are built.
+        seed: Seed from which each environment's own is derived.
+        num_envs: How many; None takes ``config.amount``.
+
+    Raises:
+        UserError: The task is unknown or cannot be built.
+    """
+    amount = num_envs or config.amount
+    check_name(task)
+    if config.kwargs and isinstance(task, str) and task.startswith(("dmc_", "atari_")):
+        raise UserError(f"env.kwargs is for gym_ tasks and factories; {task!r} takes none")
+    if isinstance(task, str) and task.startswith("atari_"):
+        from common.envs.atari import AtariEnvs
+
+        return AtariEnvs(task.removeprefix("atari_"), config, seed, amount)
+    choose_backend()  # Before any import of MuJoCo, here or in a worker.
+    processes = config.workers == "process" or (config.workers == "auto" and amount > 1)
+    build = functools.partial(make_one, task, config)
+    return VectorEnvs(build, amount, seed, processes)
+
+
+def check_name(task: Task) -> None:
+    """Raises a UserError where the name belongs to no family."""
+    if callable(task) or task.startswith(("dmc_", "atari_", "gym_")) or ":" in task:
+        return
+    hint = nearest(task, _suite_tasks())
+    hint = hint if hint.startswith("; did you mean") else ""
+    raise UserError(f"unknown task {task!r}{hint}; a task is one of {', '.join(FAMILIES)}")
+
+
+def _suite_tasks() -> list[str]:
+    from common.envs import atari, dmc
+
+    tasks = []
+    for prefix, names in (("dmc_", dmc.task_names), ("atari_", atari.rom_names)):
+        with contextlib.suppress(UserError):  # Not installed: nothing to suggest.
+            tasks += [prefix + name for name in names()]
+    return tasks
+
+
+def make_one(task: Task, config: EnvConfig, seed: int) -> Env:
+    """Builds one environment in this process; for every family but Atari.
+
+    Raises:
+        UserError: The task is unknown or cannot be built.
+    """
+    if callable(task):
+        return _from_factory(task, config, seed)
+    if task.startswith("dmc_"):
+        from common.envs.dmc import ControlSuite
+
+        return ControlSuite(task.removeprefix("dmc_"), config, seed)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # The user's own modules.
+    if task.startswith("gym_"):
+        from common.envs.gym import make_gym
+
+        return make_gym(
+            task.removeprefix("gym_"),
+            config.kwargs,
+            seed=seed,
+            action_repeat=config.action_repeat or 1,
+            time_limit=config.time_limit,
+        )
+    return _from_factory(_find_factory(task), config, seed)
+
+
+def _find_factory(task: str) -> Callable[..., Any]:
+    name, _, attribute = task.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if not (name == missing or name.startswith(missing + ".")):
+            raise
+        raise UserError(
+            f"unknown task {task!r}: there is no module {missing!r}; install it, or run in "
+            "the folder that holds it"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        hint = nearest(attribute, public) if public else ""
+        raise UserError(f"module {name!r} has no function {attribute!r}{hint}")
+    return factory
+
+
+def _from_factory(factory: Callable[..., Any], config: EnvConfig, seed: int) -> Env:
+    from common.envs.gym import GymEnv
+
+    try:
+        inspect.signature(factory).bind(**config.kwargs)
+    except TypeError as error:
+        raise UserError(f"env.kwargs {config.kwargs} do not fit the factory: {error}") from error
+    env = factory(**config.kwargs)
+    if not isinstance(env, gymnasium.Env):
+        raise UserError(
+            f"the factory returned a {type(env).__module__}.{type(env).__name__}; expected a "
+            "gymnasium.Env (shimmy converts old Gym and dm_env environments)"
+        )
+    return GymEnv(
+        env, seed=seed, action_repeat=config.action_repeat or 1, time_limit=config.time_limit
+    )

@@ -1,0 +1,34 @@
+"""The one exception that users see, and the helper that names the nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend.
+
+    The message is one line: what is wrong, and what would be right. The command
+    line prints it after ``error:`` and exits with code 2.
+    """
+
+
+def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:
+    """Returns a hint that completes the sentence "unknown x 'name'".
+
+    Args:
+        name: What the user wrote.
+        choices: What would have been valid.
+        limit: How many choices to list where none is near.
+
+    Returns:
+        "; did you mean 'a'?" where a choice is near, else the list of choices.
+    """
+    choices = sorted(str(choice) for choice in choices)
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    shown = ", ".join(choices[:limit])
+    more = f", ... ({len(choices)} in all)" if len(choices) > limit else ""
+    return f"; choose from: {shown}{more}"

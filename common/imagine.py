@@ -1,0 +1,115 @@
+"""Roll-outs of a world model under a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from common.dynamics.base import Noise, State
+from common.types import Array, Key, Params, Rows
+from common.world_model import WorldModel
+
+Policy = Callable[[Array, Array], Array]
+"""(feature [N, D], noise [N, ...]) -> action [N, A]."""
+
+
+class Trajectory(NamedTuple):
+    """An imagined trajectory, time-major.
+
+    Attributes:
+        features: Features of the start and of the H imagined states ``[H + 1, N, D]``.
+        actions: ``[H + 1, N, A]``; ``actions[t]`` led to ``features[t]``, the first is zero.
+    """
+
+    features: Array
+    actions: Array
+
+
+def imagine(
+    model: WorldModel,
+    params: Params,
+    policy: Policy,
+    start: State,
+    latent_noise: Noise,
+    action_noise: Array,
+) -> Trajectory:
+    """Lets a policy act in the model.
+
+    The policy sees ``stop_gradient(feature)``: gradients reach earlier actions through
+    the dynamics only, not through what later actions were chosen from.
+
+    Args:
+        model: The world model.
+        params: Its parameters.
+        policy: Chooses an action from a feature.
+        start: States ``[N]``.
+        latent_noise: Noise of the latents ``[H, N, ...]``, or None for modes.
+        action_noise: Noise of the actions ``[H, N, ...]``.
+    """
+    first = model.feature(params, start)
+
+    def step(carry: tuple[State, Array], noise: tuple[Noise, Array]) -> tuple:
+        state, feature = carry
+        action = policy(jax.lax.stop_gradient(feature), noise[1])
+        state = model.imagine_step(params, noise[0], state, action)
+        feature = model.feature(params, state)
+        return (state, feature), (feature, action)
+
+    noise = latent_noise, action_noise
+    # Storing only matrix products for the backward pass and computing the rest again
+    # halves its time on CPU: there the elementwise results cost memory traffic.
+    step = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
+    _, (features, actions) = jax.lax.scan(step, (start, first), noise)
+    return Trajectory(
+        jnp.concatenate([first[None], features]),
+        jnp.concatenate([jnp.zeros_like(actions[:1]), actions]),
+    )
+
+
+class OpenLoop(NamedTuple):
+    """A prediction beside the truth.
+
+    Attributes:
+        truth: Images as recorded, uint8 ``[B, T, height, width, channels]``.
+        model: Reconstructions of the context, then predictions from actions alone.
+    """
+
+    truth: Array
+    model: Array
+
+
+CONTEXT = 5
+"""Rows that the model sees before it predicts with closed eyes."""
+
+
+def open_loop(
+    model: WorldModel, params: Params, key: Key, batch: Rows, sequences: int = 6
+) -> dict[str, OpenLoop]:
+    """Lets the model watch the first rows of a batch and imagine the rest.
+
+    Args:
+        model: The world model.
+        params: Its parameters.
+        key: For the latents.
+        batch: Rows ``[B, T, ...]``; T beyond the context of 5 rows.
+        sequences: How many sequences of the batch to use.
+
+    Returns:
+        Truth and prediction of each image that the decoder predicts.
+    """
+    batch = {name: rows[:sequences] for name, rows in batch.items()}
+    keys = jax.random.split(key)
+    past = {name: rows[:, :CONTEXT] for name, rows in batch.items()}
+    seen = model.observe(params, keys[0], past)
+    last = jax.tree.map(lambda x: x[:, -1], seen)
+    imagined = model.imagine(params, keys[1], last, batch["action"][:, CONTEXT:])
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, imagined)
+    predictions = model.decode(params, states)
+    return {
+        name: OpenLoop(batch[name], jnp.clip(mean * 255, 0, 255).astype(jnp.uint8))
+        for name, mean in predictions.items()
+        if model.observations[name].kind == "image"
+    }

@@ -1,0 +1,99 @@
+"""Trained agents, ready to act: no replay, no optimizer, no environment."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from common.config import update
+from common.driver import ActFunction
+from common.errors import UserError
+from common.export import read_export
+from common.program import Program
+from common.spaces import ObservationSpec, flatten_observation
+from common.types import Mode
+
+
+class LoadedAgent:
+    """A trained agent that acts in one environment.
+
+    Attributes:
+        config: The configuration that it was trained with.
+        observations: The flat observation that it expects.
+        actions: The flat action vector, which ``act`` turns into the environment's action.
+    """
+
+    def __init__(self, program: Program, path: str | pathlib.Path, seed: int = 0):
+        """Reads a run folder or an exported file.
+
+        Args:
+            program: The program of the agent that was trained.
+            path: Run folder or exported file.
+            seed: Seed of the draws.
+
+        Raises:
+            UserError: There is no trained agent, or one of another program or version.
+        """
+        exported = read_export(path)
+        if exported.agent != program.name:
+            raise UserError(
+                f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
+            )
+        self.config = update(program.default_config, exported.config)
+        self.observations, self.actions = exported.observations, exported.actions
+        agent = program.make_agent(self.config, self.observations, self.actions)
+        self.params = jax.tree.map(jax.numpy.asarray, exported.params)
+        self.act_function = ActFunction(agent)
+        self._key = jax.random.key(seed)
+
+    def act(
+        self, observation: Any, carry: Any = None, *, mode: Mode = "eval"
+    ) -> tuple[Any, Any]:
+        """Chooses the environment's next action.
+
+        Args:
+            observation: As the environment returned it; an array or a (nested) dict.
+            carry: What the last call returned; None at the start of an episode.
+            mode: "eval" for the best action, "train" for a sampled one.
+
+        Returns:
+            The action in the environment's own form and units, and the carry.
+
+        Raises:
+            UserError: The observation is not of the kind that the agent was trained on.
+        """
+        first = carry is None
+        carry = self.act_function.agent.initial_carry(1) if first else carry
+        rows = self._rows(observation) | {"is_first": np.array([first])}
+        self._key, action, carry = self.act_function(
+            self.params, self._key, carry, rows, mode=mode
+        )
+        return self.actions.decode(np.asarray(action)[0]), carry
+
+    def _rows(self, observation: Any) -> dict[str, np.ndarray]:
+        flat = flatten_observation(observation)
+        if list(flat) == [""]:
+            flat = {next(iter(self.observations)): flat[""]}
+        missing = sorted(self.observations.keys() - flat.keys())
+        if missing:
+            raise UserError(
+                f"the observation lacks {', '.join(missing)}; the agent was trained on "
+                f"{', '.join(self.observations)}"
+            )
+        return {
+            key: _to_row(key, flat[key], spec)[None] for key, spec in self.observations.items()
+        }
+
+
+def _to_row(key: str, value: Any, spec: ObservationSpec) -> np.ndarray:
+    array = np.asarray(value)
+    if spec.kind == "vector" and array.ndim == 0 and spec.shape[0] > 1:
+        array = np.eye(spec.shape[0])[int(array)]  # A Discrete observation.
+    if array.size != np.prod(spec.shape):
+        raise UserError(
+            f"observation {key!r} has shape {array.shape}; the agent was trained on {spec.shape}"
+        )
+    return array.reshape(spec.shape).astype(spec.dtype)

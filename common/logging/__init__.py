@@ -1,0 +1,18 @@
+"""Metrics and videos of a run: JSON lines, TensorBoard, video files and the terminal."""
+
+from common.logging.jsonl import JsonlSink, read_jsonl
+from common.logging.logger import Logger, Sink, default_sinks
+from common.logging.tensorboard import TensorBoardSink
+from common.logging.terminal import TerminalSink
+from common.logging.videos import VideoSink
+
+__all__ = [
+    "JsonlSink",
+    "Logger",
+    "Sink",
+    "TensorBoardSink",
+    "TerminalSink",
+    "VideoSink",
+    "default_sinks",
+    "read_jsonl",
+]

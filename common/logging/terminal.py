@@ -1,0 +1,78 @@
+"""The progress line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+TRIGGER = "time/frames_per_s"
+"""The metric that every log interval has: a write with it prints a line."""
+
+_FIELDS = (
+    ("return", "episode/return", "{:.1f}"),
+    ("length", "episode/length", "{:.0f}"),
+    ("eval", "eval/return_mean", "{:.1f}"),
+    ("frames/s", TRIGGER, "{:,.1f}"),
+    ("updates/s", "time/updates_per_s", "{:,.2f}"),
+)
+
+
+class TerminalSink:
+    """Prints one line per log interval from the newest value of each metric."""
+
+    def __init__(self, total_frames: int, console: Console | None = None) -> None:
+        """Creates the sink.
+
+        Args:
+            total_frames: Frames of the whole run, for the share done and the time left.
+            console: Where to print; standard output by default, in colour on a terminal.
+        """
+        self._total = total_frames
+        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._newest: dict[str, float] = {}
+
+    def scalars(self, frames: int, scalars: Mapping[str, float]) -> None:
+        """Remembers the values; prints where they end a log interval."""
+        self._newest.update({name: float(value) for name, value in scalars.items()})
+        if TRIGGER in scalars:
+            self._console.print(self._line(frames), soft_wrap=True)
+
+    def video(self, frames: int, name: str, video: np.ndarray) -> None:
+        """Prints nothing."""
+
+    def rewind(self, frames: int) -> None:
+        """Does nothing."""
+
+    def flush(self) -> None:
+        """Does nothing: lines are printed at once."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def _line(self, frames: int) -> Text:
+        share = frames / self._total if self._total else 1.0
+        parts = [("frames", f"{frames:,} ({share:.1%})")]
+        for label, name, form in _FIELDS:
+            if name in self._newest:
+                parts.append((label, form.format(self._newest[name])))
+        parts.append(("eta", format_seconds(self._left(frames))))
+        line = Text()
+        for label, value in parts:
+            line.append("  " if line else "").append(f"{label} ", "dim").append(value, "bold")
+        return line
+
+    def _left(self, frames: int) -> float:
+        speed = self._newest.get(TRIGGER, math.nan)
+        return max(0, self._total - frames) / speed if speed > 0 else math.nan
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns ``h:mm:ss``; "?" where the time is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

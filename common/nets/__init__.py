@@ -1,0 +1,1 @@
+"""Neural network modules that know no reinforcement learning."""

@@ -1,0 +1,282 @@
+"""Strided convolutions without padding, as large matrix products on a CPU.
+
+XLA's convolutions are right for GPUs and TPUs, but on a CPU their gradients run at a
+tenth of the speed of a matrix product. Three products serve both kinds of convolution,
+in both directions. With stride s, images X, kernel K and outputs Y:
+
+* correlate: ``Y[i, j, o] = sum_{a, b, c} X[s i + a, s j + b, c] K[a, b, c, o]``, the
+  product of the patches of X with K;
+* scatter, its adjoint: ``X[s i + a, s j + b, c] += sum_o Y[i, j, o] K[a, b, c, o]``, a
+  product with K followed by the addition of overlapping patches;
+* kernel gradient: ``K[a, b, c, o] = sum_{i, j} X[s i + a, s j + b, c] Y[i, j, o]``, the
+  product of the transposed patches with Y.
+
+A convolution is the first, and its gradients are the second and the third. A transposed
+convolution is the second, and its gradients are the first and the third.
+
+Patches and their overlaps move whole s x s blocks of pixels, which keeps runs in memory
+long, and the batch is cut into chunks whose patches stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common.types import Array
+
+CHUNK_BYTES = 2 * 2**20
+"""Size of the patches of one chunk: about the second-level cache of two cores."""
+
+
+def conv2d(x: Array, kernel: Array, stride: int = 2, implementation: str | None = None) -> Array:
+    """Convolution (cross-correlation) without padding.
+
+    Args:
+        x: ``[N, H, W, in]``.
+        kernel: ``[h, w, in, out]``.
+        stride: Step of both axes.
+        implementation: "library" for XLA's convolution, "matmul" for the products above;
+            None chooses "matmul" on a CPU.
+
+    Returns:
+        ``[N, (H - h) // stride + 1, (W - w) // stride + 1, out]``.
+    """
+    if _use_matmul(implementation):
+        return _conv2d(x, kernel, stride)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def conv2d_transpose(
+    x: Array, kernel: Array, stride: int = 2, implementation: str | None = None
+) -> Array:
+    """Transposed convolution without padding: the adjoint of ``conv2d``.
+
+    Args:
+        x: ``[N, H, W, in]``.
+        kernel: ``[h, w, out, in]``.
+        stride: Step of both axes, at most the kernel's height and width.
+        implementation: As in ``conv2d``.
+
+    Returns:
+        ``[N, stride * (H - 1) + h, stride * (W - 1) + w, out]``.
+    """
+    if _use_matmul(implementation):
+        return _conv2d_transpose(x, kernel, stride)
+    height, width = kernel.shape[:2]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((height - 1, height - 1), (width - 1, width - 1)),
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+    )
+
+
+def _use_matmul(implementation: str | None) -> bool:
+    if implementation not in (None, "library", "matmul"):
+        raise ValueError(f"unknown implementation {implementation!r}; choose library or matmul")
+    return (implementation or {"cpu": "matmul"}.get(jax.default_backend())) == "matmul"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv2d(x: Array, kernel: Array, stride: int) -> Array:
+    return _correlate(x, kernel, stride)
+
+
+def _conv2d_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _correlate(x, kernel, stride), (x, kernel)
+
+
+def _conv2d_backward(
+    stride: int, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    # Two loops rather than one: nobody asks for the gradient of the observed image, and
+    # the compiler then drops the first.
+    d_x = _scatter(gradient, kernel, stride)
+    d_x = jnp.pad(d_x, [(0, n - m) for n, m in zip(x.shape, d_x.shape, strict=True)])
+    return d_x, _kernel_gradient(x, gradient, kernel, stride)
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv2d_transpose(x: Array, kernel: Array, stride: int) -> Array:
+    return _scatter(x, kernel, stride)
+
+
+def _conv2d_transpose_forward(
+    x: Array, kernel: Array, stride: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return _scatter(x, kernel, stride), (x, kernel)
+
+
+def _conv2d_transpose_backward(
+    stride: int, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    matrix = _as_matrix(kernel)
+
+    def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, gradient = chunk
+        patches = _patches(gradient, kernel.shape[:2], stride)
+        return total + _outer(x, patches), patches @ matrix
+
+    total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), _patch_bytes(x.shape, kernel))
+    return d_x, _as_kernel(total, kernel)
+
+
+_conv2d_transpose.defvjp(_conv2d_transpose_forward, _conv2d_transpose_backward)
+
+
+def _correlate(x: Array, kernel: Array, stride: int) -> Array:
+    matrix = _as_matrix(kernel)
+    shape = [(n - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)]
+
+    def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
+        return carry, _patches(chunk[0], kernel.shape[:2], stride) @ matrix
+
+    return _scan_chunks(step, None, (x,), _patch_bytes((x.shape[0], *shape), kernel))[1]
+
+
+def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
+    def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
+        x, y = chunk
+        return total + _outer(y, _patches(x, kernel.shape[:2], stride)), None
+
+    total = _scan_chunks(step, _zeros(_as_matrix(kernel)), (x, y), _patch_bytes(y.shape, kernel))[0]
+    return _as_kernel(total, kernel)
+
+
+def _scatter(y: Array, kernel: Array, stride: int) -> Array:
+    matrix = _as_matrix(kernel)
+
+    def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
+        patches = chunk[0] @ matrix.T
+        patches = patches.reshape(*patches.shape[:-1], *kernel.shape[:3])
+        return carry, _overlap_add(patches, stride)
+
+    return _scan_chunks(step, None, (y,), _patch_bytes(y.shape, kernel))[1]
+
+
+def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
+    """Gathers the patches of an image.
+
+    Args:
+        x: ``[n, H, W, c]``.
+        size: Height and width of a patch, (h, w).
+        stride: Step between patches.
+
+    Returns:
+        ``[n, H', W', h * w * c]``.
+    """
+    n, height, width, channels = x.shape
+    rows, columns = (height - size[0]) // stride + 1, (width - size[1]) // stride + 1
+    grid = rows + -(-size[0] // stride) - 1, columns + -(-size[1] // stride) - 1
+    # Round the image to whole blocks. What is added is never read.
+    x = x[:, : grid[0] * stride, : grid[1] * stride]
+    x = jnp.pad(
+        x,
+        ((0, 0), (0, grid[0] * stride - x.shape[1]), (0, grid[1] * stride - x.shape[2]), (0, 0)),
+    )
+    x = x.reshape(n, grid[0], stride, grid[1], stride * channels)
+    pieces = []
+    for a in range(size[0]):
+        for b in range(0, size[1], stride):
+            run = min(stride, size[1] - b) * channels
+            top, left = a // stride, b // stride
+            pieces.append(x[:, top : top + rows, a % stride, left : left + columns, :run])
+    return jnp.concatenate(pieces, -1)
+
+
+def _overlap_add(patches: Array, stride: int) -> Array:
+    """Adds overlapping patches into an image, the adjoint of ``_patches``.
+
+    Args:
+        patches: ``[n, H, W, h, w, c]``.
+        stride: Step between patches.
+
+    Returns:
+        ``[n, stride * (H - 1) + h, stride * (W - 1) + w, c]``.
+    """
+    n, rows, columns, height, width, channels = patches.shape
+    down, right = -(-height // stride), -(-width // stride)
+    extra = ((0, down * stride - height), (0, right * stride - width))
+    patches = jnp.pad(patches, ((0, 0), (0, 0), (0, 0), *extra, (0, 0)))
+    patches = patches.reshape(n, rows, columns, down, stride, right, stride * channels)
+    blocks = sum(
+        jnp.pad(
+            patches[:, :, :, a, :, b],
+            ((0, 0), (a, down - 1 - a), (b, right - 1 - b), (0, 0), (0, 0)),
+        )
+        for a in range(down)
+        for b in range(right)
+    )
+    # [n, H', W', stride, stride * c] -> [n, stride * H', stride * W', c]
+    grid = rows + down - 1, columns + right - 1
+    image = blocks.swapaxes(2, 3).reshape(n, grid[0] * stride, grid[1] * stride, channels)
+    return image[:, : stride * (rows - 1) + height, : stride * (columns - 1) + width]
+
+
+def _outer(y: Array, patches: Array) -> Array:
+    """Returns ``[out, h * w * in]``, the kernel's gradient; this order multiplies fastest."""
+    return jax.lax.dot_general(
+        y.reshape(-1, y.shape[-1]),
+        patches.reshape(-1, patches.shape[-1]),
+        (((0,), (0,)), ((), ())),
+        preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
+    )
+
+
+def _as_matrix(kernel: Array) -> Array:
+    return kernel.reshape(-1, kernel.shape[-1])
+
+
+def _zeros(matrix: Array) -> Array:
+    return jnp.zeros(matrix.shape[::-1], jnp.promote_types(matrix.dtype, jnp.float32))
+
+
+def _as_kernel(gradient: Array, kernel: Array) -> Array:
+    return gradient.T.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _patch_bytes(shape: tuple[int, ...], kernel: Array) -> int:
+    """Bytes of the patches of one image, one patch per pixel of ``[N, H, W, ...]``."""
+    return int(np.prod(shape[1:3]) * np.prod(kernel.shape[:3])) * kernel.dtype.itemsize
+
+
+def _scan_chunks(
+    step: Callable, carry: Array | None, arrays: tuple[Array, ...], image_bytes: int
+) -> tuple[Array | None, Array | None]:
+    """Scans over chunks of the batch, the leading axis of all arrays and of the output.
+
+    Each chunk's patches take about ``CHUNK_BYTES``. The batch is filled up with zeros to
+    whole chunks; zeros add nothing to a kernel's gradient.
+    """
+    amount = arrays[0].shape[0]
+    count = _chunks(amount, image_bytes)
+    if count == 1:
+        return step(carry, arrays)
+    size = -(-amount // count)
+    filled = [jnp.pad(x, ((0, count * size - amount), *[(0, 0)] * (x.ndim - 1))) for x in arrays]
+    chunks = tuple(x.reshape(count, size, *x.shape[1:]) for x in filled)
+    carry, outputs = jax.lax.scan(step, carry, chunks)
+    if outputs is not None:
+        outputs = outputs.reshape(-1, *outputs.shape[2:])[:amount]
+    return carry, outputs
+
+
+def _chunks(amount: int, image_bytes: int) -> int:
+    """Chooses the number of chunks: if possible one that divides the batch, to copy nothing."""
+    least = min(amount, max(1, round(amount * image_bytes / CHUNK_BYTES)))
+    divisors = [count for count in range(least, min(amount, 2 * least) + 1) if amount % count == 0]
+    return divisors[0] if divisors else -(-amount // -(-amount // least))

@@ -1,0 +1,156 @@
+"""Dense layers, layer norms, activations and the multi-layer perceptron.
+
+Parameters are named ``kernel`` and ``bias``, or ``scale`` and ``offset``. Layers
+compute in the type of their kernel: whoever casts the parameters to bfloat16 gets
+a bfloat16 network. Norms compute in at least float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from common.errors import UserError, nearest
+from common.types import Array
+
+Activation = Callable[[Array], Array]
+
+LAYER_NORM_EPSILON = 1e-3
+"""The default of Keras, with which DreamerV2 was published."""
+NORMS = ("none", "layer")
+GLOROT = hk.initializers.VarianceScaling(1.0, "fan_avg", "uniform")
+"""Glorot and Bengio (2010), the default of Keras, for dense and convolution kernels."""
+
+
+@jax.custom_vjp
+def elu(x: Array) -> Array:
+    """Exponential linear unit: x where x > 0, else exp(x) - 1.
+
+    The derivative is computed from the output (y + 1 where x <= 0), so that the
+    backward pass keeps one array only and needs no further exponential.
+    """
+    return jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0)))
+
+
+def _elu_forward(x: Array) -> tuple[Array, Array]:
+    out = elu(x)
+    return out, out
+
+
+def _elu_backward(out: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(out > 0, gradient, gradient * (out + 1)),)
+
+
+elu.defvjp(_elu_forward, _elu_backward)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "elu": elu,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+}
+
+
+def activation(name: str) -> Activation:
+    """Returns the elementwise function of that name.
+
+    Raises:
+        UserError: There is no such activation.
+    """
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def check_norm(name: str) -> None:
+    """Checks the name of a norm.
+
+    Raises:
+        UserError: There is no such norm.
+    """
+    if name not in NORMS:
+        raise UserError(f"unknown norm {name!r}{nearest(name, NORMS)}")
+
+
+class Dense(hk.Module):
+    """Affine map of the last axis: ``[..., in] -> [..., size]``."""
+
+    def __init__(self, size: int, name: str | None = None):
+        super().__init__(name)
+        self.size = size
+
+    def __call__(self, x: Array) -> Array:
+        kernel, bias = self.parameters(x.shape[-1])
+        return x.astype(kernel.dtype) @ kernel + bias
+
+    def parameters(self, inputs: int) -> tuple[Array, Array]:
+        """Returns kernel ``[inputs, size]`` and bias ``[size]`` for use outside Haiku."""
+        kernel = hk.get_parameter("kernel", (inputs, self.size), init=GLOROT)
+        return kernel, hk.get_parameter("bias", (self.size,), init=jnp.zeros)
+
+
+class LayerNorm(hk.Module):
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts it.
+
+    The variance is the biased one; the result has the type of the input.
+    Ba et al., https://arxiv.org/abs/1607.06450.
+    """
+
+    def __init__(self, name: str | None = None):
+        super().__init__(name)
+
+    def __call__(self, x: Array) -> Array:
+        return layer_norm(x, *self.parameters(x.shape[-1]))
+
+    def parameters(self, size: int) -> tuple[Array, Array]:
+        """Returns scale and offset ``[size]`` for use outside Haiku."""
+        scale = hk.get_parameter("scale", (size,), init=jnp.ones)
+        return scale, hk.get_parameter("offset", (size,), init=jnp.zeros)
+
+
+def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
+    """``LayerNorm`` as a function of its weights ``[D]``; x is ``[..., D]``."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centered = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centered).mean(-1, keepdims=True)
+    normed = centered * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+    return (normed * scale + offset).astype(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP:
+    """A stack of dense layers, each followed by a norm and an activation.
+
+    It is no module of its own: ``dense0``, ``norm0``, ``dense1`` ... belong to the
+    module in whose ``__call__`` it is applied.
+
+    Attributes:
+        layers: Number of layers; 0 returns the input.
+        units: Width of every layer.
+        activation: Name of the activation.
+        norm: "none", or "layer" for a layer norm in front of the activation.
+        norm_name: Prefix of the names of the norms.
+    """
+
+    layers: int
+    units: int
+    activation: str = "elu"
+    norm: str = "none"
+    norm_name: str = "norm"
+
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[..., in]`` to ``[..., units]``."""
+        check_norm(self.norm)
+        function = activation(self.activation)
+        for layer in range(self.layers):
+            x = Dense(self.units, name=f"dense{layer}")(x)
+            if self.norm == "layer":
+                x = LayerNorm(name=f"{self.norm_name}{layer}")(x)
+            x = function(x)
+        return x

@@ -1,0 +1,24 @@
+"""What the command line, the run loop and the benchmarks need of an agent's package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from common.agent import Agent
+from common.spaces import ActionSpec, ObservationSpec
+
+
+class Program(NamedTuple):
+    """An agent together with its options.
+
+    Attributes:
+        name: Name of the agent and of its command, such as "dreamer".
+        default_config: An instance of its configuration dataclass; it has the fields
+            ``task``, ``seed``, ``env``, ``replay`` and ``run``, the others are its own.
+        make_agent: ``(config, observation_specs, action_spec) -> Agent``.
+    """
+
+    name: str
+    default_config: Any
+    make_agent: Callable[[Any, Mapping[str, ObservationSpec], ActionSpec], Agent]

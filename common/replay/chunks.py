@@ -1,0 +1,207 @@
+"""The episode format: experience as a folder of plain ``.npz`` files.
+
+A folder holds any number of ``.npz`` files (ZIP archives of NumPy arrays, readable by
+``numpy.load(path, allow_pickle=False)`` and written without pickle). Every file holds
+the same arrays, one per key of a row, all with the same leading axis ``T``:
+
+===============  ============================  =========================================
+array            shape and type                meaning
+===============  ============================  =========================================
+observations     uint8 [T, height, width, C]   one array per image key
+observations     float32 [T, D]                one array per vector key
+``action``       float32 [T, A]                the action that led to this row
+``reward``       float32 [T]                   the reward that arrived with this row
+``is_first``     bool [T]                      row of a reset; its action and reward are 0
+``is_last``      bool [T]                      last row of an episode
+``is_terminal``  bool [T]                      last row after which the task really ended
+===============  ============================  =========================================
+
+An episode starts at a row with ``is_first`` and ends before the next such row; a file
+may hold a part of an episode, one episode or many. An episode without ``is_last`` was
+cut when its run stopped.
+
+Files named ``<serial>-env<stream>-<row>.npz`` (decimal numbers, as the replay writes
+them) are pieces of the endless stream of one environment: ``row`` counts the stream's
+rows before the file, and ``serial`` counts the files in the order in which they were
+begun. Where two pieces do not join, the stream is cut there. Every other name is read
+in alphabetical order before those, as one stream in which each file starts an episode:
+a tool of your own writes one episode per file under names such as ``0001.npz``.
+
+A file that cannot be read is left out with a warning that names it; the other files
+are used as they are. Files appear by renaming, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from common.errors import UserError
+
+Specs = Mapping[str, tuple[tuple[int, ...], type]]
+"""Shape and NumPy type of every key of one row, without a leading axis."""
+
+FOREIGN = -1
+"""Stream number of files that the replay did not name."""
+
+_NAME = re.compile(r"(\d+)-env(\d+)-(\d+)\.npz")
+_DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class ChunkFile:
+    """Where a file belongs; sorts from the oldest to the newest.
+
+    Attributes:
+        serial: Position among all files in the order in which they were begun.
+        stream: Environment stream, or ``FOREIGN``.
+        start: Rows of the stream before this file.
+        path: The file.
+    """
+
+    serial: int
+    stream: int
+    start: int
+    path: pathlib.Path
+
+    @staticmethod
+    def named(directory: pathlib.Path, serial: int, stream: int, start: int) -> ChunkFile:
+        """Returns the file of this position in a folder."""
+        name = f"{serial:08d}-env{stream:03d}-{start:010d}.npz"
+        return ChunkFile(serial, stream, start, directory / name)
+
+
+def list_chunks(directory: pathlib.Path) -> list[ChunkFile]:
+    """Lists the ``.npz`` files of a folder from the oldest to the newest."""
+    files = []
+    for path in pathlib.Path(directory).glob("*.npz"):
+        match = _NAME.fullmatch(path.name)
+        numbers = map(int, match.groups()) if match else (FOREIGN, FOREIGN, 0)
+        files.append(ChunkFile(*numbers, path))
+    return sorted(files)
+
+
+def write_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays ``[T, ...]`` as one uncompressed ``.npz`` file, all or nothing.
+
+    Raises:
+        UserError: The disk is full or the folder may not be written.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for key, value in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, value, allow_pickle=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free space on the disk, or choose "
+            "another logdir"
+        ) from error
+
+
+def read_chunk(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """Reads one file; warns and returns None where it is damaged or holds no rows."""
+    try:
+        arrays = {}
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    array = np.lib.format.read_array(member, allow_pickle=False)
+                    arrays[name.removesuffix(".npy")] = array
+        lengths = {len(value) for value in arrays.values()}
+        if len(lengths) != 1 or lengths == {0}:
+            raise ValueError("its arrays have no common number of rows")
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(
+            f"replay file {path} is damaged ({reason}) and is left out; the other files "
+            "are used; delete it to silence this warning",
+            stacklevel=2,
+        )
+        return None
+    return arrays
+
+
+def check_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray], specs: Specs) -> None:
+    """Compares the arrays of a file with the rows of a task.
+
+    Raises:
+        UserError: A key is missing or too many, or has another shape or type.
+    """
+    remedy = "choose another logdir, or the task and environment options that wrote it"
+    if different := set(arrays) ^ set(specs):
+        key = sorted(different)[0]
+        fault = "has no" if key in specs else "has an unknown"
+        raise UserError(f"replay file {path} {fault} array {key!r}; {remedy}")
+    for key, (shape, dtype) in specs.items():
+        found = arrays[key]
+        if found.shape[1:] != tuple(shape) or found.dtype != np.dtype(dtype):
+            raise UserError(
+                f"replay file {path} holds {key!r} as {found.dtype} {found.shape[1:]}, this "
+                f"task has {np.dtype(dtype)} {tuple(shape)}; {remedy}"
+            )
+
+
+def read_episodes(directory: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the episodes of a folder in the episode format, one stream after another.
+
+    Args:
+        directory: The folder; one stream's current episode is in memory at a time.
+
+    Yields:
+        One dict of arrays ``[T, ...]`` per episode. Where the oldest rows of a stream
+        were dropped or a file is damaged, the remaining part of the episode is yielded
+        (its first row then lacks ``is_first``).
+
+    Raises:
+        UserError: The folder does not exist or holds no ``.npz`` file, or two files of a
+            stream disagree.
+    """
+    directory = pathlib.Path(directory)
+    files = sorted(list_chunks(directory), key=lambda file: (file.stream, file.start, file))
+    if not files:
+        raise UserError(f"no episodes in {directory}; give a folder with .npz files")
+    return _episodes(files)
+
+
+def _episodes(files: list[ChunkFile]) -> Iterator[dict[str, np.ndarray]]:
+    parts: list[dict[str, np.ndarray]] = []
+    position = (FOREIGN, 0)
+    for file in files:
+        arrays = read_chunk(file.path)
+        if arrays is None:
+            continue
+        if parts:
+            specs = {key: (value.shape[1:], value.dtype) for key, value in parts[0].items()}
+            check_chunk(file.path, arrays, specs)
+        joined = file.stream != FOREIGN and position == (file.stream, file.start)
+        if parts and not joined:
+            yield _join(parts)
+            parts = []
+        rows = len(arrays["is_first"])
+        starts = [int(row) for row in np.flatnonzero(arrays["is_first"])]
+        for begin, end in zip([0, *starts], [*starts, rows], strict=True):
+            if parts and arrays["is_first"][begin]:
+                yield _join(parts)
+                parts = []
+            if end > begin:
+                parts.append({key: value[begin:end] for key, value in arrays.items()})
+        position = (file.stream, file.start + rows)
+    if parts:
+        yield _join(parts)
+
+
+def _join(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

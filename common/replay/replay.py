@@ -1,0 +1,389 @@
+"""The replay: rows of several environments in, windows of rows out."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+import pathlib
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError, nearest
+from common.replay.chunks import (
+    FOREIGN,
+    ChunkFile,
+    Specs,
+    check_chunk,
+    list_chunks,
+    read_chunk,
+    write_chunk,
+)
+from common.replay.config import ReplayConfig
+from common.replay.stream import Chunk, Piece, Stream
+
+CHUNK_ROWS = 1024
+"""Rows in a full chunk of a large replay."""
+
+_MIN_CHUNKS = 8
+"""Chunks that each environment can fill before the first is dropped."""
+
+_GIB = 2**30
+
+
+class Replay:
+    """First-in first-out memory over the endless row streams of ``N`` environments.
+
+    A window is ``length`` consecutive rows of one stream. It may cross episodes, whose
+    first rows have ``is_first``, so episodes shorter than a window are used and never
+    dropped; unfinished episodes are used too. No window crosses from one stream to
+    another, nor over rows that were dropped.
+
+    Rows are stored once, in chunks; when the limit is reached the oldest chunk is dropped,
+    in memory and on disk. With a directory, full chunks are written as they fill up (see
+    ``common.replay.chunks`` for the format) and a new replay takes up where the files end.
+    ``add`` and ``sample`` may be called from different threads.
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        directory: pathlib.Path | None,
+        specs: Specs,
+        num_envs: int,
+        seed: int,
+    ) -> None:
+        """Creates a replay and loads the newest rows of ``directory`` that fit.
+
+        Args:
+            config: Limits and sampling rule.
+            directory: Folder of the chunk files, made if missing; None keeps all in memory.
+            specs: ``{key: (shape, dtype)}`` of one row, with ``action``, ``reward`` and the
+                three flags.
+            num_envs: N, the environments that ``add`` gets rows of.
+            seed: Seed of the sampler.
+
+        Raises:
+            UserError: Unknown sampling rule, limits too small for one window, files of
+                another task.
+        """
+        if config.sampling not in ("steps", "episodes"):
+            hint = nearest(config.sampling, ("steps", "episodes"))
+            raise UserError(f"unknown replay.sampling {config.sampling!r}{hint}")
+        self._config = config
+        self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
+        self._num_envs = num_envs
+        self._rng = np.random.default_rng(seed)
+        self._lock = threading.Lock()
+        self._row_bytes = _row_bytes(self._specs)
+        self._limit = self._checked_limit()
+        self._chunk_rows = min(CHUNK_ROWS, self._limit // (_MIN_CHUNKS * num_envs))
+        self._live = [Stream() for _ in range(num_envs)]
+        self._streams: list[Stream] = list(self._live)
+        self._order: deque[tuple[Stream, Chunk]] = deque()
+        self._allocated = 0
+        self._serial = itertools.count()
+        self._directory = None if directory is None else pathlib.Path(directory)
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._load(self._directory)
+
+    def __len__(self) -> int:
+        """Rows in memory."""
+        return sum(len(stream) for stream in self._streams)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes in memory, with unfinished ones and those whose head was dropped."""
+        return sum(len(stream.episodes) for stream in self._streams)
+
+    def memory_estimate(self) -> str:
+        """Returns one line for the start of a run: bytes a row, rows that fit, GiB when full."""
+        full = self._limit * self._row_bytes / _GIB
+        bound = "memory" if self._limit < self._config.capacity else "capacity"
+        line = (
+            f"replay: {self._row_bytes:,} bytes a row, {self._limit:,} rows fit "
+            f"(limited by replay.{bound}), {full:.2f} GiB when full"
+        )
+        machine = _machine_memory() / _GIB
+        if full > 0.8 * machine:
+            line += f"; this machine has {machine:.1f} GiB: lower replay.memory or replay.capacity"
+        return line
+
+    def can_sample(self, length: int) -> bool:
+        """Whether some stream holds a window of ``length`` rows."""
+        return any(stream.windows(length) for stream in self._streams)
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Appends one row ``[N, ...]`` per environment.
+
+        Raises:
+            ValueError: Keys, shapes or types differ from the specs.
+            UserError: A full chunk could not be written.
+        """
+        self._check_rows(rows)
+        full = []
+        with self._lock:
+            for index, stream in enumerate(self._live):
+                chunk = stream.chunks[-1] if stream.chunks else None
+                if chunk is None or chunk.size == chunk.capacity:
+                    chunk = self._begin_chunk(index)
+                position = chunk.size
+                for key, array in chunk.arrays.items():
+                    array[position] = rows[key][index]
+                chunk.size += 1
+                stream.mark(chunk.end - 1, bool(rows["is_first"][index]))
+                if chunk.size == chunk.capacity:
+                    full.append(chunk)
+        for chunk in full:
+            self._write(chunk)
+
+    def sample(self, batch: int, length: int) -> dict[str, np.ndarray]:
+        """Draws windows with replacement.
+
+        "steps" draws uniformly over all window starts. "episodes" is DreamerV2's rule:
+        an episode uniformly, then one of its ``n - length + 1`` starts uniformly; with
+        ``prioritize_ends`` the range of starts is extended by ``length`` and clipped, so
+        that the last window has probability ``(length + 1) / (n + 1)``. An episode of
+        fewer rows than a window is drawn from its first row and continues into what
+        follows (or, the newest of a stream, reaches back into what preceded).
+
+        Args:
+            batch: B, number of windows.
+            length: T, rows of a window.
+
+        Returns:
+            Fresh arrays ``[B, T, ...]``, with ``is_first[:, 0]`` set.
+
+        Raises:
+            ValueError: No stream holds ``length`` rows yet (see ``can_sample``).
+        """
+        draw = self._draw_steps if self._config.sampling == "steps" else self._draw_episodes
+        with self._lock:
+            windows = [stream.window(row, length) for stream, row in draw(batch, length)]
+        # Filled rows never change, so the copies need no lock.
+        result = {}
+        for key, (shape, dtype) in self._specs.items():
+            result[key] = np.empty((batch, length, *shape), dtype)
+            _copy(windows, key, result[key])
+        result["is_first"][:, 0] = True
+        return result
+
+    def flush(self) -> None:
+        """Writes every row that is not on disk yet.
+
+        Raises:
+            UserError: A file could not be written.
+        """
+        for _, chunk in list(self._order):
+            if chunk.saved != chunk.size:
+                self._write(chunk)
+
+    def state(self) -> dict[str, Any]:
+        """Returns the sampler's state and the rows of each stream, as JSON-able values."""
+        with self._lock:
+            rng = self._rng.bit_generator.state
+            return {"rng": rng, "rows": [stream.end for stream in self._live]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from ``state``.
+
+        Rows that were added after it was taken are dropped, on disk too: the run that
+        resumes collects them again, and its counters agree with its experience.
+        """
+        with self._lock:
+            self._rng.bit_generator.state = state["rng"]
+            for stream, end in zip(self._live, state["rows"], strict=False):
+                removed = stream.truncate(end)
+                for chunk in removed:
+                    self._order.remove((stream, chunk))
+                    self._forget(chunk)
+
+    def clear(self) -> None:
+        """Drops every row, on disk too: for a run killed before its first checkpoint."""
+        with self._lock:
+            while self._order:
+                stream, _ = self._order.popleft()
+                self._forget(stream.drop_oldest())
+            self._streams = list(self._live)
+
+    def _checked_limit(self) -> int:
+        config = self._config
+        limit = min(config.capacity, int(config.memory * 1e9) // self._row_bytes)
+        # While the oldest chunk goes, the rest must still hold a window.
+        needed = self._num_envs * (config.length * _MIN_CHUNKS // (_MIN_CHUNKS - 1) + _MIN_CHUNKS)
+        if limit < needed:
+            raise UserError(
+                f"the replay holds {limit} rows of {self._row_bytes} bytes, {self._num_envs} "
+                f"environments with sequences of {config.length} need {needed}; raise "
+                "replay.capacity or replay.memory"
+            )
+        return limit
+
+    def _check_rows(self, rows: Mapping[str, np.ndarray]) -> None:
+        if rows.keys() != self._specs.keys():
+            raise ValueError(f"rows have {sorted(rows)}, the replay has {sorted(self._specs)}")
+        for key, (shape, dtype) in self._specs.items():
+            value = rows[key]
+            if value.shape != (self._num_envs, *shape):
+                raise ValueError(f"{key!r} is {value.shape}, not {(self._num_envs, *shape)}")
+            if value.dtype != dtype and not np.can_cast(value.dtype, dtype, "same_kind"):
+                raise ValueError(f"{key!r} is {value.dtype}, not {dtype}")
+
+    def _begin_chunk(self, index: int) -> Chunk:
+        stream = self._live[index]
+        start = stream.end
+        capacity = self._capacity(index, start)
+        self._make_room(capacity)
+        directory = self._directory or pathlib.Path()
+        file = ChunkFile.named(directory, next(self._serial), index, start)
+        self._insert(stream, Chunk.empty(file, self._specs, capacity))
+        return stream.chunks[-1]
+
+    def _capacity(self, index: int, start: int) -> int:
+        """Rows from ``start`` to the stream's next boundary between chunks.
+
+        The boundaries of the environments are staggered: they do not all write at once.
+        """
+        offset = self._chunk_rows * index // self._num_envs
+        return self._chunk_rows - (start + offset) % self._chunk_rows
+
+    def _insert(self, stream: Stream, chunk: Chunk) -> None:
+        stream.append(chunk)
+        self._order.append((stream, chunk))
+        self._allocated += chunk.capacity
+
+    def _make_room(self, rows: int) -> None:
+        while self._order and self._allocated + rows > self._limit:
+            stream, _ = self._order.popleft()
+            self._forget(stream.drop_oldest())
+            if not stream.chunks and stream not in self._live:
+                self._streams.remove(stream)
+
+    def _forget(self, chunk: Chunk) -> None:
+        self._allocated -= chunk.capacity
+        # Files that another tool wrote are never deleted.
+        if self._directory is not None and chunk.file.stream != FOREIGN:
+            chunk.file.path.unlink(missing_ok=True)
+
+    def _write(self, chunk: Chunk) -> None:
+        if self._directory is not None and chunk.file.stream != FOREIGN:
+            size = chunk.size
+            write_chunk(chunk.file.path, chunk.rows)
+            chunk.saved = size
+
+    def _draw_steps(self, batch: int, length: int) -> list[tuple[Stream, int]]:
+        streams = self._sampleable(length)
+        ends = list(itertools.accumulate(stream.windows(length) for stream in streams))
+        picks = []
+        for number in self._rng.integers(ends[-1], size=batch).tolist():
+            which = bisect.bisect_right(ends, number)
+            start = number - ends[which] + streams[which].windows(length)
+            picks.append((streams[which], streams[which].begin + start))
+        return picks
+
+    def _draw_episodes(self, batch: int, length: int) -> list[tuple[Stream, int]]:
+        streams = self._sampleable(length)
+        ends = list(itertools.accumulate(len(stream.episodes) for stream in streams))
+        extra = length if self._config.prioritize_ends else 0
+        picks = []
+        for number in self._rng.integers(ends[-1], size=batch).tolist():
+            which = bisect.bisect_right(ends, number)
+            stream = streams[which]
+            first, end = stream.episode(number - ends[which] + len(stream.episodes))
+            last = end - length
+            if last > first:
+                first = min(first + int(self._rng.integers(last - first + 1 + extra)), last)
+            picks.append((stream, min(first, stream.end - length)))
+        return picks
+
+    def _sampleable(self, length: int) -> list[Stream]:
+        streams = [stream for stream in self._streams if stream.windows(length)]
+        if not streams:
+            raise ValueError(f"no stream of the replay holds {length} rows yet")
+        return streams
+
+    def _load(self, directory: pathlib.Path) -> None:
+        for leftover in directory.glob(".*.npz.tmp"):
+            leftover.unlink()
+        files = list_chunks(directory)
+        if files:
+            self._serial = itertools.count(files[-1].serial + 1)
+        latest: dict[int, Stream] = {}
+        for file, arrays in self._newest(files):
+            chunk = Chunk(file, arrays, len(arrays["is_first"]))
+            chunk.saved = chunk.size
+            stream = latest.get(file.stream)
+            if file.stream == FOREIGN:
+                arrays["is_first"][0] = True
+                start = stream.end if stream else 0
+                chunk.file = ChunkFile(file.serial, file.stream, start, file.path)
+            if stream is None or stream.end != chunk.file.start:
+                stream = latest[file.stream] = Stream()
+                self._streams.append(stream)
+            self._insert(stream, chunk)
+        for index in range(self._num_envs):
+            if index in latest:
+                self._continue(index, latest[index])
+        # In the order of the environments, as in a run that was never stopped.
+        closed = [stream for stream in self._streams if stream not in self._live]
+        self._streams = closed + self._live
+
+    def _newest(self, files: list[ChunkFile]) -> list[tuple[ChunkFile, dict[str, np.ndarray]]]:
+        """Reads files from the newest on while they fit; returns the oldest first."""
+        loaded: list[tuple[ChunkFile, dict[str, np.ndarray]]] = []
+        rows = 0
+        for file in reversed(files):
+            arrays = read_chunk(file.path)
+            if arrays is None:
+                continue
+            check_chunk(file.path, arrays, self._specs)
+            rows += len(arrays["is_first"])
+            if rows > self._limit:
+                if not loaded:
+                    raise UserError(
+                        f"replay file {file.path} holds {rows} rows, {self._limit} fit; "
+                        "raise replay.capacity or replay.memory"
+                    )
+                break
+            loaded.append((file, arrays))
+        return loaded[::-1]
+
+    def _continue(self, index: int, stream: Stream) -> None:
+        """Makes a loaded stream the one that environment ``index`` appends to."""
+        self._live[index] = stream
+        chunk = stream.chunks[-1]
+        missing = self._capacity(index, chunk.file.start) - chunk.size
+        if missing > 0 and self._allocated + missing <= self._limit:
+            chunk.grow(chunk.size + missing)
+            self._allocated += missing
+
+
+def _copy(windows: list[list[Piece]], key: str, target: np.ndarray) -> None:
+    """Fills ``target`` ``[B, T, ...]`` with the rows of each window."""
+    for window, sequence in zip(windows, target, strict=True):
+        position = 0
+        for arrays, low, high in window:
+            sequence[position : position + high - low] = arrays[key][low:high]
+            position += high - low
+
+
+def _row_bytes(specs: Specs) -> int:
+    return sum(
+        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        for shape, dtype in specs.values()
+    )
+
+
+def _machine_memory() -> int:
+    """Bytes of memory that this process can have: the machine's, or the container's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        allowed = pathlib.Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(allowed)) if allowed.isdigit() else total

@@ -1,0 +1,170 @@
+"""What a run did, as one HTML file that needs nothing else.
+
+Reads only the files of the run folder: ``metrics.jsonl``, ``scores.jsonl``,
+``config.yaml``, ``versions.txt`` (or ``versions.json``) and ``videos/``. What is missing
+is said in the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML, YAMLError
+
+from common import report_page
+from common.errors import UserError, nearest
+from common.logging.jsonl import METRICS, SCORES, read_jsonl
+from common.logging.logger import ELAPSED
+from common.logging.videos import VIDEOS
+
+REPORT = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One metric over the run.
+
+    Attributes:
+        frames: Simulator steps ``[P]``, action repeat included.
+        values: The metric there ``[P]``; NaN where it was not finite.
+    """
+
+    frames: np.ndarray
+    values: np.ndarray
+
+    @property
+    def last(self) -> float:
+        """The newest finite value; NaN without one."""
+        finite = self.values[np.isfinite(self.values)]
+        return float(finite[-1]) if len(finite) else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """Everything that a report shows.
+
+    Attributes:
+        logdir: The run folder.
+        metrics: Curve of every metric.
+        scores: Return of every training episode.
+        frames: Simulator steps of the run so far.
+        seconds: Wall-clock time of the run so far; NaN where it was not recorded.
+        config: The resolved configuration, as text.
+        settings: The same, as a mapping; empty where it cannot be read.
+        versions: Versions and hardware.
+        videos: Newest file of each name, such as ``{"eval_policy": (frames, path)}``.
+    """
+
+    logdir: pathlib.Path
+    metrics: dict[str, Curve]
+    scores: Curve
+    frames: int
+    seconds: float
+    config: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    videos: dict[str, tuple[int, pathlib.Path]]
+
+
+def write_report(logdir: pathlib.Path) -> pathlib.Path:
+    """Writes ``report.html`` into a run folder.
+
+    Args:
+        logdir: A run folder, of a run that ended or still goes on.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UserError: There is no run in the folder, or the page cannot be written.
+    """
+    logdir = pathlib.Path(logdir)
+    page = report_page.render(read_run(logdir))
+    path = logdir / REPORT
+    temporary = logdir / f".{REPORT}.tmp"
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; free space on the disk") from error
+    return path
+
+
+def read_run(logdir: pathlib.Path) -> RunData:
+    """Reads the files of a run folder.
+
+    Raises:
+        UserError: The folder does not exist or holds none of these files.
+    """
+    logdir = pathlib.Path(logdir)
+    known = (METRICS, SCORES, "config.yaml")
+    if not any((logdir / name).is_file() for name in known):
+        siblings = logdir.parent.glob("*/config.yaml")
+        near = sorted(path.parent.name for path in siblings if path.parent != logdir)
+        hint = nearest(logdir.name, near) if near else "; give the --logdir of a train command"
+        raise UserError(f"there is no run in {logdir}{hint}")
+    metrics = _curves(logdir / METRICS)
+    scores = _curves(logdir / SCORES).get("return", Curve(np.zeros(0), np.zeros(0)))
+    curves = [scores, *metrics.values()]
+    elapsed = metrics.pop(ELAPSED, None)
+    config = _text(logdir / "config.yaml")
+    return RunData(
+        logdir=logdir,
+        metrics=metrics,
+        scores=scores,
+        frames=int(max((curve.frames[-1] for curve in curves if len(curve.frames)), default=0)),
+        seconds=elapsed.last if elapsed else float("nan"),
+        config=config,
+        settings=_settings(config),
+        versions=_versions(logdir),
+        videos=_videos(logdir / VIDEOS),
+    )
+
+
+def _curves(path: pathlib.Path) -> dict[str, Curve]:
+    if not path.is_file():
+        return {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for record in read_jsonl(path):
+        frames = record.pop("frames")
+        for name, value in record.items():
+            if isinstance(value, (int, float)):
+                points.setdefault(name, []).append((frames, value))
+    return {name: Curve(*np.array(pairs, float).T) for name, pairs in points.items()}
+
+
+def _text(path: pathlib.Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _settings(config: str) -> dict[str, Any]:
+    try:
+        settings = YAML(typ="safe").load(config)
+    except YAMLError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _versions(logdir: pathlib.Path) -> dict[str, str]:
+    """Reads ``versions.json``, or the lines "name value" of ``versions.txt``."""
+    try:
+        versions = json.loads(_text(logdir / "versions.json"))
+    except ValueError:
+        pairs = [line.partition(" ") for line in _text(logdir / "versions.txt").splitlines()]
+        return {name: value for name, _, value in pairs if name}
+    return {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+
+
+def _videos(directory: pathlib.Path) -> dict[str, tuple[int, pathlib.Path]]:
+    newest: dict[str, tuple[int, pathlib.Path]] = {}
+    for path in sorted([*directory.glob("[!.]*.mp4"), *directory.glob("[!.]*.gif")]):
+        name, _, number = path.stem.rpartition("-")
+        name, frames = (name, int(number)) if name and number.isdigit() else (path.stem, 0)
+        if name not in newest or frames >= newest[name][0]:
+            newest[name] = (frames, path)
+    return newest

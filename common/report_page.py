@@ -1,0 +1,256 @@
+"""The HTML of a run's report."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import pathlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.logging.terminal import format_seconds
+from common.report_charts import Frame, Series, chart, legend, smooth
+from common.report_style import STYLE
+
+if TYPE_CHECKING:
+    from common.report import Curve, RunData
+
+_X_LABEL = "frames (simulator steps, action repeat included)"
+_MOST_DOTS = 1500
+_MOST_POINTS = 400
+_LARGEST_VIDEO = 30_000_000
+_GROUPS = {
+    "world_model": "World model",
+    "actor": "Actor",
+    "critic": "Critic",
+    "replay": "Replay",
+    "time": "Speed",
+}
+_TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
+
+
+def render(run: RunData) -> str:
+    """Returns the whole page."""
+    task = str(run.settings.get("task", run.logdir.resolve().name))
+    agent = str(run.settings.get("agent", "")).capitalize()
+    title = f"{agent} on {task}" if agent else task
+    sections = [
+        _headline(run),
+        _section("Learning curve", _learning_curve(run)),
+        _section("What it does, and what it imagines", _videos(run)),
+        *_metrics(run),
+        _section("How it was made", _provenance(run)),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<header><h1>{_text(title)}</h1><p>Run folder <code>{_text(run.logdir.resolve())}</code>"
+        f"{_seed(run)}</p></header>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{_text(title)}</h2>{body}</section>"
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{_text(text)}</p>'
+
+
+def _seed(run: RunData) -> str:
+    return f" · seed {_text(run.settings['seed'])}" if "seed" in run.settings else ""
+
+
+def _last(run: RunData, name: str) -> float:
+    return run.metrics[name].last if name in run.metrics else math.nan
+
+
+def _number(value: float) -> str:
+    return "?" if not math.isfinite(value) else f"{value:,.1f}"
+
+
+def _headline(run: RunData) -> str:
+    """The figures that answer "did it learn, at which price?"."""
+    mean, random = _last(run, "eval/return_mean"), _last(run, "random/return_mean")
+    low, high = _last(run, "eval/return_min"), _last(run, "eval/return_max")
+    spread = f"{_number(low)} to {_number(high)} over the episodes" if low == low else ""
+    if math.isnan(mean):
+        mean = float(np.mean(run.scores.values[-10:])) if len(run.scores.values) else math.nan
+        name, spread = "Training return", "mean of the last 10 episodes; no evaluation yet"
+    else:
+        name = f"Evaluation return at {_frames_of(run, 'eval/return_mean'):,} frames"
+    planned = run.settings.get("run", {}).get("frames") if run.settings else None
+    share = f"of {planned:,} planned" if isinstance(planned, int) else ""
+    hours = format_seconds(run.seconds)
+    speed = _median(run.metrics.get("time/frames_per_s"))
+    updates = _median(run.metrics.get("time/updates_per_s"))
+    cards = [
+        ("main", name, _number(mean), spread),
+        ("", "Random policy's return", _number(random), "" if random == random else "not scored"),
+        ("", "Frames", f"{run.frames:,}", share),
+        ("", "Wall-clock time (h:mm:ss)", hours, ""),
+        ("", "Frames per second", _number(speed), f"{_number(updates)} updates per second"),
+    ]
+    items = [
+        f'<div class="card {style}"><dt>{_text(name)}</dt><dd>{_text(value)}</dd>'
+        f"<small>{_text(small)}</small></div>"
+        for style, name, value, small in cards
+    ]
+    return f"<dl class='cards'>{''.join(items)}</dl>"
+
+
+def _frames_of(run: RunData, name: str) -> int:
+    return int(run.metrics[name].frames[-1])
+
+
+def _median(curve: Curve | None) -> float:
+    finite = curve.values[np.isfinite(curve.values)] if curve else np.zeros(0)
+    return float(np.median(finite)) if len(finite) else math.nan
+
+
+def _learning_curve(run: RunData) -> str:
+    series = []
+    frames, returns = run.scores.frames, run.scores.values
+    if len(frames):
+        window = max(5, len(frames) // 20)
+        every = -(-len(frames) // _MOST_DOTS)
+        series.append(
+            Series("dots", frames[::every], returns[::every], "train", "training episodes")
+        )
+        label = f"their mean over {window} episodes"
+        mean = smooth(returns, window)
+        series.append(Series("line", *_thin(frames, mean), "train", label))
+    series += _evaluations(run)
+    random = _last(run, "random/return_mean")
+    if random == random:
+        series.append(Series("rule", np.zeros(1), np.array([random]), "random", "random policy"))
+    drawing = chart(series, Frame(920, 400), _X_LABEL, "return of an episode")
+    if not drawing:
+        return _note("No episode has ended and no evaluation was made yet.")
+    notes = "" if len(frames) else _note("scores.jsonl holds no training episode.")
+    if "eval/return_mean" not in run.metrics:
+        notes += _note("There was no evaluation yet; training episodes act with noise.")
+    return f"{legend(series)}<figure>{drawing}</figure>{notes}"
+
+
+def _evaluations(run: RunData) -> list[Series]:
+    names = ("eval/return_mean", "eval/return_min", "eval/return_max")
+    mean, low, high = (run.metrics.get(name) for name in names)
+    series = []
+    if low and high and len(low.frames) == len(high.frames) > 1:
+        label = "evaluation, lowest to highest episode"
+        series.append(Series("band", low.frames, low.values, "eval", label, high.values))
+    if mean:
+        series.append(Series("line", mean.frames, mean.values, "eval", "evaluation, mean"))
+        series.append(Series("points", mean.frames, mean.values, "eval"))
+    return series
+
+
+def _videos(run: RunData) -> str:
+    if not run.videos:
+        return _note("The run has no videos yet (or run.video is off).")
+    figures = []
+    for name, (frames, path) in sorted(run.videos.items()):
+        policy = not name.startswith("open_loop")
+        words = name.replace("_", " ").capitalize()
+        words = {"Eval policy": "The policy, in the latest evaluation"}.get(words, words)
+        if not policy:
+            words += (
+                ": truth above, the model's prediction, and its error below. Green borders: "
+                "the model sees the truth. Red: it imagines from actions alone"
+            )
+        caption = f"{words} (at {frames:,} frames)."
+        style = "policy" if policy else "strip"
+        figures.append(
+            f'<figure class="{style}">{_player(path)}'
+            f"<figcaption>{_text(caption)}</figcaption></figure>"
+        )
+    return f'<div class="videos">{"".join(figures)}</div>'
+
+
+def _player(path: pathlib.Path) -> str:
+    content = path.read_bytes()
+    if not content or len(content) > _LARGEST_VIDEO:
+        size = f"{len(content) / 1e6:.0f} MB"
+        return _note(f"{path.name} ({size}) is not shown here; open the file itself.")
+    source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
+    if path.suffix == ".gif":
+        return f'<img src="{source}" alt="{_text(path.stem)}">'
+    # Without controls, which would cover the lowest row; a click pauses.
+    pause = "this.paused ? this.play() : this.pause()"
+    return (
+        f'<video src="{source}" autoplay loop muted playsinline title="click to pause" '
+        f'onclick="{pause}"></video>'
+    )
+
+
+def _metrics(run: RunData) -> list[str]:
+    """One section of small charts for each group of metrics."""
+    sections = []
+    for group, title in _GROUPS.items():
+        curves = {
+            name.partition("/")[2]: curve
+            for name, curve in run.metrics.items()
+            if name.startswith(f"{group}/")
+        }
+        # The losses first: they are what one looks for.
+        names = sorted(curves, key=lambda name: ("loss" not in name, name))
+        charts = "".join(_small(name, curves[name]) for name in names)
+        if charts:
+            sections.append(_section(title, f'<div class="grid-of-charts">{charts}</div>'))
+    if not sections:
+        sections.append(_section("Losses", _note("metrics.jsonl holds no losses yet.")))
+    return sections
+
+
+def _small(name: str, curve: Curve) -> str:
+    bad = int((~np.isfinite(curve.values)).sum())
+    line = Series("line", *_thin(curve.frames, curve.values), "metric")
+    frame = Frame(290, 150, left=52, bottom=24)
+    drawing = chart([line], frame, "", robust=True) or _note("no finite value")
+    warning = f' <b class="bad">{bad} not finite</b>' if bad else ""
+    value = f"{curve.last:.4g}" if math.isfinite(curve.last) else "?"
+    return (
+        f"<figure><figcaption><b>{_text(name.replace('_', ' '))}</b> {value}{warning}"
+        f"</figcaption>{drawing}</figure>"
+    )
+
+
+def _thin(frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages neighbours until a chart can show every point."""
+    amount = -(-len(frames) // _MOST_POINTS)
+    if amount <= 1:
+        return frames, values
+    starts = np.arange(0, len(frames), amount)
+    counts = np.diff([*starts, len(frames)])
+    return np.add.reduceat(frames, starts) / counts, np.add.reduceat(values, starts) / counts
+
+
+def _provenance(run: RunData) -> str:
+    parts = []
+    if run.versions:
+        rows = "".join(
+            f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>"
+            for name, value in run.versions.items()
+        )
+        parts.append(
+            f"<details><summary>Versions and hardware</summary><table>{rows}</table></details>"
+        )
+    else:
+        parts.append(_note("The run folder does not say with which versions it was made."))
+    if run.config:
+        parts.append(
+            "<details><summary>Configuration, resolved</summary>"
+            f"<pre>{_text(run.config)}</pre></details>"
+        )
+    else:
+        parts.append(_note("config.yaml is missing."))
+    return "".join(parts)

@@ -1,0 +1,126 @@
+"""A run's folder: which configuration and which versions made it.
+
+``config.yaml`` holds the agent's name and every option, ``versions.txt`` what the run
+was made with. A folder belongs to one configuration: only what changes neither the
+agent nor its data may differ when a run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any, TypeVar
+
+from common.config import difference, read_mapping, to_yaml, update
+from common.errors import UserError, nearest
+from common.versions import describe
+
+Config = TypeVar("Config")
+
+CONFIG = "config.yaml"
+VERSIONS = "versions.txt"
+MAY_CHANGE = (
+    "env.workers",
+    "replay.memory",
+    "replay.prefetch",
+    "run.checkpoint_every",
+    "run.checkpoints",
+    "run.eval_episodes",
+    "run.eval_every",
+    "run.frames",
+    "run.log_every",
+    "run.report_every",
+    "run.video",
+)
+"""Options that may differ when a run is resumed."""
+
+
+def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
+    """Finds out whether a run would start or go on; touches nothing.
+
+    Args:
+        logdir: Folder of the run; need not exist.
+        agent: Name of the agent.
+        config: The configuration of the run.
+
+    Returns:
+        Whether the folder holds this very run already.
+
+    Raises:
+        UserError: The folder holds a run of another agent or of other options, is a
+            file, or cannot be written.
+    """
+    if logdir.exists() and not logdir.is_dir():
+        raise UserError(f"{logdir} is a file; choose another --logdir")
+    existing = next(path for path in (logdir, *logdir.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"you may not write to {existing}; choose another --logdir")
+    if not (logdir / CONFIG).exists():
+        return False
+    changes = difference(read(logdir, agent, config), config)
+    changes = [change for change in changes if change.path not in MAY_CHANGE]
+    if changes:
+        listed = ", ".join(map(str, changes[:4])) + (", ..." if len(changes) > 4 else "")
+        raise UserError(
+            f"{logdir} holds a run of another configuration: {listed}; repeat the options of "
+            "that run to go on with it, or choose another --logdir"
+        )
+    return True
+
+
+def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
+    """Writes ``config.yaml`` and, for a new run, ``versions.txt``; makes the folder."""
+    logdir.mkdir(parents=True, exist_ok=True)
+    temporary = logdir / f".{CONFIG}"
+    temporary.write_text(f"agent: {agent}\n{to_yaml(config)}")
+    temporary.replace(logdir / CONFIG)
+    if not (logdir / VERSIONS).exists():
+        (logdir / VERSIONS).write_text(describe())
+
+
+def agent_name(logdir: pathlib.Path) -> str:
+    """Returns the name of the agent that a run trained.
+
+    Raises:
+        UserError: The folder holds no run.
+    """
+    return str(_read(logdir)["agent"])
+
+
+def read(logdir: pathlib.Path, agent: str, default: Config) -> Config:
+    """Reads the configuration of a run.
+
+    Args:
+        logdir: Folder of the run.
+        agent: Name of the agent that the caller knows how to build.
+        default: A configuration of that agent.
+
+    Raises:
+        UserError: The folder holds no run, or one of another agent or version.
+    """
+    values = _read(logdir)
+    name = values.pop("agent")
+    if name != agent:
+        raise UserError(f"{logdir} holds a run of {name}, not of {agent}; use the {name} command")
+    return update(default, values)
+
+
+def _read(logdir: pathlib.Path) -> dict[str, Any]:
+    path = pathlib.Path(logdir) / CONFIG
+    if not path.exists():
+        raise UserError(f"there is no run in {logdir}{_nearby(pathlib.Path(logdir))}")
+    values = read_mapping(path)
+    if "agent" not in values:
+        raise UserError(f"{path} does not name its agent; it was not written by this package")
+    return values
+
+
+def _nearby(logdir: pathlib.Path) -> str:
+    """Completes "there is no run in ..." with a run that lies inside or beside it."""
+    inside = sorted(logdir.glob(f"*/{CONFIG}"))
+    if inside:
+        return f"; did you mean {str(inside[0].parent)!r}?"
+    beside = {path.parent.name for path in logdir.parent.glob(f"*/{CONFIG}")}
+    if beside:
+        return nearest(logdir.name, beside)
+    return f"; expected a folder with {CONFIG}, made by the train command"

@@ -1,0 +1,70 @@
+"""Versions of the package, of its libraries and of what they run on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+
+DISTRIBUTION = "world-model-agents"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "dm-haiku",
+    "optax",
+    "tfp-nightly",
+    "jmp",
+    "numpy",
+    "gymnasium",
+    "dm_control",
+    "mujoco",
+    "ale-py",
+    "orbax-checkpoint",
+    "tensorboardX",
+    "ruamel.yaml",
+    "rich",
+    "matplotlib",
+    "imageio",
+    "imageio-ffmpeg",
+)
+"""What the package needs to train, and what that computes with."""
+
+
+def version_of(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, None where it is missing."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str:
+    """Returns the commit of the source tree, with "+" where files differ from it.
+
+    "installed" where the package does not run from a source tree of its own.
+    """
+    if not (ROOT / ".git").exists():
+        return "installed"
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run([*command, "--abbrev=40"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def describe() -> str:
+    """Describes what this process runs with, one line each: name, then version."""
+    lines = [
+        f"command {shlex.join(sys.argv)}",
+        f"commit {commit()}",
+        f"python {platform.python_version()}",
+        f"platform {platform.platform()}",
+    ]
+    versions = {name: version_of(name) for name in (DISTRIBUTION, *LIBRARIES)}
+    lines += [f"{name} {version}" for name, version in versions.items() if version]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Presets by name: YAML files that ``--configs`` composes from left to right."""

@@ -1,0 +1,26 @@
+"""The ``dreamer`` command; ``python -m dreamer`` is the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from common import cli
+from common.program import Program
+
+
+def load_program() -> Program:
+    """Returns Dreamer for the shared command line and run loop."""
+    from dreamer.agent import make_agent
+    from dreamer.config import Config
+
+    return Program("dreamer", Config(), make_agent)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return cli.main("dreamer", load_program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

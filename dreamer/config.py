@@ -1,0 +1,108 @@
+"""All options of Dreamer. The defaults are DreamerV2's for the control suite from pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from common.envs.config import EnvConfig
+from common.nets.heads import HeadConfig
+from common.normalize import StreamNormConfig
+from common.optimizers import OptimizerConfig
+from common.replay.config import ReplayConfig
+from common.run_config import RunConfig
+from common.world_model import WorldModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorConfig:
+    """The policy.
+
+    Attributes:
+        layers: Hidden layers.
+        units: Units of each hidden layer.
+        activation: Activation of the hidden layers.
+        norm: "layer" normalises the hidden layers, "none" does not.
+        continuous: Distribution of continuous actions: "trunc_normal" (V2) or
+            "tanh_normal" (V1). Discrete actions are always one-hot.
+        init_std: Added to the raw standard deviation of continuous actions.
+        min_std: Smallest standard deviation of continuous actions.
+    """
+
+    layers: int = 4
+    units: int = 400
+    activation: str = "elu"
+    norm: Literal["none", "layer"] = "none"
+    continuous: Literal["trunc_normal", "tanh_normal"] = "trunc_normal"
+    init_std: float = 0.0
+    min_std: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviorConfig:
+    """How actor and critic learn in imagination.
+
+    Numbers that change over time are strings: "1e-4", "linear(start,end,updates)",
+    "warmup(updates,value)", "exp(start,end,half_life)" or "horizon(start,end,updates)".
+
+    Attributes:
+        horizon: Imagined steps, H.
+        lambda_: Mixing of the lambda-return; 0 bootstraps after one step, 1 at the end.
+        actor_grad: How the actor's gradient is made: "dynamics" (through the model),
+            "reinforce", "both", or "auto" (reinforce for discrete actions, else dynamics).
+        actor_grad_mix: With "both", the share of the gradient through the model.
+        actor_entropy: Weight of the policy's entropy.
+        include_start: Whether the replayed start state counts as the first imagined one
+            (V2) or not (V1).
+        slow_target: Whether returns come from a slow copy of the critic (V2).
+        slow_target_update: Critic updates between two copies.
+        slow_target_fraction: Share of the critic that a copy takes over.
+        reward_norm: Normalisation of the imagined rewards.
+        exploration_noise: Standard deviation of noise added to continuous actions while
+            collecting; for discrete actions the probability of a random one.
+    """
+
+    horizon: int = 15
+    lambda_: float = 0.95
+    actor_grad: Literal["auto", "dynamics", "reinforce", "both"] = "auto"
+    actor_grad_mix: str = "0.1"
+    actor_entropy: str = "1e-4"
+    include_start: bool = True
+    slow_target: bool = True
+    slow_target_update: int = 100
+    slow_target_fraction: float = 1.0
+    reward_norm: StreamNormConfig = StreamNormConfig()
+    exploration_noise: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run of Dreamer.
+
+    Attributes:
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory.
+        seed: Seed of weights, environments, policy and replay.
+        env: Environments.
+        replay: Kept experience.
+        run: Schedule of the run.
+        world_model: The world model.
+        actor: The policy.
+        critic: The value function.
+        behavior: Learning in imagination.
+        model_opt: Optimizer of the world model.
+        actor_opt: Optimizer of the policy.
+        critic_opt: Optimizer of the value function.
+    """
+
+    task: str = "dmc_walker_walk"
+    seed: int = 0
+    env: EnvConfig = EnvConfig()
+    replay: ReplayConfig = ReplayConfig()
+    run: RunConfig = RunConfig()
+    world_model: WorldModelConfig = WorldModelConfig()
+    actor: ActorConfig = ActorConfig()
+    critic: HeadConfig = HeadConfig()
+    behavior: BehaviorConfig = BehaviorConfig()
+    model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
+    actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
+    critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)

@@ -1,0 +1,119 @@
+"""Losses of the actor and the critic on an imagined trajectory.
+
+Rows 0..H: row 0 is a replayed state, row k the state that action k led to. Reward and
+discount have the index of the state that they are predicted from. With v the (slow)
+critic (DreamerV2, arXiv:2010.02193, Eq. 4 to 6):
+
+    G[t] = r[t] + d[t] ((1 − λ) v[t+1] + λ G[t+1]),  G[H] = v[H],  t = 0..H−1
+    w[0] = 1,  w[t+1] = w[t] d[t]
+
+The action of row k + 1 was chosen in state k and first shows in r[k+1], so the actor
+pairs state k with G[k+1] and weight w[k], for k = 0..H−2. The critic pairs state k with
+G[k] and w[k], for k = 0..H−1. Dreamer V1 (arXiv:1912.01603) leaves out the replayed
+state: its critic starts at row 1, and its weights start with 1 there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from common.distributions import unit_normal_log_prob
+from common.returns import discount_weights, lambda_return
+from common.types import Array
+
+
+class Returns(NamedTuple):
+    """Targets and weights of a trajectory.
+
+    Attributes:
+        target: Lambda-returns G ``[H, N]``.
+        weight: Probability that a state is reached ``[H, N]``, no gradient; without the
+            start state it belongs to rows 1..H instead of 0..H−1.
+    """
+
+    target: Array
+    weight: Array
+
+
+def compute_returns(
+    reward: Array, discount: Array, value: Array, *, lambda_: float, include_start: bool
+) -> Returns:
+    """Computes lambda-returns and weights.
+
+    Args:
+        reward: ``[H + 1, N]``; the last one is not used.
+        discount: ``[H + 1, N]``; the last one is not used.
+        value: ``[H + 1, N]``, of the (slow) critic; the first one is not used.
+        lambda_: Mixing of the lambda-return.
+        include_start: Whether the weights start with the replayed state (V2) or with
+            the first imagined one (V1).
+    """
+    target = lambda_return(
+        reward[:-1], value[:-1], discount[:-1], bootstrap=value[-1], lambda_=lambda_
+    )
+    weight = discount_weights(discount if include_start else discount[1:])
+    weight = weight[:-1] if include_start else weight
+    return Returns(target, jax.lax.stop_gradient(weight))
+
+
+def actor_loss(
+    policy: Any,
+    action: Array,
+    returns: Returns,
+    baseline: Array,
+    *,
+    gradient: str,
+    mix: Array | float,
+    entropy_scale: Array | float,
+) -> tuple[Array, dict[str, Array]]:
+    """The actor's loss: − mean w (objective + η H(π)).
+
+    objective = G (dynamics), ln π(a) sg(G − v) (reinforce), or ρ G + (1 − ρ) ln π(a) sg(G − v).
+
+    Args:
+        policy: Distribution at the features of rows 0..H−2.
+        action: Actions of rows 1..H−1 ``[H - 1, N, A]``.
+        returns: Of the whole trajectory.
+        baseline: Slow critic at rows 0..H−2 ``[H - 1, N]``.
+        gradient: "dynamics", "reinforce" or "both".
+        mix: Share ρ of the gradient through the model ("both" only).
+        entropy_scale: Weight η of the entropy.
+
+    Returns:
+        The loss and metrics.
+    """
+    target = returns.target[1:]
+    if gradient == "dynamics":
+        objective = target
+    else:
+        # "reinforce" must not differentiate the sample; in "both" the reference leaves
+        # the gradient at the action alive for continuous policies.
+        chosen = jax.lax.stop_gradient(action) if gradient == "reinforce" else action
+        advantage = jax.lax.stop_gradient(target - baseline)
+        objective = policy.log_prob(chosen) * advantage
+        if gradient == "both":
+            objective = mix * target + (1 - mix) * objective
+    entropy = policy.entropy()
+    weight = returns.weight[: target.shape[0]]
+    loss = -(weight * (objective + entropy_scale * entropy)).mean()
+    return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
+
+
+def critic_loss(
+    value: Array, target: Array, weight: Array, *, include_start: bool
+) -> Array:
+    """The critic's loss: − mean w ln N(sg G; v, 1).
+
+    Args:
+        value: Critic at rows 0..H−1 ``[H, N]``.
+        target: Lambda-returns ``[H, N]``.
+        weight: Of ``compute_returns`` ``[H, N]``.
+        include_start: As in ``compute_returns``.
+    """
+    if not include_start:
+        value, target, weight = value[1:], target[1:], weight[:-1]
+    target = jax.lax.stop_gradient(target)
+    return -(weight * unit_normal_log_prob(value, target, 0)).mean()

@@ -1,0 +1,200 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from common.envs.gym import GymEnv, adapt, flat_spaces, make_gym
+from common.errors import UserError
+from common.spaces import observation_specs
+from tests.envs.toys import Counter, Faulty, OldStyle
+
+ACTION = np.array([0, 1, 1, 0, 0, 0, 1, -1, 0.5], np.float32)
+
+
+def test_every_kind_of_space_is_adapted():
+    row = GymEnv(Counter(), seed=0).reset()
+    np.testing.assert_array_equal(row["count"], np.zeros(1, np.float32))
+    assert row["image"].shape == (32, 40, 1) and row["image"].dtype == np.uint8
+    np.testing.assert_array_equal(row["inner/bits"], [1, 0])
+    np.testing.assert_array_equal(row["multi"], [0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(row["which"], [0, 1, 0])
+    assert row["random"].shape == (4,) and row["random"].dtype == np.float32
+    assert (row["reward"], row["is_first"], row["is_last"], row["is_terminal"]) == (0, 1, 0, 0)
+
+
+def test_rows_agree_with_the_specs():
+    env = GymEnv(Counter(), seed=0)
+    row = env.reset()
+    for key, spec in env.observation_specs.items():
+        assert (row[key].shape, row[key].dtype) == (spec.shape, spec.dtype)
+
+
+def test_actions_reach_the_environment_decoded():
+    toy = Counter()
+    env = GymEnv(toy, seed=0)
+    env.reset()
+    env.step(ACTION)
+    (action,) = toy.actions
+    assert action["jump"] == 1 and toy.action_space.contains(action)
+    np.testing.assert_array_equal(action["keys"], [0, 2])
+    np.testing.assert_allclose(action["move"], [0, 1])
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end():
+    env = GymEnv(Counter(end=5), seed=0, action_repeat=3)
+    env.reset()
+    first, second = env.step(ACTION), env.step(ACTION)
+    assert (first["reward"], first["is_last"]) == (1 + 2 + 3, False)
+    assert (second["reward"], second["is_last"], second["is_terminal"]) == (4 + 5, True, True)
+    assert second["count"] == 5 and second["log/count"] == 5
+
+
+def test_truncation_and_time_limit_are_not_terminal():
+    for env in (
+        GymEnv(Counter(end=4, truncate=True), seed=0, action_repeat=2),
+        GymEnv(Counter(end=99), seed=0, action_repeat=2, time_limit=4),
+    ):
+        for _ in range(2):
+            env.reset()
+            rows = [env.step(ACTION) for _ in range(2)]
+            assert [row["is_last"] for row in rows] == [False, True]
+            assert not rows[-1]["is_terminal"]
+
+
+def test_time_limit_may_fall_inside_a_repeat():
+    env = GymEnv(Counter(end=99), seed=0, action_repeat=3, time_limit=4)
+    env.reset()
+    env.step(ACTION)
+    row = env.step(ACTION)
+    assert row["is_last"] and row["reward"] == 4
+
+
+def test_termination_at_the_time_limit_stays_terminal():
+    env = GymEnv(Counter(end=4), seed=0, action_repeat=4, time_limit=4)
+    env.reset()
+    assert env.step(ACTION)["is_terminal"]
+
+
+def test_only_the_first_reset_is_seeded():
+    env = GymEnv(Counter(), seed=3)
+    draws = [env.reset()["random"] for _ in range(2)]
+    again = GymEnv(Counter(), seed=3)
+    np.testing.assert_array_equal(draws, [again.reset()["random"] for _ in range(2)])
+    assert (draws[0] != draws[1]).any()
+    assert (draws[0] != GymEnv(Counter(), seed=4).reset()["random"]).any()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nan", "'vector' holds nan .*finite"),
+        ("shape", r"'vector' has shape \(1,\); its space declares \(2,\)"),
+        ("dtype", "'vector' has dtype <U1; expected numbers"),
+        ("reward", "reward inf"),
+        ("word", "reward 'much'; expected one number"),
+    ],
+)
+def test_bad_observations_are_named(fault, message):
+    env = GymEnv(Faulty(fault, at=1), seed=0)
+    env.reset()
+    with pytest.raises(UserError, match=message):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_values_too_large_for_float32_are_refused():
+    toy = Faulty()
+    toy.observe = lambda: np.array([1e300, 0])
+    with np.errstate(over="ignore"), pytest.raises(UserError, match="'vector' holds inf"):
+        GymEnv(toy, seed=0).reset()
+
+
+def test_key_sets_must_agree(monkeypatch):
+    toy = Counter()
+    complete = toy.observe
+    monkeypatch.setattr(
+        toy, "observe", lambda: {k: v for k, v in complete().items() if k != "multi"}
+    )
+    with pytest.raises(UserError, match="has the keys .*its space declares .*multi"):
+        GymEnv(toy, seed=0).reset()
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "message"),
+    [
+        (spaces.Discrete(3), 3, "has .3. choices"),
+        (spaces.Discrete(3, start=1), 0, "choices"),
+        (spaces.Discrete(3), 0.5, "choices"),
+        (spaces.MultiDiscrete([2, 3]), [1, 3], "choices"),
+        (spaces.Box(0, 255, (32, 32, 3), np.uint8), np.zeros((32, 32, 3)), "float64.*uint8"),
+        (spaces.Box(0, 255, (32, 32, 3), np.uint8), np.zeros((3, 32, 32), np.uint8), "shape"),
+        (spaces.Box(-1, 1, (1,)), [1j], "complex128"),
+    ],
+)
+def test_values_outside_their_space(space, value, message):
+    (spec,) = observation_specs(space).values()
+    with pytest.raises(UserError, match=message):
+        adapt("x", value, space, spec)
+
+
+def test_multi_discrete_of_two_axes():
+    space = spaces.MultiDiscrete(np.array([[2, 2], [3, 2]]))
+    (spec,) = observation_specs(space).values()
+    vector = adapt("x", np.array([[1, 0], [2, 1]]), space, spec)
+    np.testing.assert_array_equal(vector, [0, 1, 1, 0, 0, 0, 1, 0, 1])
+
+
+def test_images_are_copies_of_a_reused_buffer():
+    space = spaces.Box(0, 255, (32, 32, 1), np.uint8)
+    buffer = np.zeros((32, 32, 1), np.uint8)
+    image = adapt("x", buffer, space, observation_specs(space)["image"])
+    buffer[:] = 9
+    assert image.max() == 0
+
+
+def test_keys_of_nested_spaces_agree_with_the_specs():
+    space = Counter().observation_space
+    assert flat_spaces(space).keys() == observation_specs(space).keys()
+
+
+def test_old_gym_steps_are_refused():
+    env = GymEnv(OldStyle(), seed=0)
+    env.reset()
+    with pytest.raises(UserError, match="terminated, truncated, info"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_render_needs_the_render_mode():
+    toy = Counter()
+    env = GymEnv(toy, seed=0)
+    env.reset()
+    assert env.render().shape == (16, 16, 3)
+    toy.render_mode = None
+    assert env.render() is None
+
+
+def test_make_gym_cart_pole_truncates_at_its_own_limit():
+    env = make_gym("MountainCar-v0", {}, seed=0, action_repeat=4, time_limit=0)
+    env.reset()
+    rows = [env.step(np.array([1, 0, 0], np.float32)) for _ in range(50)]
+    assert rows[-1]["is_last"] and not rows[-1]["is_terminal"]
+    assert sum(row["reward"] for row in rows) == -200
+
+
+@pytest.mark.parametrize(
+    ("task", "kwargs", "message"),
+    [
+        ("CartPol-v1", {}, "unknown task 'gym_CartPol-v1'.*CartPole"),
+        ("CartPole-v99", {}, "v99"),
+        ("CartPole-v1", {"length": 2}, "env.kwargs do not fit gym_CartPole-v1.*length"),
+    ],
+)
+def test_make_gym_mistakes(task, kwargs, message):
+    with pytest.raises(UserError, match=message):
+        make_gym(task, kwargs, seed=0, action_repeat=1, time_limit=0)
+
+
+def test_make_gym_passes_keyword_arguments_on():
+    env = make_gym("CartPole-v1", {"max_episode_steps": 3}, seed=0, action_repeat=1, time_limit=0)
+    env.reset()
+    assert [env.step(np.array([1, 0]))["is_last"] for _ in range(3)] == [False, False, True]
+    assert isinstance(env.action_space, gymnasium.spaces.Discrete)

@@ -1,0 +1,94 @@
+import gymnasium
+import pytest
+
+from common.envs import Env, EnvConfig, Envs, make, make_one, registry
+from common.errors import UserError
+from tests.envs.toys import Counter
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("walker_walk", "unknown task 'walker_walk'; did you mean 'dmc_walker_walk'.*module"),
+        ("pong", "did you mean 'atari_pong'"),
+        ("xyz", "unknown task 'xyz'; a task is one of dmc_<domain>_<task>, atari_<game>"),
+        ("no_such_module:make", "there is no module 'no_such_module'.*run in the folder"),
+        ("tests.envs.toys:Conter", "no function 'Conter'; did you mean 'Counter'"),
+        ("tests.envs.toys:NOT_AN_ENVIRONMENT", "no function"),
+        ("tests.envs.toys:make_number", "returned a builtins.int; expected a gymnasium.Env"),
+        ("gym_NoSuchThing-v0", "unknown task 'gym_NoSuchThing-v0'"),
+    ],
+)
+def test_unknown_tasks(task, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make(task, EnvConfig(), 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_factories_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_mazes.py").write_text(
+        "import gymnasium\n"
+        "def make_maze(length=5):\n"
+        "    return gymnasium.make('CartPole-v1', max_episode_steps=length)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    envs = make("my_mazes:make_maze", EnvConfig(amount=2, kwargs={"length": 7}), 0)
+    assert envs.num_envs == 2 and envs.action_spec.size == 2
+    envs.close()
+
+
+def test_missing_imports_of_a_module_are_not_its_own_absence(tmp_path, monkeypatch, capfd):
+    (tmp_path / "broken_maze.py").write_text("import no_such_package_at_all\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="could not be built.*no_such_package_at_all"):
+        make("broken_maze:make", EnvConfig(), 0)
+
+
+def test_keyword_arguments_that_do_not_fit():
+    with pytest.raises(UserError, match="env.kwargs .*length.* do not fit the factory"):
+        make(Counter, EnvConfig(kwargs={"length": 3}), 0)
+
+
+@pytest.mark.parametrize("task", ["dmc_walker_walk", "atari_pong"])
+def test_suites_take_no_keyword_arguments(task):
+    with pytest.raises(UserError, match="env.kwargs is for gym_"):
+        make(task, EnvConfig(kwargs={"a": 1}), 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": "proces"}, "unknown env.workers 'proces'; did you mean 'process'"),
+        ({"render": "slow"}, "unknown env.render 'slow'.*fast"),
+        ({"amount": 0}, "env.amount is 0; expected at least 1"),
+        ({"image_size": 16}, "env.image_size is 16; expected at least 32"),
+        ({"sticky": 1.0}, "env.sticky is 1.0"),
+        ({"time_limit": -1}, "env.time_limit"),
+        ({"action_repeat": -1}, "env.action_repeat"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(UserError, match=message):
+        EnvConfig(**options)
+
+
+def test_families_lists_every_prefix_that_is_known():
+    for family in registry.FAMILIES:
+        registry.check_name(family)
+
+
+def _members(protocol):
+    methods = [name for name in vars(protocol) if name[0] != "_"]
+    return {*protocol.__annotations__, *methods}
+
+
+@pytest.mark.parametrize("task", ["dmc_cartpole_swingup", "gym_CartPole-v1", "atari_pong"])
+def test_every_family_keeps_the_protocol(task):
+    config = EnvConfig(pixels=False, state=True)
+    envs = make(task, config, 0)
+    assert {name for name in _members(Envs) if not hasattr(envs, name)} == set()
+    assert isinstance(envs.observation_space, gymnasium.spaces.Dict)
+    if not task.startswith("atari"):
+        env = make_one(task, config, 0)
+        assert {name for name in _members(Env) if not hasattr(env, name)} == set()
+    envs.close()

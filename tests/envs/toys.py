@@ -1,0 +1,132 @@
+"""Small environments for the tests; workers import them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Counter(gymnasium.Env):
+    """Counts simulator steps; the reward of step n is n. Shows every kind of space.
+
+    Args:
+        end: Simulator steps per episode.
+        truncate: Whether the episode ends by truncation instead of termination.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, end: int = 6, truncate: bool = False):
+        self.observation_space = spaces.Dict(
+            {
+                "count": spaces.Box(-np.inf, np.inf, (), np.float64),
+                "image": spaces.Box(0, 255, (32, 40), np.uint8),
+                "inner": spaces.Dict({"bits": spaces.MultiBinary(2)}),
+                "multi": spaces.MultiDiscrete([2, 3]),
+                "random": spaces.Box(0, 1, (2, 2), np.float32),
+                "which": spaces.Discrete(3, start=1),
+            }
+        )
+        self.action_space = spaces.Dict(
+            {
+                "jump": spaces.Discrete(2),
+                "keys": spaces.MultiDiscrete([2, 3]),
+                "move": spaces.Box(np.array([0.0, -2.0], np.float32), 2.0),
+            }
+        )
+        self.render_mode = "rgb_array"
+        self.end, self.truncate = end, truncate
+        self.actions: list[Any] = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observe(), {"log/count": 0}
+
+    def step(self, action):
+        self.actions.append(action)
+        self.count += 1
+        over = self.count >= self.end
+        info = {"log/count": self.count, "other": 1}
+        ended = over and not self.truncate
+        return self.observe(), float(self.count), ended, over and self.truncate, info
+
+    def observe(self):
+        return {
+            "count": float(self.count),
+            "image": np.full((32, 40), self.count, np.uint8),
+            "inner": {"bits": np.array([1, 0], np.int8)},
+            "multi": np.array([1, 2]),
+            "random": self.np_random.random((2, 2), np.float32),
+            "which": 2,
+        }
+
+    def render(self):
+        return np.full((16, 16, 3), self.count, np.uint8)
+
+
+class Faulty(gymnasium.Env):
+    """Shows its step count and its random number, and fails in a chosen way.
+
+    Args:
+        fault: "raise", "kill", "build", or a bad observation: "nan", "shape", "dtype",
+            "reward", "word".
+        at: The step that fails; 0 is the reset.
+        once: A file whose absence makes the fault happen, and which it creates, so that
+            the copy that follows is sound. Empty: the fault happens every time.
+    """
+
+    def __init__(self, fault: str = "", at: int = 2, once: str = ""):
+        if fault == "build":
+            raise RuntimeError("the maze has no exit")
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.fault, self.at, self.once = fault, at, once
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count, self.number = 0, self.np_random.random()
+        return self.observe(), {}
+
+    def step(self, action):
+        self.count += 1
+        reward = "much" if self.fault == "word" and self.count == self.at else 1.0
+        if self.fault == "reward" and self.count == self.at:
+            reward = np.inf
+        return self.observe(), reward, False, False, {}
+
+    def observe(self):
+        observation = np.array([self.count, self.number], np.float32)
+        if self.count != self.at or (self.once and os.path.exists(self.once)):
+            return observation
+        if self.once:
+            open(self.once, "w").close()
+        if self.fault == "raise":
+            raise RuntimeError("the motor burnt out")
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "nan":
+            observation[1] = np.nan
+        if self.fault == "shape":
+            return observation[:1]
+        return np.array(["a", "b"]) if self.fault == "dtype" else observation
+
+
+class OldStyle(Faulty):
+    """Returns four values from a step, as Gym did before 0.26."""
+
+    def step(self, action):
+        return self.observe(), 1.0, False, {}
+
+
+NOT_AN_ENVIRONMENT = 3
+
+
+def make_number() -> int:
+    """A factory that returns no environment."""
+    return NOT_AN_ENVIRONMENT

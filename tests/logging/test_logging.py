@@ -1,0 +1,159 @@
+"""What the sinks write can be read back."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+
+import imageio.v3
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from common.logging import (
+    JsonlSink,
+    Logger,
+    TensorBoardSink,
+    TerminalSink,
+    VideoSink,
+    default_sinks,
+    read_jsonl,
+)
+from common.logging.terminal import format_seconds
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_events(directory):
+    """Parses the records of TensorBoard's files: length, checksum, bytes, checksum."""
+    for path in directory.glob("events.*"):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            yield Event.FromString(content[12 : 12 + size])
+            content = content[16 + size :]
+
+
+def make_video(frames=5, channels=3):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (frames, 64, 48, channels), np.uint8)
+
+
+def test_metrics_are_lines_of_numbers(tmp_path):
+    with_nan = {"a/loss": jnp.float32(0.5), "b/x": np.float64("nan"), "b/y": -np.inf, "b/n": 3}
+    sink = JsonlSink(tmp_path)
+    sink.scalars(np.int64(40), with_nan)
+    expected = {"frames": 40, "a/loss": 0.5, "b/x": None, "b/y": None, "b/n": 3.0}
+    assert lines(tmp_path / "metrics.jsonl") == [expected]
+    (found,) = read_jsonl(tmp_path / "metrics.jsonl")
+    assert found["a/loss"] == 0.5 and math.isnan(found["b/x"]) and math.isnan(found["b/y"])
+
+
+def test_a_resumed_run_appends_after_the_last_whole_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"frames": 1, "x": 1.0}\n{"frames": 2, "x')
+    sink = JsonlSink(tmp_path)
+    sink.scalars(2, {"x": 5})
+    assert lines(path) == [{"frames": 1, "x": 1.0}, {"frames": 2, "x": 5.0}]
+
+
+def test_readers_skip_what_is_no_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"frames": 1}\nnonsense\n[1]\n{"x": 1}\n{"frames": 2}\n{"frames"')
+    assert [record["frames"] for record in read_jsonl(path)] == [1, 2]
+
+
+def test_rewind_forgets_what_came_after(tmp_path):
+    logger = Logger(tmp_path, JsonlSink(tmp_path), VideoSink(tmp_path))
+    for frames in (10, 20, 30):
+        logger.write(frames, {"x": frames})
+        logger.score(frames, {"return": frames})
+        logger.video(frames, "eval/policy", make_video())
+    logger.rewind(20)
+    logger.write(25, {"x": 25})
+    logger.close()
+    assert [line["frames"] for line in lines(tmp_path / "metrics.jsonl")] == [10, 20, 25]
+    assert [line["frames"] for line in lines(tmp_path / "scores.jsonl")] == [10, 20]
+    assert len(list((tmp_path / "videos").iterdir())) == 2
+
+
+def test_scores_have_a_line_per_episode(tmp_path):
+    logger = Logger(tmp_path / "new")
+    logger.score(500, {"return": 12.5, "length": 250, "log/success": 1})
+    logger.close()
+    expected = {"frames": 500, "return": 12.5, "length": 250, "log/success": 1}
+    assert lines(tmp_path / "new" / "scores.jsonl") == [expected]
+
+
+def test_elapsed_time_goes_on_over_sessions(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"frames": 1, "time/elapsed_s": 100.0}\n')
+    logger = Logger(tmp_path, JsonlSink(tmp_path))
+    logger.write(2, {})
+    logger.close()
+    assert 100 <= lines(tmp_path / "metrics.jsonl")[-1]["time/elapsed_s"] < 110
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tensorboard_has_scalars_and_videos(tmp_path, channels):
+    sink = TensorBoardSink(tmp_path)
+    sink.scalars(7, {"world_model/loss": 1.5, "actor/entropy": jnp.float32(2)})
+    sink.video(9, "open_loop/image", make_video(channels=channels))
+    sink.close()
+    values = {}
+    for event in read_events(tmp_path / "tensorboard"):
+        for value in event.summary.value:
+            values[value.tag] = (event.step, value)
+    step, value = values["world_model/loss"]
+    assert (step, value.simple_value) == (7, 1.5)
+    assert values["actor/entropy"][1].simple_value == 2
+    step, value = values["open_loop/image"]
+    assert (step, value.image.height, value.image.width) == (9, 64, 48)
+    frames = imageio.v3.imread(value.image.encoded_image_string, extension=".gif", index=None)
+    assert frames.shape == (5, 64, 48, 3)
+
+
+def terminal(total, **options):
+    output = io.StringIO()
+    return TerminalSink(total, Console(file=output, width=40, **options)), output
+
+
+def test_a_line_per_log_interval(tmp_path):
+    sink, output = terminal(10_000)
+    sink.scalars(900, {"episode/return": 12.345, "episode/length": 500})
+    assert output.getvalue() == ""
+    sink.scalars(1000, {"time/frames_per_s": 100.0, "time/updates_per_s": 20.5})
+    line = output.getvalue()
+    assert line.count("\n") == 1 and "\x1b" not in line
+    expected = "frames 1,000 (10.0%)  return 12.3  length 500  frames/s 100.0  updates/s 20.50"
+    assert line.strip() == expected + "  eta 0:01:30"
+
+
+def test_colours_on_a_terminal_only():
+    sink, output = terminal(100, force_terminal=True, color_system="standard")
+    sink.scalars(50, {"time/frames_per_s": float("nan")})
+    assert "\x1b" in output.getvalue() and "?" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00:00"), (3725.6, "1:02:06"), (360000, "100:00:00")]
+)
+def test_time_left(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_all_sinks_together(tmp_path, capsys):
+    logger = Logger(tmp_path, *default_sinks(tmp_path, 1000))
+    logger.write(100, {"time/frames_per_s": 10.0})
+    logger.video(100, "eval/policy", make_video())
+    logger.flush()
+    logger.close()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"metrics.jsonl", "scores.jsonl", "tensorboard", "videos"}
+    assert (tmp_path / "videos" / "eval_policy-000000000100.mp4").stat().st_size > 0
+    assert "frames 100 (10.0%)" in capsys.readouterr().out

@@ -1,0 +1,28 @@
+"""One optimiser step after the other in float64, written from the update rule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def run_adam(params, grads, *, lr, eps, clip, weight_decay, beta1, beta2):
+    """Yields the parameters (a list of arrays) after each step.
+
+    Clip by global norm, multiply the weights by one minus the decay, then Adam with
+    epsilon on the uncorrected root. ``grads`` is a list of steps of lists of arrays.
+    """
+    params = [np.array(x, np.float64) for x in params]
+    mean = [np.zeros_like(x) for x in params]
+    square = [np.zeros_like(x) for x in params]
+    for t, step in enumerate(grads, 1):
+        step = [np.array(g, np.float64) for g in step]
+        norm = np.sqrt(sum((g**2).sum() for g in step))
+        if clip and norm > clip:
+            step = [g * clip / norm for g in step]
+        rate = lr * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+        for i, g in enumerate(step):
+            mean[i] = beta1 * mean[i] + (1 - beta1) * g
+            square[i] = beta2 * square[i] + (1 - beta2) * g**2
+            params[i] = params[i] * (1 - weight_decay)
+            params[i] = params[i] - rate * mean[i] / (np.sqrt(square[i]) + eps)
+        yield [x.copy() for x in params]

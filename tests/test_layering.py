@@ -1,0 +1,144 @@
+"""The house rules, read from the source: import directions, sizes, docstrings, no pickle."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("common", "dreamer", "planet", "configs", "benchmarks")
+MAY_IMPORT = {
+    "common": set(),
+    "configs": set(),
+    "dreamer": {"common"},
+    "planet": {"common"},
+    "benchmarks": {"common", "dreamer", "planet"},
+}
+CORE = (
+    ("types", "errors", "spaces", "distributions", "returns", "schedules", "precision")
+    + ("optimizers", "nets", "dynamics", "world_model", "imagine", "agent", "normalize")
+    + ("exploration", "parallel")
+)
+"""Modules of ``common`` that must stay usable without the runtime."""
+SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")
+RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL")
+UNSAFE = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
+MOST_LINES_OF_A_FILE = 400
+MOST_LINES_OF_A_FUNCTION = 80
+
+
+def sources(*folders: str) -> list[pathlib.Path]:
+    """Every Python file of some top-level folders."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@functools.cache
+def parse(path: pathlib.Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: pathlib.Path) -> Iterator[str]:
+    """Dotted names of everything that a file imports, at its top or inside functions."""
+    yield from imported_names(parse(path), path.relative_to(ROOT).parent.parts)
+
+
+def imported_names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names of what a tree imports; ``package`` resolves relative imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def part_of_common(name: str) -> str:
+    """The module or package right below ``common`` that a dotted name lies in."""
+    return (name.split(".") + [""])[1]
+
+
+def is_core(path: pathlib.Path) -> bool:
+    """Whether a file belongs to the core of ``common``."""
+    return path.relative_to(ROOT / "common").with_suffix("").parts[0] in CORE
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_in_one_direction(package):
+    forbidden = set(PACKAGES) - MAY_IMPORT[package] - {package}
+    for path in sources(package):
+        wrong = [name for name in imports(path) if name.split(".")[0] in forbidden]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_core_never_imports_the_runtime():
+    checked = [path for path in sources("common") if is_core(path)]
+    assert len(checked) > 10
+    for path in checked:
+        names = [name for name in imports(path) if name.split(".")[0] == "common"]
+        wrong = [n for n in names if n != "common" and part_of_common(n) not in CORE]
+        assert not wrong, f"{path.relative_to(ROOT)} is core and imports {wrong}"
+
+
+def test_the_reader_of_imports_sees_every_form():
+    code = "import a.b\nfrom c import d\ndef f():\n  from .e import g\n  from .. import h\n"
+    found = list(imported_names(ast.parse(code), ("common", "envs")))
+    assert found == ["a.b", "c.d", "common.envs.e.g", "common.h"]
+
+
+def test_nothing_unpickles():
+    for path in sources(*PACKAGES):
+        wrong = [name for name in imports(path) if name.split(".")[0] in UNSAFE]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert getattr(node.value, "value", True) is False, f"{path}:{node.value.lineno}"
+
+
+@pytest.mark.parametrize("module", ["common", "common.imagine", "dreamer", "dreamer.agent"])
+def test_component_imports_load_no_runtime(module):
+    code = f"import {module}, sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "common" in loaded or module == "dreamer"
+    assert not loaded & {*SIMULATORS, *RUNTIME_LIBRARIES}
+
+
+def test_files_and_functions_are_short():
+    for path in sources(*PACKAGES, "tests"):
+        lines = path.read_text().count("\n")
+        assert lines <= MOST_LINES_OF_A_FILE, f"{path.relative_to(ROOT)} has {lines} lines"
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                place = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+                assert length <= MOST_LINES_OF_A_FUNCTION, f"{place} has {length} lines"
+
+
+def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Public classes, functions and methods of a module's body."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name.startswith("_"):
+                continue
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{prefix}{node.name}.")
+
+
+def test_everything_public_is_documented():
+    for path in sources(*PACKAGES):
+        tree = parse(path)
+        place = path.relative_to(ROOT)
+        assert ast.get_docstring(tree) or not tree.body, f"{place} has no docstring"
+        missing = [name for name, node in public(tree.body) if not ast.get_docstring(node)]
+        assert not missing, f"{place}: no docstring on {missing}"
