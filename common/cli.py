@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from common import config as configs
 from common import doctor, flags, presets, run_folder
 from common.errors import UserError, nearest
+from common.memory import keep_freed_memory
 from common.program import Program
 from common.versions import DISTRIBUTION, version_of
 
@@ -68,6 +69,7 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
 
 def prepare() -> None:
     """Sets what JAX should do, where the user did not: share memory, cache, keep quiet."""
+    keep_freed_memory()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -183,8 +185,7 @@ def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
     finally:
         envs.close()
     print("returns:", ", ".join(f"{value:.1f}" for value in result.returns))
-    mean, std, length = result.returns.mean(), result.returns.std(), result.lengths.mean()
-    print(f"{mean:.1f} ± {std:.1f} over {episodes} episodes of {length:.0f} agent steps on average")
+    print(f"{result} of {result.lengths.mean():.0f} agent steps on average")
     if film and result.video is None:
         print("no video: the environment gives no picture", file=sys.stderr)
     elif film:

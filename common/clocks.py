@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -33,19 +34,21 @@ class Every:
 class Ratio:
     """Turns agent steps into updates at a fixed ratio, without drift."""
 
-    def __init__(self, updates_per_step: float):
-        """Nothing is due until ``start``."""
+    def __init__(self, updates_per_step: float, first: int = 0):
+        """Nothing is due until ``due`` is asked; then ``first`` updates are, at once."""
         self._ratio = updates_per_step
+        self._first = first
         self._start: int | None = None
         self._done = 0
 
-    def due(self, steps: int) -> int:
-        """Returns the updates that ``steps`` make due; the first call starts the clock."""
+    def due(self, steps: int) -> bool:
+        """Whether one more update is due after ``steps``; the caller then makes it."""
         if self._start is None:
             self._start = steps
         # The small number keeps 3 x (1 / 3) from being rounded down to 0.
-        total = int((steps - self._start) * self._ratio + 1e-6)
-        due, self._done = total - self._done, total
+        total = self._first + int((steps - self._start) * self._ratio + 1e-6)
+        due = self._done < total
+        self._done += due
         return due
 
     def state(self) -> list[int | None]:
@@ -55,6 +58,37 @@ class Ratio:
     def load(self, state: list[int | None]) -> None:
         """Continues from ``state``."""
         self._start, self._done = state[0], state[1] or 0
+
+
+class Silence:
+    """Notices when nothing has been printed for a while."""
+
+    def __init__(self, seconds: float = 10.0):
+        """Starts now."""
+        self._seconds = seconds
+        self._begin = time.monotonic()
+
+    def broken(self) -> None:
+        """Starts anew: something was printed."""
+        self._begin = time.monotonic()
+
+    def too_long(self) -> bool:
+        """Whether it is time to print something; if so, starts anew."""
+        if time.monotonic() - self._begin < self._seconds:
+            return False
+        self.broken()
+        return True
+
+
+@contextlib.contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Prints that something slow begins, and how long it took."""
+    print(f"{what} ... ", end="", flush=True)
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        print(f"{time.monotonic() - begin:.1f} s", flush=True)
 
 
 class Meter:

@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from common.agent import Agent
+from common.clocks import announced
 from common.envs.base import Envs
+from common.errors import UserError
 from common.spaces import ActionSpec
 from common.types import Mode, Params
 
@@ -42,9 +44,16 @@ class RandomPolicy:
 class ActFunction:
     """An agent's ``act``, compiled once for each mode and number of environments."""
 
-    def __init__(self, agent: Agent):
-        """Wraps ``agent.act`` so that splitting the key costs no call of its own."""
+    def __init__(self, agent: Agent, announce: bool = False):
+        """Wraps ``agent.act`` so that splitting the key costs no call of its own.
+
+        Args:
+            agent: The agent.
+            announce: Whether to print that it compiles.
+        """
         self.agent = agent
+        self._announce = announce
+        self._compiled: set[tuple[Mode, int]] = set()
 
         def act(params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
             key, now = jax.random.split(key)
@@ -55,7 +64,12 @@ class ActFunction:
 
     def __call__(self, params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
         """Returns ``(next key, action [N, A], carry)``."""
-        return self._act(params, key, carry, rows, mode)
+        kind = mode, len(rows["is_first"])
+        if kind in self._compiled or not self._announce:
+            return self._act(params, key, carry, rows, mode)
+        self._compiled.add(kind)
+        with announced(f"compiling the policy ({mode}, {kind[1]} environment(s))"):
+            return jax.block_until_ready(self._act(params, key, carry, rows, mode))
 
 
 class AgentPolicy:
@@ -145,10 +159,17 @@ class Driver:
         """Episodes that ended with the newest rows."""
 
     def act(self, policy: Policy | None) -> None:
-        """Sends the policy's actions; before the first rows there is nothing to choose."""
+        """Sends the policy's actions; before the first rows there is nothing to choose.
+
+        Raises:
+            UserError: The actions are not finite.
+        """
         if self._rows is not None and policy is not None:
             self._action = policy(self._rows)
-        self._envs.step_async(self._action)
+        try:
+            self._envs.step_async(self._action)
+        except FloatingPointError as error:
+            raise UserError(f"{error}: learning diverged; lower the learning rates") from error
 
     def receive(self) -> NumpyRows:
         """Waits for the rows ``[N, ...]``; ``action`` is the one that led to each of them."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from common.errors import check_least, check_range
 from common.types import Array
 
 
@@ -23,6 +24,11 @@ class StreamNormConfig:
     momentum: float = 1.0
     scale: float = 1.0
     eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "reward_norm.", scale=0, eps=0)
+        check_range("reward_norm.momentum", self.momentum, 0, 1)
 
 
 def initial_magnitude() -> Array:

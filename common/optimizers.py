@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.errors import UserError, nearest
+from common.errors import UserError, check_least, check_range, nearest
 from common.types import Array, Params
 
 
@@ -37,6 +37,12 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     adam: str = "tensorflow"
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, lr=0, eps=0, clip=0)
+        for name in ("weight_decay", "beta1", "beta2"):
+            check_range(name, getattr(self, name), 0, 1)
 
 
 class OptimizerState(NamedTuple):

@@ -149,7 +149,9 @@ def _limits(
     if not len(y):
         return None, None
     low, high = np.percentile(y, [1, 99]) if robust else (y.min(), y.max())
-    margin = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
+    # What differs by rounding only is a constant.
+    varies = high - low > 1e-5 * abs(high)
+    margin = 0.05 * (high - low) if varies else abs(high) * 0.1 or 1.0
     right = float(x.max()) if len(x) else 1.0
     left = min(0.0, float(x.min())) if len(x) else 0.0
     return (left, right if right > left else left + 1.0), (low - margin, high + margin)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from common.errors import UserError, check_least
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -18,7 +20,7 @@ class RunConfig:
         train_every: Agent steps per update, all environments counted; below 1 for several
             updates per step.
         eval_every: Frames between evaluations; 0 for none but the last.
-        eval_episodes: Episodes of an evaluation.
+        eval_episodes: Episodes of an evaluation; 0 for no evaluations at all.
         log_every: Frames between two lines of metrics.
         report_every: Frames between two open-loop videos; 0 for none.
         checkpoint_every: Seconds between two checkpoints.
@@ -40,3 +42,11 @@ class RunConfig:
     checkpoints: int = 1
     random_episodes: int = 10
     video: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "run.", frames=1, log_every=1, checkpoints=1)
+        check_least(self, "run.", prefill=0, pretrain=0, eval_every=0, eval_episodes=0)
+        check_least(self, "run.", report_every=0, checkpoint_every=0, random_episodes=0)
+        if not 0 < self.train_every < float("inf"):
+            raise UserError(f"run.train_every is {self.train_every}; expected a number above 0")

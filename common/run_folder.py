@@ -7,8 +7,11 @@ agent nor its data may differ when a run goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from common.config import difference, read_mapping, to_yaml, update
@@ -53,6 +56,8 @@ def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
     if logdir.exists() and not logdir.is_dir():
         raise UserError(f"{logdir} is a file; choose another --logdir")
     existing = next(path for path in (logdir, *logdir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is a file, not a folder; choose another --logdir")
     if not os.access(existing, os.W_OK):
         raise UserError(f"you may not write to {existing}; choose another --logdir")
     if not (logdir / CONFIG).exists():
@@ -68,14 +73,50 @@ def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
     return True
 
 
+def make(logdir: pathlib.Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        logdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {logdir}: {error.strerror}; choose another --logdir"
+        ) from error
+
+
 def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
     """Writes ``config.yaml`` and, for a new run, ``versions.txt``; makes the folder."""
-    logdir.mkdir(parents=True, exist_ok=True)
+    make(logdir)
     temporary = logdir / f".{CONFIG}"
     temporary.write_text(f"agent: {agent}\n{to_yaml(config)}")
     temporary.replace(logdir / CONFIG)
     if not (logdir / VERSIONS).exists():
         (logdir / VERSIONS).write_text(describe())
+
+
+@contextlib.contextmanager
+def undone_on_error(logdir: pathlib.Path, keep: Callable[[], bool]) -> Iterator[None]:
+    """Leaves the folder as it was where a run fails by a user's mistake.
+
+    Args:
+        logdir: Folder of the run; need not exist.
+        keep: Asked after the failure: whether the folder holds what is worth keeping.
+    """
+    before = set(logdir.iterdir()) if logdir.exists() else set()
+    missing = [path for path in (logdir, *logdir.parents) if not path.exists()]
+    try:
+        yield
+    except UserError:
+        if not keep():
+            for path in set(logdir.iterdir() if logdir.exists() else ()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in missing:
+                with contextlib.suppress(OSError):  # Somebody else has put something there.
+                    path.rmdir()
+        raise
 
 
 def agent_name(logdir: pathlib.Path) -> str:

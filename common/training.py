@@ -19,15 +19,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from common import checkpoint, run_folder, video
-from common.agent import Agent
-from common.clocks import Every, Meter, Ratio
-from common.driver import LOG_PREFIX, ActFunction, AgentPolicy, Driver, RandomPolicy
+from common import checkpoint, report, run_folder, video
+from common.clocks import Every, Meter, Ratio, Silence
+from common.driver import LOG_PREFIX, Driver, Policy, RandomPolicy
 from common.envs import make
 from common.envs.base import Envs
-from common.evaluation import evaluate, make_evaluation_envs
+from common.errors import UserError
+from common.evaluation import Evaluation, evaluate, make_evaluation_envs
 from common.export import EXPORT, export
 from common.imagine import CONTEXT
+from common.learner import Learner
 from common.logging import Logger, default_sinks
 from common.program import Program
 from common.replay import Prefetcher, Replay
@@ -48,17 +49,32 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
 
     Raises:
         UserError: The folder holds another run, or something in the configuration or
-            the environment is wrong.
+            the environment is wrong. A folder without a checkpoint is then left as it was.
     """
     run_folder.check(logdir, program.name, config)
-    envs = make(config.task, config.env, config.seed, num_envs=config.env.amount)
+    directory = logdir / CHECKPOINTS
+    newest = checkpoint.latest(directory)
+    # A resumed run gets seeds of its own, or it would begin with the same episodes again.
+    envs = make(config.task, config.env, config.seed + (newest or 0), config.env.amount)
     try:
+        _check_length(config, envs)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
-        run = Run(program, config, logdir, envs, agent)
-        try:
-            run.go()
-        finally:
-            run.close()
+        learner = Learner(agent, envs.num_envs, config.seed)
+        earlier: dict[str, Any] = {}
+        if newest is not None:
+            tree, earlier = checkpoint.restore(directory, learner.tree())
+            learner.load(tree)
+        if earlier and earlier["finished_frames"] >= config.run.frames:
+            frames = earlier["frames"]
+            print(f"this run is complete at frame {frames:,}; raise --run.frames to go on")
+            return
+        worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
+        with run_folder.undone_on_error(logdir, worth_keeping):
+            run = Run(program, config, logdir, envs, learner, earlier)
+            try:
+                run.go()
+            finally:
+                run.close()
     finally:
         envs.close()
 
@@ -75,58 +91,72 @@ class Run:
     """
 
     def __init__(
-        self, program: Program, config: Any, logdir: pathlib.Path, envs: Envs, agent: Agent
+        self,
+        program: Program,
+        config: Any,
+        logdir: pathlib.Path,
+        envs: Envs,
+        learner: Learner,
+        earlier: dict[str, Any],
     ):
-        """Builds learner, replay, policy and clocks; continues a run that is there."""
+        """Opens replay and log, and continues the counters.
+
+        Args:
+            program: The agent's program.
+            config: Its configuration.
+            logdir: Run folder.
+            envs: Fresh environments.
+            learner: New, or restored from the checkpoint.
+            earlier: Metadata of that checkpoint; empty for a new run.
+        """
         self._program, self._config, self._schedule = program, config, config.run
-        self._logdir, self._envs, self._agent = logdir, envs, agent
-        self.frames = self.agent_steps = self.updates = self.evaluations = 0
-        self.finished_frames = 0
+        self._logdir, self._envs, self._learner = logdir, envs, learner
+        for name in _COUNTERS:
+            setattr(self, name, earlier.get(name, 0))
         self._stopping = False
+        self._silence = Silence()
+        self._ratio = Ratio(1 / self._schedule.train_every, first=self._schedule.pretrain)
+        self._random = RandomPolicy(envs.action_spec, config.seed)
+        self._driver = Driver(envs)
+        self._driver.act(None)
+        first = self._driver.receive()  # Environments that fail at once do so before any file.
+        run_folder.make(logdir)
         self._replay = Replay(
             config.replay, logdir / REPLAY, _row_specs(envs), envs.num_envs, config.seed
         )
-        # Jitted so that every array of the state has a buffer of its own to donate.
-        self._state = jax.jit(agent.init)(jax.random.key(config.seed))
-        self._update = jax.jit(agent.update, donate_argnums=0)
-        self._report_function = jax.jit(agent.report)
-        self._key = jax.random.key(config.seed + 1)
-        self._act = ActFunction(agent)
-        params = agent.params(self._state)
-        self._policy = AgentPolicy(self._act, params, envs.num_envs, config.seed + 2, "train")
-        self._random = RandomPolicy(envs.action_spec, config.seed)
-        self._driver = Driver(envs)
-        self._ratio = Ratio(1 / self._schedule.train_every)
         run_folder.write(logdir, program.name, config)
         self._logger = Logger(logdir, *default_sinks(logdir, self._schedule.frames))
-        if checkpoint.latest(logdir / CHECKPOINTS) is not None:
-            self._restore()
+        if earlier:
+            self._ratio.load(earlier["ratio"])
+            self._replay.load_state(earlier["replay"])
+            self._logger.rewind(self.frames)
+            print(f"resumed at frame {self.frames:,} after {self.updates:,} updates", flush=True)
         else:  # A run that was killed before its first checkpoint starts again.
             self._replay.clear()
             self._logger.rewind(-1)
         self._meter = Meter(self.frames, self.updates)
         self._batches: Prefetcher | None = None
-        self._compiled = False
+        self._take(first)
 
     def go(self) -> None:
         """Runs from wherever the run is to its end."""
-        if self.finished_frames >= self._schedule.frames:
-            print(f"this run is complete at frame {self.frames:,}; raise --run.frames to go on")
-            return
         self._print_plan()
         previous = signal.signal(signal.SIGTERM, self._stop)
         try:
             if self.frames == 0 and self._schedule.random_episodes:
                 self._score_random()
             self._loop()
+            if not self._stopping:
+                self._evaluate()
+            if not self._stopping:
+                self.finished_frames = self.frames
+            self._save()
         finally:
             signal.signal(signal.SIGTERM, previous)
         if self._stopping:
             print(f"stopped at frame {self.frames:,}; the same command goes on from here")
         else:
-            self._evaluate()
-            self.finished_frames = self.frames
-        self._save()
+            print(f"report: {report.write_report(self._logdir)}", flush=True)
 
     def close(self) -> None:
         """Stops the background thread and closes the files."""
@@ -138,21 +168,22 @@ class Run:
         schedule = self._schedule
         log = Every(schedule.log_every, self.frames)
         evaluation = Every(schedule.eval_every, self.frames)
-        report = Every(schedule.report_every, self.frames)
+        filming = Every(schedule.report_every, self.frames)
         saved = time.monotonic()
         while self.frames < schedule.frames and not self._stopping:
             learning = self._ready()
-            self._driver.act(self._policy if learning else self._random)
-            if learning:
-                for _ in range(self._due_updates()):
-                    self._learn()
-            self._receive()
-            if report.due(self.frames) and learning and schedule.video:
+            self._driver.act(self._learner.policy if learning else self._random)
+            while learning and not self._stopping and self._ratio.due(self.agent_steps):
+                self._learn()
+            self._take(self._driver.receive())
+            if filming.due(self.frames) and learning and schedule.video:
                 self._report()
             if evaluation.due(self.frames) and self.frames < schedule.frames:
                 self._evaluate()
             if log.due(self.frames):
                 self._logger.write(self.frames, self._meter.take(self.frames, self.updates))
+                self._silence.broken()
+            self._say_progress()
             if time.monotonic() - saved > schedule.checkpoint_every:
                 self._save()
                 saved = time.monotonic()
@@ -161,10 +192,6 @@ class Run:
         """Whether there is enough experience to learn from."""
         enough = self.agent_steps >= self._schedule.prefill
         return enough and self._replay.can_sample(self._config.replay.length)
-
-    def _due_updates(self) -> int:
-        pretrain = self._schedule.pretrain if self.updates == 0 else 0
-        return self._ratio.due(self.agent_steps) + pretrain
 
     def _learn(self) -> None:
         """Makes one update."""
@@ -175,21 +202,17 @@ class Run:
                 jax.device_put,
                 replay.prefetch,
             )
-        self._key, key = jax.random.split(self._key)
-        batch = next(self._batches)
-        begin = time.monotonic()
-        self._state, metrics = self._update(self._state, key, batch)
-        if not self._compiled:
-            jax.block_until_ready(self._state)
-            print(f"compiled the update in {time.monotonic() - begin:.1f} s", flush=True)
-            self._compiled = True
-        self._policy.params = self._agent.params(self._state)
-        self._meter.add(metrics)
+        self._meter.add(self._learner.update(next(self._batches)))
         self.updates += 1
+        self._say_progress()
 
-    def _receive(self) -> None:
-        """Takes the rows that the environments return."""
-        rows = self._driver.receive()
+    def _say_progress(self) -> None:
+        """Breaks a long silence between two lines of the log."""
+        if self._silence.too_long():
+            print(f"at frame {self.frames:,} after {self.updates:,} updates", flush=True)
+
+    def _take(self, rows: Rows) -> None:
+        """Keeps and counts the rows that the environments returned."""
         self._replay.add(_without_log(rows))
         steps = int((~rows["is_first"]).sum())
         self.agent_steps += steps
@@ -202,51 +225,46 @@ class Run:
 
     def _score_random(self) -> None:
         """Records what the random policy reaches, the baseline of the report."""
-        episodes = self._schedule.random_episodes
-        seed = self._config.seed + 10_000
-        policy = RandomPolicy(self._envs.action_spec, seed)
-        envs = make_evaluation_envs(self._config.task, self._config.env, episodes, seed)
-        try:
-            result = evaluate(policy, envs)
-        finally:
-            envs.close()
-        mean, std = result.returns.mean(), result.returns.std()
-        print(f"random policy: return {mean:.1f} ± {std:.1f} over {episodes} episodes", flush=True)
-        self._logger.write(0, result.metrics("random"))
+        episodes, seed = self._schedule.random_episodes, self._config.seed + 10_000
+        result = self._play(RandomPolicy(self._envs.action_spec, seed), episodes, seed)
+        if result is not None:
+            print(f"random policy: {result}", flush=True)
+            self._logger.write(0, result.metrics("random"))
 
     def _evaluate(self) -> None:
         """Plays episodes with the mode of the policy."""
-        schedule, config = self._schedule, self._config
-        if not schedule.eval_episodes:
+        episodes = self._schedule.eval_episodes
+        if not episodes:
             return
-        seed = config.seed + 20_000 + 1000 * self.evaluations
+        seed = self._config.seed + 20_000 + 1000 * self.evaluations
+        policy = self._learner.evaluation_policy(episodes, seed)
+        result = self._play(policy, episodes, seed, film=self._schedule.video)
+        if result is None:
+            return
         self.evaluations += 1
-        envs = make_evaluation_envs(config.task, config.env, schedule.eval_episodes, seed)
-        params = self._agent.params(self._state)
-        policy = AgentPolicy(self._act, params, envs.num_envs, seed, "eval")
-        try:
-            result = evaluate(policy, envs, film=schedule.video)
-        finally:
-            envs.close()
         self._logger.write(self.frames, result.metrics("eval"))
-        mean, std = result.returns.mean(), result.returns.std()
-        print(
-            f"evaluation at frame {self.frames:,}: return {mean:.1f} ± {std:.1f} over "
-            f"{envs.num_envs} episodes",
-            flush=True,
-        )
+        print(f"evaluation at frame {self.frames:,}: {result}", flush=True)
         if result.video is not None:
             self._logger.video(self.frames, "eval/policy", result.video)
+
+    def _play(
+        self, policy: Policy, episodes: int, seed: int, film: bool = False
+    ) -> Evaluation | None:
+        """Plays episodes in environments of their own; None where the run was stopped."""
+        envs = make_evaluation_envs(self._config.task, self._config.env, episodes, seed)
+        try:
+            return evaluate(policy, envs, film=film, stop=lambda: self._stopping)
+        finally:
+            envs.close()
+            self._silence.broken()
 
     def _report(self) -> None:
         """Films what the model imagines from a few rows of the replay."""
         length = max(self._config.replay.length, 2 * CONTEXT)
         if not self._replay.can_sample(length):
             return
-        self._key, key = jax.random.split(self._key)
-        batch = self._replay.sample(6, length)
-        predictions = self._report_function(self._agent.params(self._state), key, batch)
-        for name, pair in jax.device_get(predictions).items():
+        predictions = self._learner.report(self._replay.sample(6, length))
+        for name, pair in predictions.items():
             strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
             self._logger.video(self.frames, f"open_loop/{name}", strip)
 
@@ -257,29 +275,12 @@ class Run:
         metadata |= {"ratio": self._ratio.state(), "replay": self._replay.state()}
         directory = self._logdir / CHECKPOINTS
         keep = self._schedule.checkpoints
-        checkpoint.save(directory, self.frames, self._tree(), metadata, keep)
+        checkpoint.save(directory, self.frames, self._learner.tree(), metadata, keep)
         export(
             self._logdir / EXPORT, self._program.name, self._config,
-            self._envs.observation_specs, self._envs.action_spec,
-            self._agent.params(self._state),
+            self._envs.observation_specs, self._envs.action_spec, self._learner.params,
         )  # fmt: skip
         self._logger.flush()
-
-    def _restore(self) -> None:
-        """Continues from the newest checkpoint."""
-        tree, metadata = checkpoint.restore(self._logdir / CHECKPOINTS, self._tree())
-        self._state, self._key = tree["agent"], tree["key"]
-        self._policy.key = tree["policy_key"]
-        self._policy.params = self._agent.params(self._state)
-        for name in _COUNTERS:
-            setattr(self, name, metadata[name])
-        self._ratio.load(metadata["ratio"])
-        self._replay.load_state(metadata["replay"])
-        self._logger.rewind(self.frames)
-        print(f"resumed at frame {self.frames:,} after {self.updates:,} updates")
-
-    def _tree(self) -> dict[str, Any]:
-        return {"agent": self._state, "key": self._key, "policy_key": self._policy.key}
 
     def _stop(self, *_: Any) -> None:
         self._stopping = True
@@ -288,7 +289,7 @@ class Run:
         schedule, envs = self._schedule, self._envs
         sizes = {
             name: sum(x.size for x in jax.tree.leaves(params))
-            for name, params in self._agent.params(self._state).items()
+            for name, params in self._learner.params.items()
         }
         device = jax.devices()[0]
         steps = (schedule.frames // envs.action_repeat) - schedule.prefill
@@ -303,6 +304,17 @@ class Run:
             f"{self._replay.memory_estimate()}\n"
             f"run folder: {self._logdir}",
             flush=True,
+        )
+
+
+def _check_length(config: Any, envs: Envs) -> None:
+    """Raises a UserError where a run would end before it learns anything."""
+    steps = max(config.run.prefill, config.replay.length * envs.num_envs)
+    frames = steps * envs.action_repeat
+    if config.run.frames <= frames:
+        raise UserError(
+            f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
+            f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import shlex
@@ -57,6 +58,24 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def processor() -> str:
+    """Returns the name of this machine's processor."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def device() -> str:
+    """Returns the kind of device that JAX computes on, and how many there are."""
+    import jax
+
+    devices = jax.devices()
+    return f"{devices[0].device_kind} x {len(devices)}"
+
+
 def describe() -> str:
     """Describes what this process runs with, one line each: name, then version."""
     lines = [
@@ -64,6 +83,8 @@ def describe() -> str:
         f"commit {commit()}",
         f"python {platform.python_version()}",
         f"platform {platform.platform()}",
+        f"processor {processor()}, {len(os.sched_getaffinity(0))} cores",
+        f"device {device()}",
     ]
     versions = {name: version_of(name) for name in (DISTRIBUTION, *LIBRARIES)}
     lines += [f"{name} {version}" for name, version in versions.items() if version]

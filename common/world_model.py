@@ -31,6 +31,7 @@ from common.dynamics import rssm
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, State
 from common.dynamics.kl import KLConfig, kl_loss
 from common.dynamics.rssm import RSSMConfig
+from common.errors import check_least, check_range
 from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig, normalize_image
 from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
@@ -79,6 +80,11 @@ class WorldModelConfig:
     reward_gradients: bool = True
     discount_gradients: bool = True
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_range("world_model.discount_factor", self.discount_factor, 0, 1)
+        check_least(self, "world_model.", reward_scale=0, discount_scale=0)
 
 
 class Losses(NamedTuple):

@@ -118,6 +118,9 @@ class Dreamer:
             model: The world model.
             networks: Actor and critic.
             config: Behaviour and optimizers.
+
+        Raises:
+            UserError: A schedule or an optimizer is unknown.
         """
         self.model = model
         self.networks = networks

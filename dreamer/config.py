@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from common.envs.config import EnvConfig
+from common.errors import check_least, check_range
 from common.nets.heads import HeadConfig
 from common.normalize import StreamNormConfig
 from common.optimizers import OptimizerConfig
@@ -37,6 +38,10 @@ class ActorConfig:
     init_std: float = 0.0
     min_std: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "actor.", layers=0, units=1, min_std=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorConfig:
@@ -46,7 +51,7 @@ class BehaviorConfig:
     "warmup(updates,value)", "exp(start,end,half_life)" or "horizon(start,end,updates)".
 
     Attributes:
-        horizon: Imagined steps, H.
+        horizon: Imagined steps, H, at least 2.
         lambda_: Mixing of the lambda-return; 0 bootstraps after one step, 1 at the end.
         actor_grad: How the actor's gradient is made: "dynamics" (through the model),
             "reinforce", "both", or "auto" (reinforce for discrete actions, else dynamics).
@@ -73,6 +78,12 @@ class BehaviorConfig:
     slow_target_fraction: float = 1.0
     reward_norm: StreamNormConfig = StreamNormConfig()
     exploration_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "behavior.", horizon=2, slow_target_update=1, exploration_noise=0)
+        check_range("behavior.lambda_", self.lambda_, 0, 1)
+        check_range("behavior.slow_target_fraction", self.slow_target_fraction, 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,3 +117,7 @@ class Config:
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_range("seed", self.seed, 0, 2**31 - 1)

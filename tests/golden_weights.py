@@ -121,7 +121,7 @@ def rssm_config(
     options = {
         "latent": "categorical" if classes else "gaussian",
         "stoch": int(arrays[f"{prefix}.stoch"]),
-        "classes": classes,
+        **({"classes": classes} if classes else {}),
         "deter": int(arrays[f"{prefix}.deter"]),
         "hidden": int(arrays[f"{prefix}.hidden"]),
         "min_std": float(arrays[f"{prefix}.min_std"]),

@@ -11,41 +11,28 @@ import numpy as np
 import pytest
 
 from common.distributions import OneHot
-from common.distributions.squashed import clip_straight_through
-from common.dynamics import rssm
 from common.dynamics.rssm import RSSMState
 from common.imagine import Trajectory
 from common.nets.heads import HeadConfig
 from common.returns import discount_weights
 from common.spaces import ObservationSpec
 from common.world_model import WorldModelConfig, world_model
-from dreamer.agent import Behavior, Dreamer, Noise, slow_copy
+from dreamer.agent import Behavior, Dreamer, slow_copy
 from dreamer.config import BehaviorConfig, Config
 from dreamer.networks import make_networks
 from tests import golden_data, golden_weights
-from tests.golden_data import assert_exact, assert_gradients, assert_values, assert_weights
-from tests.test_golden_world_model import (
+from tests.golden_checks import (
+    behavior_noise,
+    blank_state,
+    check_behavior,
     check_gradients,
+    check_metrics,
     check_weights,
-    latent_noise,
-    statistics,
+    record_gradients,
     updates,
 )
+from tests.golden_data import assert_gradients, assert_values, assert_weights
 
-METRICS = {
-    "actor_loss": "actor/loss",
-    "actor_grad_norm": "actor/grad_norm",
-    "actor_ent": "actor/entropy",
-    "actor_ent_scale": "actor/entropy_scale",
-    "critic_loss": "critic/loss",
-    "critic_grad_norm": "critic/grad_norm",
-    "critic": "critic/value_mean",
-    "critic_slow": "critic/slow_value_mean",
-    "critic_target": "imagination/return_mean",
-    "reward_mean": "imagination/reward_mean",
-    "reward_std": "imagination/reward_std",
-}
-"""Our names of DreamerV2's metrics of learning in imagination."""
 LOSSES = "actor_critic"
 CASES = sorted(
     case for case in golden_data.first_parts(LOSSES)
@@ -53,13 +40,6 @@ CASES = sorted(
 )  # fmt: skip
 SLOW_TARGETS = [x for x in golden_data.first_parts(LOSSES) if x.startswith("slow_target")]
 STEPS = sorted(path.stem for path in pathlib.Path(golden_data.FOLDER).glob("ac_step_*.npz"))
-
-
-def check_metrics(g, prefix, metrics, mix):
-    """Compares the scalars of a behaviour update."""
-    for name, want in golden_weights.weights(g, f"{prefix}metrics").items():
-        got = mix if name == "actor_grad_mix" else metrics[METRICS[name]]
-        assert_values(got, want, f"{prefix}metrics.{name}")
 
 
 def _loss_arrays(case):
@@ -164,112 +144,33 @@ def test_slow_target(case):
             assert_weights(slow["w"], g["slow_after_call"][call], f"call {call}")
 
 
-def behavior_noise(g, prefix, dreamer, params):
-    """Noise that reproduces the recorded trajectory of the policy with the given weights."""
-    if f"{prefix}seq.logit" in g:
-        logits, sample = g[f"{prefix}seq.logit"][1:], g[f"{prefix}seq.stoch"][1:]
-        assert_exact((logits + g[f"{prefix}prior_gumbel"]).argmax(-1), sample.argmax(-1))
-        latent = golden_data.uniforms_for(sample, logits)
-    else:
-        latent = g[f"{prefix}prior_eps"]
-    if f"{prefix}action_gumbel" not in g:
-        return Noise(None, latent, g[f"{prefix}action_u"])
-    policy = dreamer.networks.policy(params["actor"], g[f"{prefix}seq.feat"][:-1])
-    logits, action = np.asarray(policy.parts[0].logits), g[f"{prefix}seq.action"][1:]
-    assert_exact((logits + g[f"{prefix}action_gumbel"]).argmax(-1), action.argmax(-1))
-    return Noise(None, latent, golden_data.uniforms_for(action, logits)[..., None])
-
-
-def check_behavior(g, prefix, dreamer, params, behavior):
-    """Compares an imagined trajectory and the targets on it."""
-    model = dreamer.model
-    states = RSSMState(g[f"{prefix}seq.deter"], g[f"{prefix}seq.stoch"])
-    weight = discount_weights(behavior.discount)
-    assert_values(behavior.weight, np.asarray(weight[:-1]), "weight")
-    got = {
-        "seq.feat": behavior.trajectory.features,
-        "seq.action": behavior.trajectory.actions,
-        "seq.discount": behavior.discount,
-        "seq.weight": weight,
-        "seq.reward": behavior.reward,
-        "target": behavior.target,
-    }
-    for name, value in got.items():
-        assert_values(value, g[f"{prefix}{name}"], f"{prefix}{name}")
-    features = model.feature(params["world_model"], states)
-    assert_values(behavior.trajectory.features, features, "states")
-    if f"{prefix}action_before_clip" in g:
-        clipped = clip_straight_through(g[f"{prefix}action_before_clip"])
-        assert_values(behavior.trajectory.actions[1:], np.asarray(clipped), "before the clip")
-    else:
-        assert_exact(behavior.trajectory.actions, g[f"{prefix}seq.action"], "action")
-    weights = params["world_model"]["rssm"]
-    prior = dynamics_of(dreamer, weights).prior(weights, states)
-    for name, value in statistics(prior).items():
-        # The start state has no prior.
-        assert_values(value[1:], g[f"{prefix}seq.{name}"][1:], f"{prefix}seq.{name}")
-
-
-def dynamics_of(dreamer, params):
-    """The dynamics of a world model as functions."""
-    config = dreamer.model.config.rssm
-    inputs = golden_weights.flatten({"rssm": params})["rssm.obs_out.kernel"].shape[0]
-    return rssm.functions(config, dreamer.model.actions.size, inputs - config.deter)
-
-
-def check_behavior_update(g, prefix, dreamer, state, noise, starts, update):
-    """Makes one update of actor and critic, compares all of it, and returns the new state."""
-    before = state.params
-    after, behavior = update(state, noise, *starts)
-    check_behavior(g, prefix, dreamer, before, behavior)
-    normed = {"reward_normed_mean": behavior.reward.mean(), "reward_normed_std": behavior.reward.std()}
-    metrics = behavior.metrics | {METRICS.get(k, k): v for k, v in normed.items()}
-    renamed = {**METRICS, **{name: name for name in normed}}
-    for name, want in golden_weights.weights(g, f"{prefix}metrics").items():
-        if name == "actor_grad_mix":
-            got = dreamer.mix(state.updates)
-        else:
-            got = metrics[renamed[name]]
-        assert_values(got, want, f"{prefix}metrics.{name}")
-    for name in ("actor", "critic"):
-        assert_values(metrics[f"{name}/loss"], g[f"{prefix}{name}_loss"], f"{name}_loss")
-    return after, behavior
-
-
-def behavior_gradients(dreamer, state, noise, start, is_terminal):
-    """Gradients of actor and critic before clipping."""
-    loss = functools.partial(dreamer.behavior_loss, state, noise, start, is_terminal)
-    actor, behavior = jax.grad(loss, has_aux=True)(state.params["actor"])
-    critic, _ = jax.grad(dreamer.value_loss, has_aux=True)(state.params["critic"], behavior)
-    return {"actor": actor, "critic": critic}
-
-
 @pytest.mark.parametrize("file", STEPS)
 def test_two_behavior_updates(file):
     with golden_data.every_array(golden_data.load(file)) as g:
-        actions = golden_weights.action_spec(len(g["w.actor.out.bias"]), "w.actor.std.bias" not in g)
+        discrete = "w.actor.std.bias" not in g
+        actions = golden_weights.action_spec(len(g["w.actor.out.bias"]), discrete)
         # What the world model observes plays no part.
-        dreamer = golden_weights.agent(g, {"x": ObservationSpec((1,), "vector")}, actions)
-        state = jax.jit(dreamer.init)(jax.random.key(0))
+        specs = {"x": ObservationSpec((1,), "vector")}
+        dreamer = record_gradients(golden_weights.agent(g, specs, actions))
+        state = blank_state(dreamer)
         flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         start = RSSMState(flatten(g["in.start_deter"]), flatten(g["in.start_stoch"]))
         starts = start, flatten(g["in.is_terminal"])
         update = jax.jit(dreamer.update_behavior)
-        differentiate = jax.jit(functools.partial(behavior_gradients, dreamer))
         golden = golden_weights.weights(g, "w")
         for step in updates(g):
             prefix = f"s{step}."
             parts = golden_weights.load(golden, golden_weights.components(state.params))
-            state = state._replace(params=golden_weights.agent_params(parts))
-            noise = behavior_noise(g, prefix, dreamer, state.params)
-            gradients = differentiate(state, noise, *starts)
+            before = state._replace(params=golden_weights.agent_params(parts))
+            noise = behavior_noise(g, prefix, dreamer, before.params)
+            state, behavior = update(before, noise, *starts)
+            metrics = behavior.metrics
+            gradients = {name: metrics[f"{name}/gradients"] for name in ("actor", "critic")}
             check_gradients(g, f"{prefix}grad.", gradients)
             _check_exact_gradients(g, prefix, gradients["actor"])
-            before = state.params["world_model"]
-            state, _ = check_behavior_update(g, prefix, dreamer, state, noise, starts, update)
-            after = golden_weights.components(state.params)
-            check_weights(g, f"{prefix}w_after", after)
-            assert jax.tree.all(jax.tree.map(np.array_equal, before, state.params["world_model"]))
+            check_behavior(g, prefix, dreamer, before.params, behavior)
+            check_metrics(g, prefix, metrics, dreamer.mix(before.updates))
+            check_weights(g, f"{prefix}w_after", golden_weights.components(state.params))
             golden = golden | golden_weights.weights(g, f"{prefix}w_after")
 
 

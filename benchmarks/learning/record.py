@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -113,7 +111,6 @@ def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
         "random_return": [run.random for run in runs],
         "frames": [int(run.evaluations[-1, 0]) for run in runs],
         "wall_clock_seconds": [round(run.seconds) for run in runs],
-        "hardware": {"processor": processor(), "cores": len(os.sched_getaffinity(0))},
         "versions": runs[0].versions,
         "config": {key: value for key, value in runs[0].config.items() if key != "seed"},
         "curves": [
@@ -125,16 +122,6 @@ def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
             for run in runs
         ],
     }
-
-
-def processor() -> str:
-    """Returns the name of this machine's processor."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _plot(path: pathlib.Path, name: str, runs: Sequence[RunCurve]) -> None:

@@ -13,9 +13,10 @@ distribution                  noise of ``sample``
 ``Bernoulli``                 (likelihoods only, never sampled)
 ============================  ======================================================
 
-The formulas are written out rather than taken from tensorflow-probability, which the
-tests use as the oracle: for the truncated normal with its gradients its graph takes
-four times as long to run and six times as long to compile.
+The formulas are written out rather than taken from tensorflow-probability: for the
+truncated normal with its gradients its graph takes four times as long to run and six
+times as long to compile. ``to_tfp`` turns each distribution into its counterpart there,
+against which the tests hold it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from common.distributions.discrete import Bernoulli, OneHot
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
 from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
+from common.distributions.probability import to_tfp
 from common.distributions.squashed import TanhNormal, TruncatedNormal
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "TruncatedNormal",
     "action_noise_size",
     "normal_noise",
+    "to_tfp",
     "uniform_noise",
     "uniform_to_normal",
     "unit_normal_log_prob",

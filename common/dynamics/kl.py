@@ -10,6 +10,7 @@ import optax
 
 from common.distributions import Normal, OneHot
 from common.distributions.noise import sum_event
+from common.errors import check_least, check_range
 from common.types import Array
 
 Latent = OneHot | Normal
@@ -35,6 +36,11 @@ class KLConfig:
     free: float = 1.0
     free_avg: bool = True
     forward: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "kl.", scale=0, free=0)
+        check_range("kl.balance", self.balance, 0, 1)
 
 
 def kl_divergence(lhs: Latent, rhs: Latent) -> Array:

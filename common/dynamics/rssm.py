@@ -26,6 +26,7 @@ import numpy as np
 
 from common.distributions import Normal, OneHot, normal_noise, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
+from common.errors import check_least
 from common.nets.cells import CellName, make_cell
 from common.nets.layers import Dense, LayerNorm, activation, layer_norm
 from common.types import Array, Key
@@ -59,6 +60,10 @@ class RSSMConfig:
     norm: Literal["none", "layer"] = "none"
     std: Literal["softplus", "sigmoid", "sigmoid2"] = "sigmoid2"
     min_std: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "rssm.", stoch=1, classes=2, deter=1, hidden=1, min_std=0)
 
 
 class RSSMState(NamedTuple):

@@ -15,7 +15,7 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, check_least
 from common.nets import conv
 from common.nets.layers import GLOROT, MLP, Dense, LayerNorm, activation, check_norm
 from common.spaces import ObservationSpec
@@ -48,6 +48,10 @@ class EncoderConfig:
     activation: str = "elu"
     norm: str = "none"
 
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "encoder.", depth=1, layers=0, units=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
@@ -72,6 +76,10 @@ class DecoderConfig:
     units: int = 400
     activation: str = "elu"
     norm: str = "none"
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "decoder.", depth=1, layers=0, units=1)
 
 
 def normalize_image(image: Array, dtype: np.dtype | type = jnp.float32) -> Array:
@@ -239,7 +247,8 @@ class Decoder(hk.Module):
             mlp = MLP(config.layers, config.units, config.activation, config.norm, "densenorm")
             hidden = mlp(feature)
             for key in self.vectors:
-                means[key] = Dense(self.shapes[key][0], name=f"dense_{key}")(hidden)
+                name = re.sub(r"\W", "_", f"dense_{key}")  # Keys may be nested: "outer/inner".
+                means[key] = Dense(self.shapes[key][0], name=name)(hidden)
         return means
 
     @hk.transparent

@@ -20,17 +20,24 @@ long, and the batch is cut into chunks whose patches stay in the processor's cac
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from common.types import Array
 
-CHUNK_BYTES = 2 * 2**20
-"""Size of the patches of one chunk: about the second-level cache of two cores."""
+CHUNK_BYTES = 3.5 * 2**20
+"""Size of the patches of one chunk: what stays in the caches of a core or two.
+
+A chunk is never smaller than the kernel, which every chunk reads again.
+"""
+
+_default: contextvars.ContextVar[str | None] = contextvars.ContextVar("convolution", default=None)
 
 
 def conv2d(x: Array, kernel: Array, stride: int = 2, implementation: str | None = None) -> Array:
@@ -80,10 +87,27 @@ def conv2d_transpose(
     )
 
 
+@contextlib.contextmanager
+def use_implementation(name: str | None) -> Iterator[None]:
+    """Sets what ``implementation=None`` means for functions traced inside the block.
+
+    Args:
+        name: "library", "matmul" or None, as in ``conv2d``.
+    """
+    token = _default.set(name)
+    try:
+        yield
+    finally:
+        _default.reset(token)
+
+
 def _use_matmul(implementation: str | None) -> bool:
+    implementation = implementation or _default.get()
     if implementation not in (None, "library", "matmul"):
         raise ValueError(f"unknown implementation {implementation!r}; choose library or matmul")
-    return (implementation or {"cpu": "matmul"}.get(jax.default_backend())) == "matmul"
+    if implementation is None:
+        return jax.default_backend() == "cpu"
+    return implementation == "matmul"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -131,7 +155,7 @@ def _conv2d_transpose_backward(
         patches = _patches(gradient, kernel.shape[:2], stride)
         return total + _outer(x, patches), patches @ matrix
 
-    total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), _patch_bytes(x.shape, kernel))
+    total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), x.shape[1:3], kernel)
     return d_x, _as_kernel(total, kernel)
 
 
@@ -145,7 +169,7 @@ def _correlate(x: Array, kernel: Array, stride: int) -> Array:
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
         return carry, _patches(chunk[0], kernel.shape[:2], stride) @ matrix
 
-    return _scan_chunks(step, None, (x,), _patch_bytes((x.shape[0], *shape), kernel))[1]
+    return _scan_chunks(step, None, (x,), shape, kernel)[1]
 
 
 def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
@@ -153,7 +177,7 @@ def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
         x, y = chunk
         return total + _outer(y, _patches(x, kernel.shape[:2], stride)), None
 
-    total = _scan_chunks(step, _zeros(_as_matrix(kernel)), (x, y), _patch_bytes(y.shape, kernel))[0]
+    total = _scan_chunks(step, _zeros(_as_matrix(kernel)), (x, y), y.shape[1:3], kernel)[0]
     return _as_kernel(total, kernel)
 
 
@@ -165,7 +189,7 @@ def _scatter(y: Array, kernel: Array, stride: int) -> Array:
         patches = patches.reshape(*patches.shape[:-1], *kernel.shape[:3])
         return carry, _overlap_add(patches, stride)
 
-    return _scan_chunks(step, None, (y,), _patch_bytes(y.shape, kernel))[1]
+    return _scan_chunks(step, None, (y,), y.shape[1:3], kernel)[1]
 
 
 def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
@@ -249,34 +273,40 @@ def _as_kernel(gradient: Array, kernel: Array) -> Array:
     return gradient.T.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _patch_bytes(shape: tuple[int, ...], kernel: Array) -> int:
-    """Bytes of the patches of one image, one patch per pixel of ``[N, H, W, ...]``."""
-    return int(np.prod(shape[1:3]) * np.prod(kernel.shape[:3])) * kernel.dtype.itemsize
-
-
 def _scan_chunks(
-    step: Callable, carry: Array | None, arrays: tuple[Array, ...], image_bytes: int
+    step: Callable,
+    carry: Array | None,
+    arrays: tuple[Array, ...],
+    grid: Sequence[int],
+    kernel: Array,
 ) -> tuple[Array | None, Array | None]:
     """Scans over chunks of the batch, the leading axis of all arrays and of the output.
 
-    Each chunk's patches take about ``CHUNK_BYTES``. The batch is filled up with zeros to
-    whole chunks; zeros add nothing to a kernel's gradient.
+    Where no size near the best one divides the batch, it is filled up with zeros, which add
+    nothing to a kernel's gradient.
+
+    Args:
+        step: ``(carry, chunks of the arrays) -> (carry, chunk of the output)``.
+        carry: What the first step takes.
+        arrays: ``[N, ...]`` each.
+        grid: Rows and columns of patches in one image.
+        kernel: The kernel, whose gradients and products the steps compute.
+
+    Returns:
+        The last carry, and the output ``[N, ...]``.
     """
     amount = arrays[0].shape[0]
-    count = _chunks(amount, image_bytes)
-    if count == 1:
+    image_bytes = math.prod(grid) * math.prod(kernel.shape[:3]) * kernel.dtype.itemsize
+    kernel_bytes = kernel.size * kernel.dtype.itemsize
+    target = max(1, round(max(CHUNK_BYTES, kernel_bytes) / image_bytes))
+    if target >= amount:
         return step(carry, arrays)
-    size = -(-amount // count)
+    divisors = [size for size in range(target, target // 2, -1) if amount % size == 0]
+    size = divisors[0] if divisors else target
+    count = -(-amount // size)
     filled = [jnp.pad(x, ((0, count * size - amount), *[(0, 0)] * (x.ndim - 1))) for x in arrays]
     chunks = tuple(x.reshape(count, size, *x.shape[1:]) for x in filled)
     carry, outputs = jax.lax.scan(step, carry, chunks)
     if outputs is not None:
         outputs = outputs.reshape(-1, *outputs.shape[2:])[:amount]
     return carry, outputs
-
-
-def _chunks(amount: int, image_bytes: int) -> int:
-    """Chooses the number of chunks: if possible one that divides the batch, to copy nothing."""
-    least = min(amount, max(1, round(amount * image_bytes / CHUNK_BYTES)))
-    divisors = [count for count in range(least, min(amount, 2 * least) + 1) if amount % count == 0]
-    return divisors[0] if divisors else -(-amount // -(-amount // least))

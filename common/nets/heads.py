@@ -7,6 +7,7 @@ from typing import Literal
 
 import haiku as hk
 
+from common.errors import check_least
 from common.nets.layers import MLP, Dense
 from common.types import Array
 
@@ -26,6 +27,10 @@ class HeadConfig:
     units: int = 400
     activation: str = "elu"
     norm: Literal["none", "layer"] = "none"
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, layers=0, units=1)
 
 
 class ScalarHead(hk.Module):

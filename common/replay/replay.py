@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, nearest
+from common.errors import UserError
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
@@ -68,12 +68,8 @@ class Replay:
             seed: Seed of the sampler.
 
         Raises:
-            UserError: Unknown sampling rule, limits too small for one window, files of
-                another task.
+            UserError: Limits too small for one window, files of another task.
         """
-        if config.sampling not in ("steps", "episodes"):
-            hint = nearest(config.sampling, ("steps", "episodes"))
-            raise UserError(f"unknown replay.sampling {config.sampling!r}{hint}")
         self._config = config
         self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
         self._num_envs = num_envs

@@ -24,14 +24,19 @@ def vector(size: int) -> ObservationSpec:
     return ObservationSpec((size,), "vector")
 
 
+def transform(function) -> hk.Transformed:
+    net = hk.without_apply_rng(hk.transform(function))
+    return hk.Transformed(jax.jit(net.init), jax.jit(net.apply))
+
+
 def encoder(specs, **options):
     config = coders.EncoderConfig(**options)
-    return hk.without_apply_rng(hk.transform(lambda x: coders.Encoder(specs, config)(x)))
+    return transform(lambda x: coders.Encoder(specs, config)(x))
 
 
 def decoder(specs, **options):
     config = coders.DecoderConfig(**options)
-    return hk.without_apply_rng(hk.transform(lambda x: coders.Decoder(specs, config)(x)))
+    return transform(lambda x: coders.Decoder(specs, config)(x))
 
 
 def observe(specs, *leading: int) -> dict[str, np.ndarray]:
@@ -40,6 +45,12 @@ def observe(specs, *leading: int) -> dict[str, np.ndarray]:
         key: rng.integers(0, 256, (*leading, *spec.shape)).astype(spec.dtype)
         for key, spec in specs.items()
     }
+
+
+def output_shape(net, inputs):
+    """Shapes of the outputs, without computing anything."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(net.apply, jax.eval_shape(net.init, key, inputs), inputs)
 
 
 def count(params) -> int:
@@ -74,12 +85,9 @@ def test_published_shapes_for_64_pixels():
 def test_images_of_any_size(size: tuple[int, int]):
     specs = {"camera": image(*size, 2)}
     observation = observe(specs, 1, 2)
-    net = encoder(specs, **SMALL)
-    embed = net.apply(net.init(jax.random.key(0), observation), observation)
+    embed = output_shape(encoder(specs, **SMALL), observation)
     assert embed.shape[:2] == (1, 2) and embed.shape[2] > 0
-    net = decoder(specs, **SMALL)
-    params = net.init(jax.random.key(0), embed)
-    assert net.apply(params, embed)["camera"].shape == (1, 2, *size, 2)
+    assert output_shape(decoder(specs, **SMALL), embed)["camera"].shape == (1, 2, *size, 2)
     shape = coders.decoder_shape(*size, 48)
     assert max(shape.start[:2]) * 2 ** (len(shape.kernels) + 1) >= max(size) // 2
     assert np.prod(shape.start) >= 32 * 48 / 2
@@ -106,12 +114,10 @@ def test_images_of_one_size_share_a_stack_and_others_have_their_own():
     specs = {"b": image(32, 32, 1), "a": image(32, 32, 3), "wide": image(32, 40, 2)}
     observation = observe(specs, 1)
     net = encoder(specs, **SMALL)
-    params = net.init(jax.random.key(0), observation)
+    params = jax.eval_shape(net.init, jax.random.key(0), observation)
     assert params["encoder/conv0_32x32"]["kernel"].shape == (4, 4, 4, 2)
     assert params["encoder/conv0_32x40"]["kernel"].shape == (4, 4, 2, 2)
-    net = decoder(specs, **SMALL)
-    feature = jnp.ones((1, 5))
-    means = net.apply(net.init(jax.random.key(0), feature), feature)
+    means = output_shape(decoder(specs, **SMALL), jnp.ones((1, 5)))
     assert {key: mean.shape[1:] for key, mean in means.items()} == {
         key: spec.shape for key, spec in specs.items()
     }

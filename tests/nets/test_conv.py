@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def arrays(name: str, case: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(case=cases())
 def test_values_match_loops(name: str, case: dict):
     x, kernel = arrays(name, case)
@@ -49,14 +51,17 @@ def test_values_match_loops(name: str, case: dict):
     for implementation in IMPLEMENTATIONS:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(conv, "CHUNK_BYTES", case["chunk_bytes"])
-            got = FUNCTIONS[name](x, kernel, case["stride"], implementation)
+            function = functools.partial(
+                FUNCTIONS[name], stride=case["stride"], implementation=implementation
+            )
+            got = jax.jit(function)(x, kernel)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4, err_msg=implementation)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=12, deadline=None)
-@given(case=cases(), jit=st.booleans())
-def test_gradients_of_the_implementations_agree(name: str, case: dict, jit: bool):
+@settings(max_examples=6, deadline=None)
+@given(case=cases())
+def test_gradients_of_the_implementations_agree(name: str, case: dict):
     x, kernel = arrays(name, case)
 
     def gradients(implementation: str) -> tuple[jax.Array, jax.Array]:
@@ -65,7 +70,7 @@ def test_gradients_of_the_implementations_agree(name: str, case: dict, jit: bool
             return jnp.sum(jnp.sin(out * (1 + jnp.arange(out.size).reshape(out.shape) % 5)))
 
         gradient = jax.grad(loss, (0, 1))
-        return (jax.jit(gradient) if jit else gradient)(x, kernel)
+        return jax.jit(gradient)(x, kernel)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv, "CHUNK_BYTES", case["chunk_bytes"])
@@ -74,6 +79,17 @@ def test_gradients_of_the_implementations_agree(name: str, case: dict, jit: bool
         assert ours.dtype == theirs.dtype
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * scale + 1e-5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_eager_equals_jit(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(conv, "CHUNK_BYTES", 1000)
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((3, 7, 8, 2)).astype(np.float32)
+    kernel = rng.standard_normal((4, 5, 2, 2)).astype(np.float32)
+    gradient = jax.grad(lambda *args: jnp.sum(FUNCTIONS[name](*args, 2, "matmul") ** 2), (0, 1))
+    for eager, compiled in zip(gradient(x, kernel), jax.jit(gradient)(x, kernel), strict=True):
+        np.testing.assert_allclose(eager, compiled, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -98,10 +114,10 @@ def test_batches_of_any_size_give_the_same(amount: int, monkeypatch: pytest.Monk
         value, pullback = jax.vjp(lambda kernel: conv.conv2d(x, kernel, 2, "matmul"), kernel)
         return value, pullback(value)[0]
 
-    whole = both(x, kernel)
+    whole = jax.jit(both)(x, kernel)
     for chunk_bytes in (1, 2500, 5000):
         monkeypatch.setattr(conv, "CHUNK_BYTES", chunk_bytes)
-        for got, want in zip(both(x, kernel), whole, strict=True):
+        for got, want in zip(jax.jit(lambda *args: both(*args))(x, kernel), whole, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 

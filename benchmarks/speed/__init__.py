@@ -1,0 +1,1 @@
+"""Times updates, policy steps and convolutions at fixed shapes."""

@@ -1,0 +1,102 @@
+"""Times updates, policy steps and convolutions at fixed shapes.
+
+    python -m benchmarks.speed                      # updates and policy steps at every shape
+    python -m benchmarks.speed dmc_vision           # those of one shape
+    python -m benchmarks.speed update               # one piece at every shape
+    python -m benchmarks.speed 'dmc_vision/*coder'  # wildcards
+
+Every workload runs in a process of its own, so that its peak memory is its own, with the
+same settings as training. Results go to benchmarks/results/speed, one JSON each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from common.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "speed"
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("workloads", nargs="*", help="shape, piece, or wildcard of shape/piece")
+    parser.add_argument("--list", action="store_true", help="list the workloads and stop")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each (7)")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from benchmarks.speed import workloads
+
+    if arguments.repeats < 1:
+        raise UserError(f"--repeats is {arguments.repeats}; expected at least 1")
+    if arguments.list:
+        print("\n".join(workloads.names()))
+        return 0
+    selected = workloads.select(arguments.workloads)
+    if arguments.here:
+        print(json.dumps(_time(selected[0], arguments.repeats)))
+        return 0
+    failed = [name for name in selected if not _time_apart(name, arguments)]
+    if failed:
+        print(f"error: no result for {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _time_apart(name: str, arguments: argparse.Namespace) -> bool:
+    """Times one workload in a process of its own; returns whether it ended well."""
+    from benchmarks.speed import record
+
+    command = [sys.executable, "-m", "benchmarks.speed", name, "--here"]
+    command += ["--repeats", str(arguments.repeats)]
+    # A compilation cache would hide the time to compile.
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": ""}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        return False
+    result = json.loads(done.stdout.splitlines()[-1])
+    record.write(arguments.results, result)
+    print(record.format_line(result), flush=True)
+    return True
+
+
+def _time(name: str, repeats: int) -> dict:
+    """Times one workload in this process."""
+    from common import cli
+
+    cli.prepare()
+    import dataclasses
+
+    from benchmarks.speed import record, workloads
+
+    shape_name, piece = name.split("/")
+    shape = workloads.SHAPES[shape_name]
+    function = workloads.PIECES[piece]
+    measurement = function(shape, repeats)
+    summary = f"{shape.summary}: {piece}"
+    frames = workloads.frames(piece)
+    config = dataclasses.asdict(shape.config())
+    return record.to_record(name, summary, measurement, frames, config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

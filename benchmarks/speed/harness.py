@@ -1,0 +1,121 @@
+"""Times a compiled function beside one known quantity, a large matrix product.
+
+Figures of one machine move by a fifth from day to day; their ratio to the matrix product
+moves less.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.speed.flops import count_flops
+
+MATMUL_SIZE = 2048
+WARM_UP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one benchmark found.
+
+    Attributes:
+        seconds: Wall-clock seconds of every repeat, in order.
+        median: Their median.
+        minimum: The fastest.
+        core_seconds: Processor time of all threads, the median over the repeats: what
+            it would cost with nobody else on the machine.
+        compile_seconds: Tracing and compiling; 0 where a cache held the program.
+        flops: Floating-point operations of the matrix products of one call.
+        gflops: Billions of them per second, by the median.
+        matmul_gflops: Speed of a 2048x2048x2048 float32 matrix product in this process,
+            the better of one measured before and one measured after.
+        scratch_gib: Memory that the compiled program needs besides arguments and results.
+        peak_gib: Largest resident memory of the process so far, compilation included.
+        load_average: Average of running processes over the last minute, at the start.
+    """
+
+    seconds: list[float]
+    median: float
+    minimum: float
+    core_seconds: float
+    compile_seconds: float
+    flops: int
+    gflops: float
+    matmul_gflops: float
+    scratch_gib: float
+    peak_gib: float
+    load_average: float
+
+
+def measure(
+    function: Callable[..., Any], args: tuple[Any, ...], repeats: int, feed_back: bool = False
+) -> Measurement:
+    """Compiles a function, warms up and times it.
+
+    Args:
+        function: What to time, ``function(*args)``.
+        args: Its arguments.
+        repeats: Timed calls.
+        feed_back: Whether the first output is the first argument of the next call, whose
+            memory it may take over, as in training.
+
+    Returns:
+        The measurement; every call is waited for.
+    """
+    load = os.getloadavg()[0]
+    flops = count_flops(function, *args)
+    start = time.perf_counter()
+    compiled = jax.jit(function, donate_argnums=0 if feed_back else ()).lower(*args).compile()
+    compile_seconds = time.perf_counter() - start
+    memory = compiled.memory_analysis()
+    before = matmul_gflops()
+    seconds, core_seconds = [], []
+    for _ in range(WARM_UP + repeats):
+        start, start_core = time.perf_counter(), time.process_time()
+        out = jax.block_until_ready(compiled(*args))
+        seconds.append(time.perf_counter() - start)
+        core_seconds.append(time.process_time() - start_core)
+        if feed_back:
+            args = (out[0], *args[1:])
+    seconds, core_seconds = seconds[WARM_UP:], core_seconds[WARM_UP:]
+    median = statistics.median(seconds)
+    return Measurement(
+        seconds=seconds,
+        median=median,
+        minimum=min(seconds),
+        core_seconds=statistics.median(core_seconds),
+        compile_seconds=compile_seconds,
+        flops=flops,
+        gflops=flops / median / 1e9,
+        matmul_gflops=max(before, matmul_gflops()),
+        scratch_gib=memory.temp_size_in_bytes / 2**30 if memory else 0.0,
+        peak_gib=peak_gib(),
+        load_average=load,
+    )
+
+
+def matmul_gflops(repeats: int = 7) -> float:
+    """Median speed of a float32 matrix product of 2048x2048 by 2048x2048, in GFLOP/s."""
+    matrix = jnp.ones((MATMUL_SIZE, MATMUL_SIZE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * MATMUL_SIZE**3 / statistics.median(seconds) / 1e9
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,224 @@
+"""What is timed: shapes, and pieces of work at each shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.speed.harness import Measurement, measure
+from common import config as configs
+from common import presets
+from common.errors import UserError, nearest
+from common.nets import coders, conv
+from common.spaces import ActionPart, ActionSpec, ObservationSpec
+from common.world_model import world_model
+from dreamer.agent import make_agent
+from dreamer.config import Config
+
+RGB = {"image": ObservationSpec((64, 64, 3), "image")}
+GRAY = {"image": ObservationSpec((64, 64, 1), "image")}
+CARTPOLE = {
+    "position": ObservationSpec((3,), "vector"),
+    "velocity": ObservationSpec((2,), "vector"),
+}
+
+
+def _continuous(size: int) -> ActionSpec:
+    part = ActionPart((), "continuous", size, (-1.0,) * size, (1.0,) * size, (size,))
+    return ActionSpec((part,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes at which the pieces are timed.
+
+    Attributes:
+        summary: One line about it.
+        presets: Presets of Dreamer, composed from left to right.
+        observations: What the environment shows.
+        actions: What the environment takes.
+        options: Values over those of the presets.
+    """
+
+    summary: str
+    presets: tuple[str, ...]
+    observations: Mapping[str, ObservationSpec]
+    actions: ActionSpec
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def config(self) -> Config:
+        """Returns Dreamer's configuration at this shape, with batches of 16x50."""
+        values = presets.load_presets(self.presets, "dreamer")
+        config = configs.update(configs.update(Config(), values), self.options)
+        return configs.update(config, {"replay.batch": 16, "replay.length": 50})
+
+
+SHAPES = {
+    "dmc_vision": Shape(
+        "DreamerV2 on the control suite from pixels", ("dmc_vision",), RGB, _continuous(6)
+    ),
+    "atari": Shape(
+        "DreamerV2 on Atari", ("atari",), GRAY, ActionSpec((ActionPart((), "categorical", 18),))
+    ),
+    "quickstart": Shape(
+        "the README's first run, cartpole from its state", ("quickstart",), CARTPOLE, _continuous(1)
+    ),
+    "small": Shape(
+        "0.55 million parameters, from pixels",
+        ("dmc_vision", "size_xs"),
+        RGB,
+        _continuous(6),
+        {
+            "world_model.rssm": {"stoch": 8, "classes": 8, "deter": 128, "hidden": 128},
+            "world_model.encoder": {"depth": 8},
+            "world_model.decoder": {"depth": 8},
+            "world_model.reward": {"units": 128},
+            "actor": {"units": 128},
+            "critic": {"units": 128},
+        },
+    ),
+}
+
+
+def update(shape: Shape, repeats: int) -> Measurement:
+    """One update of world model, actor and critic on a batch of 16x50 rows."""
+    config = shape.config()
+    agent = make_agent(config, shape.observations, shape.actions)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    args = state, jax.random.key(1), _batch(shape, config)
+    return measure(agent.update, args, repeats, feed_back=True)
+
+
+def model(shape: Shape, repeats: int) -> Measurement:
+    """Loss and gradient of the world model alone on a batch of 16x50 rows."""
+    config = shape.config()
+    net = world_model(config.world_model, shape.observations, shape.actions)
+    params = jax.jit(net.init)(jax.random.key(0))
+    gradient = jax.value_and_grad(net.loss, has_aux=True)
+    return measure(gradient, (params, jax.random.key(1), _batch(shape, config)), repeats)
+
+
+def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
+    """One step of acting: encode, infer the state, sample an action."""
+    agent = make_agent(shape.config(), shape.observations, shape.actions)
+    params = jax.jit(lambda key: agent.params(agent.init(key)))(jax.random.key(0))
+    rows = _rows(shape, (envs,))
+
+    def act(carry: Any, params: Any, key: jax.Array, rows: Mapping[str, Any]) -> tuple[Any, Any]:
+        action, carry = agent.act(params, key, carry, rows, "train")
+        return carry, action
+
+    args = agent.initial_carry(envs), params, jax.random.key(1), rows
+    return measure(act, args, 20 * repeats, feed_back=True)
+
+
+def encoder(shape: Shape, repeats: int, implementation: str | None = None) -> Measurement:
+    """The encoder on 800 observations, forward and backward."""
+    config = shape.config().world_model.encoder
+    rows = _rows(shape, (800,))
+    net = hk.without_apply_rng(
+        hk.transform(lambda x: coders.Encoder(shape.observations, config)(x))
+    )
+    return _time_net(net, rows, repeats, implementation, input_gradient=False)
+
+
+def decoder(shape: Shape, repeats: int, implementation: str | None = None) -> Measurement:
+    """The decoder of 800 features, forward and backward."""
+    config = shape.config().world_model
+    size = config.rssm.deter + config.rssm.stoch * config.rssm.classes
+    feature = np.random.default_rng(0).standard_normal((800, size), dtype=np.float32)
+    net = hk.without_apply_rng(
+        hk.transform(lambda x: coders.Decoder(shape.observations, config.decoder)(x))
+    )
+    return _time_net(net, feature, repeats, implementation, input_gradient=True)
+
+
+def _time_net(
+    net: hk.Transformed, inputs: Any, repeats: int, implementation: str | None, input_gradient: bool
+) -> Measurement:
+    """Times the gradient of half the sum of squares of a network's outputs."""
+
+    def loss(params: Any, inputs: Any) -> jax.Array:
+        leaves = jax.tree.leaves(net.apply(params, inputs))
+        return sum(0.5 * jnp.square(leaf).sum() for leaf in leaves)
+
+    params = jax.jit(net.init)(jax.random.key(0), inputs)
+    gradient = jax.value_and_grad(loss, (0, 1) if input_gradient else 0)
+    with conv.use_implementation(implementation):
+        return measure(gradient, (params, jax.device_put(inputs)), repeats)
+
+
+PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
+    "update": update,
+    "model": model,
+    "policy-1": lambda shape, repeats: policy(shape, repeats, 1),
+    "policy-8": lambda shape, repeats: policy(shape, repeats, 8),
+    "encoder": encoder,
+    "decoder": decoder,
+    "encoder-library": lambda shape, repeats: encoder(shape, repeats, "library"),
+    "decoder-library": lambda shape, repeats: decoder(shape, repeats, "library"),
+}
+BY_DEFAULT = ("update", "policy-1", "policy-8")
+
+
+def names() -> list[str]:
+    """All workloads, ``shape/piece``."""
+    return [f"{shape}/{piece}" for shape in SHAPES for piece in PIECES]
+
+
+def select(patterns: list[str]) -> list[str]:
+    """Returns the workloads that shapes, pieces, kinds of pieces or wildcards name.
+
+    Raises:
+        UserError: A pattern names none.
+    """
+    if not patterns:
+        return [name for name in names() if name.split("/")[1] in BY_DEFAULT]
+    selected: list[str] = []
+    for pattern in patterns:
+        found = [name for name in names() if _matches(name, pattern)]
+        if not found:
+            choices = [*names(), *SHAPES, *PIECES, "policy"]
+            raise UserError(f"unknown workload {pattern!r}{nearest(pattern, choices)}")
+        selected += [name for name in found if name not in selected]
+    return selected
+
+
+def _matches(name: str, pattern: str) -> bool:
+    shape, piece = name.split("/")
+    if pattern == shape:
+        return piece in BY_DEFAULT
+    kind = piece.removesuffix("-1").removesuffix("-8")
+    return pattern in (piece, kind) or fnmatch.fnmatchcase(name, pattern)
+
+
+def _rows(shape: Shape, leading: tuple[int, ...]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows: dict[str, np.ndarray] = {}
+    for key, spec in shape.observations.items():
+        if spec.kind == "image":
+            rows[key] = rng.integers(0, 256, (*leading, *spec.shape), dtype=np.uint8)
+        else:
+            rows[key] = rng.standard_normal((*leading, *spec.shape), dtype=np.float32)
+    rows["reward"] = rng.standard_normal(leading, dtype=np.float32)
+    rows |= {key: np.zeros(leading, bool) for key in ("is_first", "is_last", "is_terminal")}
+    return rows
+
+
+def _batch(shape: Shape, config: Config) -> dict[str, jax.Array]:
+    leading = config.replay.batch, config.replay.length
+    actions = shape.actions.sample(np.random.default_rng(1), int(np.prod(leading)))
+    batch = _rows(shape, leading) | {"action": actions.reshape(*leading, -1)}
+    return jax.device_put(batch)
+
+
+def frames(piece: str) -> int:
+    """Rows of experience that one call of a piece works on."""
+    return int(piece.removeprefix("policy-")) if piece.startswith("policy-") else 800

@@ -1,0 +1,236 @@
+"""Dreamer as a whole: who trains what, acting, compilation, several seeds at once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.dynamics.rssm import RSSMConfig
+from common.imagine import CONTEXT
+from common.nets.heads import HeadConfig
+from common.normalize import initial_magnitude
+from common.spaces import ActionSpec, ObservationSpec
+from common.world_model import world_model
+from dreamer.agent import ActNoise, Carry, Dreamer, make_agent
+from dreamer.config import ActorConfig, BehaviorConfig, Config
+from dreamer.networks import make_networks
+from tests.tiny import TINY, VECTOR, box, choice, random_batch, random_params
+
+CONFIG = Config(
+    world_model=TINY,
+    actor=ActorConfig(layers=1, units=8),
+    critic=HeadConfig(layers=1, units=8),
+    behavior=BehaviorConfig(horizon=3),
+)
+V1 = dataclasses.replace(
+    CONFIG,
+    world_model=dataclasses.replace(
+        TINY,
+        rssm=RSSMConfig(
+            latent="gaussian", stoch=3, deter=8, hidden=8, cell="gru", std="softplus"
+        ),
+        predict_discount=False,
+    ),
+    actor=ActorConfig(layers=1, units=8, continuous="tanh_normal", init_std=5.0, min_std=1e-4),
+    behavior=BehaviorConfig(
+        horizon=3, actor_grad="dynamics", include_start=False, slow_target=False,
+        exploration_noise=0.3,
+    ),
+)  # fmt: skip
+MIXED = ActionSpec((*box(2).parts, *choice(3).parts))
+
+
+def build(config, actions):
+    model = world_model(config.world_model, VECTOR, actions)
+    return Dreamer(model, make_networks(config.actor, config.critic, actions), config)
+
+
+def fresh_state(dreamer, seed=0):
+    """A first training state with random weights."""
+    shapes = jax.eval_shape(dreamer.init, jax.random.key(0))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    params = random_params(lambda key: dreamer.init(key).params, seed=seed)
+    params = jax.tree.map(jnp.asarray, params)
+    return state._replace(params=params, reward_magnitude=initial_magnitude())
+
+
+def _changed(before, after):
+    """Names of the entries of two mappings that differ in any leaf."""
+    same = lambda x, y: jax.tree.all(jax.tree.map(np.array_equal, x, y))  # noqa: E731
+    return {name for name in before if not same(before[name], after[name])}
+
+
+class Counted:
+    """A compiled update that counts how often it is traced."""
+
+    def __init__(self, dreamer):
+        self.traces = 0
+
+        def update(*args):
+            self.traces += 1
+            return dreamer.update(*args)
+
+        self.update = jax.jit(update)
+
+
+@pytest.fixture(scope="module")
+def dreamer():
+    return build(CONFIG, choice(3))
+
+
+@pytest.fixture(scope="module")
+def counted(dreamer):
+    return Counted(dreamer)
+
+
+@pytest.fixture(scope="module")
+def states(dreamer):
+    states = [fresh_state(dreamer, seed) for seed in range(2)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *states)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return random_batch(VECTOR, choice(3))
+
+
+def _take(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def test_update_compiles_once(dreamer, counted, states, batch):
+    state = _take(states, 0)
+    first = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state)
+    for step in range(3):
+        state, metrics = counted.update(state, jax.random.key(step), batch)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state) == first
+        assert all(np.isfinite(value) for value in metrics.values())
+        assert all("/" in name and value.shape == () for name, value in metrics.items())
+    assert counted.traces == 1
+    assert state.updates == 3
+
+
+def test_seeds_can_be_trained_side_by_side(dreamer, counted, states, batch):
+    batches = jax.tree.map(lambda *x: np.stack(x), batch, random_batch(VECTOR, choice(3), seed=1))
+    keys = jax.random.split(jax.random.key(7), 2)
+    together, metrics = jax.jit(jax.vmap(dreamer.update))(states, keys, batches)
+    for seed in range(2):
+        alone = counted.update(_take(states, seed), keys[seed], _take(batches, seed))
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+            _take((together, metrics), seed), alone,
+        )  # fmt: skip
+
+
+def test_each_optimizer_trains_its_own_parameters(dreamer, counted, states, batch):
+    state, key = _take(states, 0), jax.random.key(1)
+    noise = dreamer.draw_noise(key, batch["reward"].shape)
+    after, _ = counted.update(state, key, batch)
+    assert _changed(state.params, after.params) == {
+        "world_model", "actor", "critic", "slow_critic",
+    }  # fmt: skip
+    params, optimizers, *_ = jax.jit(dreamer.update_model)(state, noise.posterior, batch, None)
+    assert _changed(state.params, params) == {"world_model"}
+    assert _changed(state.optimizers, optimizers) == {"world_model"}
+    # Learning in imagination leaves the model as its own update left it.
+    same = lambda x, y: np.testing.assert_allclose(x, y, atol=1e-7)  # noqa: E731
+    jax.tree.map(same, params["world_model"], after.params["world_model"])
+    assert not _changed({"": after.params["critic"]}, {"": after.params["slow_critic"]})
+
+
+def _observation(amount, is_first):
+    x = np.random.default_rng(amount).normal(size=(amount, 5)).astype(np.float32)
+    return {"x": x, "is_first": np.asarray(is_first)}
+
+
+@pytest.fixture(scope="module")
+def acting():
+    """A Dreamer that explores, with actions of both kinds, compiled to act."""
+    behavior = dataclasses.replace(CONFIG.behavior, exploration_noise=0.3)
+    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), MIXED)
+    params = fresh_state(dreamer).params
+    return dreamer, params, jax.jit(dreamer.act_with_noise, static_argnames="mode")
+
+
+def _act_noise(dreamer, amount, seed):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.uniform(0.01, 0.99, shape).astype(np.float32)  # noqa: E731
+    return ActNoise(draw(amount, TINY.rssm.stoch), draw(amount, 3), draw(amount, 3))
+
+
+def test_acting_forgets_where_an_episode_begins(acting):
+    dreamer, params, act = acting
+    rng = np.random.default_rng(0)
+    blank = dreamer.initial_carry(3)
+    used = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), blank)
+    noise, observation = _act_noise(dreamer, 3, 0), _observation(3, [False, True, False])
+    after_used = act(params, noise, used, observation, mode="eval")
+    after_blank = act(params, noise, blank, observation, mode="eval")
+    jax.tree.map(np.testing.assert_array_equal, *(_take(x, 1) for x in (after_used, after_blank)))
+    assert not np.allclose(after_used[1].state.deter[0], after_blank[1].state.deter[0])
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_actions_are_valid_and_remembered(acting, mode):
+    dreamer, params, act = acting
+    observation, blank = _observation(64, np.ones(64, bool)), dreamer.initial_carry(64)
+    noise = _act_noise(dreamer, 64, 0)
+    action, carry = act(params, noise, blank, observation, mode=mode)
+    assert isinstance(carry, Carry)
+    np.testing.assert_array_equal(carry.action, action)
+    assert np.abs(action).max() <= 1
+    assert set(np.unique(action[:, 2:])) <= {0, 1}
+    np.testing.assert_array_equal(action[:, 2:].sum(-1), np.ones(64))
+    # In evaluation only the latents are random; in training each source of noise counts.
+    other = _act_noise(dreamer, 64, 1)
+    for part in ("action", "exploration"):
+        changed = noise._replace(**{part: getattr(other, part)})
+        again, _ = act(params, changed, blank, observation, mode=mode)
+        assert np.array_equal(again, action) == (mode == "eval")
+
+
+def test_act_draws_noise_from_the_key(acting):
+    dreamer, params, _ = acting
+    observation, blank = _observation(2, [True, True]), dreamer.initial_carry(2)
+    act = jax.jit(dreamer.act, static_argnames="mode")
+    actions = [
+        np.asarray(act(params, jax.random.key(seed), blank, observation, mode="train")[0])
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert (actions[0][:, :2] != actions[2][:, :2]).all()
+
+
+def test_dreamer_v1_and_mixed_actions(batch):
+    dreamer = build(V1, MIXED)
+    batch = random_batch(VECTOR, MIXED)
+    state = fresh_state(dreamer)
+    after, metrics = jax.jit(dreamer.update)(state, jax.random.key(1), batch)
+    assert _changed(state.params, after.params) == set(state.params)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_report_predicts_images():
+    specs = {"image": ObservationSpec((32, 32, 3), "image")}
+    agent = make_agent(CONFIG, specs, choice(3))
+    shapes = jax.eval_shape(agent.init, jax.random.key(0))
+    batch = random_batch(specs, choice(3), time=CONTEXT + 2)
+    report = jax.eval_shape(agent.report, agent.params(shapes), jax.random.key(0), batch)
+    truth, model = report["image"]
+    assert truth.shape == model.shape == batch["image"].shape
+    assert model.dtype == np.uint8
+
+
+def test_bfloat16_trains(batch):
+    config = dataclasses.replace(
+        CONFIG, world_model=dataclasses.replace(TINY, precision="bfloat16")
+    )
+    dreamer = build(config, choice(3))
+    state = jax.eval_shape(dreamer.init, jax.random.key(0))
+    after, metrics = jax.eval_shape(dreamer.update, state, jax.random.key(0), batch)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    assert {str(value.dtype) for value in metrics.values()} <= {"float32", "int32"}

@@ -1,0 +1,119 @@
+"""Losses of actor and critic against slow NumPy versions and worked numbers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.distributions import OneHot
+from dreamer.losses import actor_loss, compute_returns, critic_loss
+from tests.reference import dreamer as reference
+
+HORIZON, ROWS, CHOICES = 4, 3, 5
+LAMBDA = 0.9
+
+
+def _trajectory(seed, terminal):
+    """Random rewards, discounts, values, policy logits and actions ``[H + 1, N, ...]``."""
+    rng = np.random.default_rng(seed)
+    shape = HORIZON + 1, ROWS
+    reward, slow, critic = rng.normal(size=(3, *shape)).astype(np.float32)
+    discount = rng.uniform(0.5, 1, shape).astype(np.float32)
+    discount[rng.uniform(size=shape) < terminal] = 0
+    logits = rng.normal(size=(*shape, CHOICES)).astype(np.float32)
+    action = np.eye(CHOICES, dtype=np.float32)[rng.integers(CHOICES, size=shape)]
+    return reward, discount, slow, critic, logits, action
+
+
+def _losses(reward, discount, slow, critic, logits, action, *, include_start, gradient, mix, scale):
+    returns = compute_returns(reward, discount, slow, lambda_=LAMBDA, include_start=include_start)
+    actor, _ = actor_loss(
+        OneHot(logits[:-2]), action[1:-1], returns, slow[:-2],
+        gradient=gradient, mix=mix, entropy_scale=scale,
+    )  # fmt: skip
+    rest = returns.target, returns.weight
+    return actor, critic_loss(critic[:-1], *rest, include_start=include_start)
+
+
+losses = jax.jit(_losses, static_argnames=("include_start", "gradient"))
+
+
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce", "both"])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**16), terminal=st.sampled_from([0.0, 0.3]), mix=st.floats(0, 1))
+def test_v2(gradient, seed, terminal, mix):
+    trajectory = _trajectory(seed, terminal)
+    *numbers, logits, action = trajectory
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    log_prob = (log_probs[:-1] * action[1:]).sum(-1)  # The action of row k + 1 was chosen in k.
+    entropy = -(np.exp(log_probs) * log_probs).sum(-1)
+    want = reference.v2_losses(
+        *numbers, log_prob, entropy,
+        lambda_=LAMBDA, gradient=gradient, mix=mix, entropy_scale=0.1,
+    )  # fmt: skip
+    with jax.numpy_rank_promotion("raise"):
+        got = losses(*trajectory, include_start=True, gradient=gradient, mix=mix, scale=0.1)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**16), terminal=st.sampled_from([0.0, 0.3]))
+def test_v1(seed, terminal):
+    reward, discount, value, *_, logits, action = _trajectory(seed, terminal)
+    want = reference.v1_losses(reward, discount, value, lambda_=LAMBDA)
+    got = losses(
+        reward, discount, value, value, logits, action,
+        include_start=False, gradient="dynamics", mix=0.0, scale=0.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_worked_numbers():
+    reward, value, discount = ([1, 2, 3, 0], [0.5, 0.6, 0.7, 0.8], [0.9, 0.8, 0.7, 0])
+    column = lambda x: jnp.asarray(x, jnp.float32)[:, None]  # noqa: E731
+    arrays = column(reward), column(discount), column(value)
+    returns = compute_returns(*arrays, lambda_=0.95, include_start=True)
+    np.testing.assert_allclose(returns.target[:, 0], [5.074228, 4.7336, 3.56], rtol=1e-6)
+    np.testing.assert_allclose(returns.weight[:, 0], [1, 0.9, 0.72], rtol=1e-6)
+    # Without the start state the weights begin anew at row 1.
+    returns = compute_returns(*arrays, lambda_=0.95, include_start=False)
+    np.testing.assert_allclose(returns.weight[:, 0], [1, 0.8, 0.56], rtol=1e-6)
+
+
+def test_a_terminal_start_still_teaches_its_own_value():
+    reward, discount, slow, critic, *_ = _trajectory(0, 0.0)
+    discount[0] = 0
+    returns = compute_returns(reward, discount, slow, lambda_=LAMBDA, include_start=True)
+    np.testing.assert_array_equal(returns.weight[0], np.ones(ROWS))
+    np.testing.assert_array_equal(returns.weight[1:], np.zeros((HORIZON - 1, ROWS)))
+    np.testing.assert_allclose(returns.target[0], reward[0])
+    gradient = jax.grad(critic_loss)(
+        critic[:-1], returns.target, returns.weight, include_start=True
+    )
+    assert np.abs(gradient[0]).min() > 0 and not np.asarray(gradient[1:]).any()
+
+
+def _gradient_in(argument, gradient):
+    trajectory = _trajectory(1, 0.0)
+
+    def loss(x):
+        changed = [*trajectory[:argument], x, *trajectory[argument + 1 :]]
+        options = {"include_start": True, "gradient": gradient, "mix": 0.3, "scale": 0.0}
+        return _losses(*changed, **options)
+
+    return np.asarray(jax.jacrev(loss)(trajectory[argument]))
+
+
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce", "both"])
+def test_what_the_losses_differentiate(gradient):
+    reward, discount, slow, critic = (_gradient_in(i, gradient) for i in range(4))
+    through_model = gradient != "reinforce"
+    for inputs in (reward[0], discount[0], slow[0]):
+        assert inputs.any() == through_model
+    for inputs in (reward[1], discount[1], slow[1]):  # The critic's targets are fixed.
+        assert not inputs.any()
+    assert critic[1].any() and not critic[0].any()

@@ -1,0 +1,67 @@
+"""Small environments whose best return is known."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Corridor(gymnasium.Env):
+    """Nine cells, a start in the middle, and a door at one of the two ends.
+
+    Every step costs 0.1. The door, whose side is seen, pays 1 and ends the episode; the
+    other end is a wall. After 20 steps the episode is truncated. Optimum: four steps to
+    the door, ``1 - 4 * 0.1 = 0.6``. A random walk would take 48 steps on average.
+    """
+
+    OPTIMUM = 0.6
+
+    def __init__(self):
+        self.observation_space = spaces.Box(-1, 1, (10,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell, self.steps = 4, 0
+        self.door = int(self.np_random.integers(2)) * 8
+        return self.observe(), {}
+
+    def step(self, action):
+        self.cell = min(max(self.cell + 2 * int(action) - 1, 0), 8)
+        self.steps += 1
+        found = self.cell == self.door
+        return self.observe(), float(found) - 0.1, found, self.steps == 20, {}
+
+    def observe(self):
+        return np.append(np.eye(9)[self.cell], self.door / 4 - 1).astype(np.float32)
+
+
+class Wind(gymnasium.Env):
+    """A point on a line, blown towards one of the two ends, that should stay in the middle.
+
+    The action moves it by up to 0.3, the wind by 0.15 to the side that is seen. A step
+    pays ``1 - x²``; leaving [-1, 1] ends the episode, which is truncated after 15 steps.
+    Optimum: stand still at 0 against the wind, 15.
+    """
+
+    OPTIMUM = 15.0
+
+    def __init__(self):
+        self.observation_space = spaces.Box(-2, 2, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.steps = 0.0, 0
+        self.wind = float(self.np_random.choice([-1, 1]))
+        return self.observe(), {}
+
+    def step(self, action):
+        self.x += 0.3 * float(action[0]) + 0.15 * self.wind
+        self.steps += 1
+        out = abs(self.x) > 1
+        return self.observe(), 1 - min(self.x**2, 1), out, self.steps == 15, {}
+
+    def observe(self):
+        return np.array([self.x, self.wind], np.float32)

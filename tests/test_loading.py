@@ -1,0 +1,105 @@
+"""Loaded agents act as the agent that was exported."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+import dreamer
+from common.agent import Agent
+from common.errors import UserError
+from common.export import EXPORT, export
+from common.loading import LoadedAgent
+from common.nets.heads import HeadConfig
+from common.program import Program
+from common.spaces import action_spec, observation_specs
+from dreamer.agent import make_agent
+from dreamer.config import ActorConfig, Config
+from tests.tiny import TINY, random_params
+
+CONFIG = Config(
+    world_model=dataclasses.replace(TINY, predict_discount=False),
+    actor=ActorConfig(layers=1, units=8),
+    critic=HeadConfig(layers=1, units=8),
+)
+SPACE = gymnasium.spaces.Dict(
+    image=gymnasium.spaces.Box(0, 255, (32, 32, 1), np.uint8),
+    sensors=gymnasium.spaces.Dict(gear=gymnasium.spaces.Discrete(3)),
+)
+BOX = gymnasium.spaces.Box(-2.0, 4.0, (2,))
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    return make_agent(CONFIG, observation_specs(SPACE), action_spec(BOX))
+
+
+@pytest.fixture(scope="module")
+def params(agent):
+    return random_params(lambda key: agent.params(agent.init(key)))
+
+
+@pytest.fixture(scope="module")
+def folder(params, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    export(path / EXPORT, "dreamer", CONFIG, observation_specs(SPACE), action_spec(BOX), params)
+    return path
+
+
+@pytest.fixture(scope="module")
+def observations():
+    SPACE.seed(0)
+    return [SPACE.sample() for _ in range(3)]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_acts_as_the_exported_agent(mode, agent, params, folder, observations):
+    loaded = dreamer.load(folder, seed=5)
+    assert loaded.config == CONFIG
+    act = jax.jit(agent.act, static_argnames="mode")
+    key, want, carry = jax.random.key(5), agent.initial_carry(1), None
+    for step, observation in enumerate(observations):
+        action, carry = loaded.act(observation, carry, mode=mode)
+        rows = {
+            "image": observation["image"][None],
+            "sensors/gear": np.eye(3, dtype=np.float32)[[observation["sensors"]["gear"]]],
+            "is_first": np.array([step == 0]),
+        }
+        key, now = jax.random.split(key)
+        expected, want = act(params, now, want, rows, mode=mode)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), carry, want)
+        np.testing.assert_allclose(action, 1 + 3 * np.asarray(expected[0]), atol=1e-5)
+        assert BOX.contains(action)
+
+
+def test_a_new_episode_forgets(folder, observations):
+    loaded = [dreamer.load(folder, seed=1) for _ in range(2)]
+    loaded[0].act(observations[0])
+    used = loaded[0].act(observations[1])
+    loaded[1].act(observations[2])
+    fresh = loaded[1].act(observations[1])
+    jax.tree.map(np.testing.assert_array_equal, used, fresh)
+
+
+def test_an_observation_of_another_kind(folder, observations):
+    loaded = dreamer.load(folder)
+    good = observations[0]
+    with pytest.raises(UserError, match="lacks image"):
+        loaded.act({"sensors": good["sensors"]})
+    with pytest.raises(UserError, match="'image' has shape"):
+        loaded.act({**good, "image": np.zeros((64, 64, 1), np.uint8)})
+    loaded.act({**good, "more": np.zeros(3)})
+
+
+def test_an_agent_of_another_program(folder):
+    with pytest.raises(UserError, match="dreamer"):
+        LoadedAgent(Program("planet", CONFIG, make_agent), folder)
+
+
+def test_a_missing_run(tmp_path):
+    with pytest.raises(UserError, match="no trained agent"):
+        dreamer.load(tmp_path)
