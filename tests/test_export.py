@@ -12,6 +12,7 @@ from common.export import EXPORT, export, load_world_model, read_export
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.world_model import world_model
 from dreamer.config import Config
+from tests.compiling import compiled
 from tests.tiny import TINY, random_batch, random_params
 
 SPECS = {
@@ -51,8 +52,8 @@ def test_round_trip(folder, model, params):
     assert (loaded.config, loaded.observations, loaded.actions) == (TINY, SPECS, ACTIONS)
     noise = model.draw_noise(jax.random.key(1), (2, 3))
     batch = random_batch(SPECS, ACTIONS, time=3)
-    want = jax.jit(model.losses)(params, noise, batch).total
-    assert jax.jit(loaded.losses)(got, noise, batch).total == want
+    want = compiled(model.losses)(params, noise, batch).total
+    assert compiled(loaded.losses)(got, noise, batch).total == want
 
 
 def test_reads_the_file_or_its_folder(folder):

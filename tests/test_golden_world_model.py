@@ -9,6 +9,7 @@ import pytest
 from common.dynamics.rssm import RSSMState
 from common.world_model import targets
 from tests import golden_data, golden_weights
+from tests.compiling import compiled
 from tests.golden_checks import (
     batch_of,
     blank_state,
@@ -39,7 +40,7 @@ def test_three_updates(file):
         golden = golden_weights.weights(g, "w")
         like = state.params["world_model"]
         assert golden_weights.flatten(like).keys() == golden.keys()
-        update = jax.jit(dreamer.update_model)
+        update = compiled(dreamer.update_model)
         start = dreamer.model.initial(len(batch["reward"]))
         for step in updates(g):
             prefix = f"s{step}."
@@ -69,7 +70,7 @@ def _check_terms(g, prefix, model, arguments, order):
     """Compares the gradient of every unscaled loss term alone, where they are recorded."""
     if not golden_weights.weights(g, f"{prefix}term_grad"):
         return
-    terms = jax.jit(jax.jacrev(lambda *a: model.losses(*a).terms))(*arguments)
+    terms = compiled(jax.jacrev(lambda *a: model.losses(*a).terms))(*arguments)
     for term, gradient in terms.items():
         check_gradients(g, f"{prefix}term_grad.{term}.", gradient, order)
 
@@ -83,7 +84,7 @@ def _check_heads(g, prefix, model, params, losses):
     assert_values(model.reward(params, feature), g[f"{prefix}reward_mean"], "reward_mean")
     if f"{prefix}discount_mean" in g:
         assert_values(model.discount(params, feature), g[f"{prefix}discount_mean"], "discount_mean")
-    for key, mean in jax.jit(model.decode)(params, states).items():
+    for key, mean in compiled(model.decode)(params, states).items():
         name = f"{prefix}decoder_mean_{key}"
         if model.observations[key].kind == "image":
             assert_values(mean[0, 0] - 0.5, g[f"{name}_first"], name)

@@ -10,6 +10,7 @@ import pytest
 from common.imagine import CONTEXT, imagine, open_loop
 from common.spaces import ObservationSpec
 from common.world_model import world_model
+from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 
 HORIZON, ROWS = 4, 3
@@ -29,7 +30,7 @@ def params(model):
 def start(model, params):
     noise = model.draw_noise(jax.random.key(0), (ROWS,))
     action = jnp.full((ROWS, ACTIONS.size), 0.5)
-    return jax.jit(model.imagine_step)(params, noise, model.initial(ROWS), action)
+    return compiled(model.imagine_step)(params, noise, model.initial(ROWS), action)
 
 
 def _policy(feature, noise):
@@ -40,11 +41,11 @@ def _policy(feature, noise):
 def test_imagine_is_the_fold_of_its_steps(model, params, start):
     latent = model.draw_noise(jax.random.key(1), (HORIZON, ROWS))
     noise = jax.random.normal(jax.random.key(2), (HORIZON, ROWS, ACTIONS.size))
-    run = jax.jit(lambda s: imagine(model, params, _policy, s, latent, noise))
+    run = compiled(lambda s: imagine(model, params, _policy, s, latent, noise))
     features, actions = run(start)
     assert features.shape[:2] == actions.shape[:2] == (HORIZON + 1, ROWS)
     np.testing.assert_array_equal(actions[0], np.zeros((ROWS, ACTIONS.size)))
-    step, state = jax.jit(model.imagine_step), start
+    step, state = compiled(model.imagine_step), start
     np.testing.assert_allclose(features[0], model.feature(params, state), atol=1e-6)
     for t in range(HORIZON):
         action = _policy(features[t], noise[t])
@@ -63,7 +64,7 @@ def test_no_gradient_runs_through_what_the_policy_sees(model, params, start):
         )
         return getattr(trajectory, output).sum()
 
-    gradient = jax.jit(jax.grad(run), static_argnames="output")
+    gradient = compiled(jax.grad(run), static_argnames="output")
     assert not np.asarray(gradient(start.deter, "actions")).any()
     assert np.abs(gradient(start.deter, "features")).min(0).max() > 0
 
@@ -71,9 +72,9 @@ def test_no_gradient_runs_through_what_the_policy_sees(model, params, start):
 def test_model_imagine_is_the_fold_of_imagine_step(model, params, start):
     actions = jax.random.uniform(jax.random.key(3), (ROWS, HORIZON, ACTIONS.size))
     key = jax.random.key(4)
-    states = jax.jit(model.imagine)(params, key, start, actions)
+    states = compiled(model.imagine)(params, key, start, actions)
     noise = model.draw_noise(key, (HORIZON, ROWS))
-    step, state = jax.jit(model.imagine_step), start
+    step, state = compiled(model.imagine_step), start
     for t in range(HORIZON):
         state = step(params, noise[t], state, actions[:, t])
         jax.tree.map(
@@ -87,7 +88,7 @@ def test_open_loop():
     params = random_params(model.init)
     time = CONTEXT + 3
     batch = random_batch(specs, ACTIONS, batch=3, time=time)
-    predict = jax.jit(lambda batch: open_loop(model, params, jax.random.key(0), batch, 2))
+    predict = compiled(lambda batch: open_loop(model, params, jax.random.key(0), batch, 2))
     got = predict(batch)
     assert set(got) == {"image"}
     truth, prediction = got["image"]

@@ -17,6 +17,7 @@ from common.spaces import ObservationSpec
 from common.world_model import world_model
 from dreamer.agent import make_agent
 from dreamer.config import Config
+from tests.compiling import compiled
 from tests.tiny import (
     ACTIONS,
     BATCH,
@@ -88,14 +89,14 @@ def params(model):
 def test_loss_is_the_weighted_sum_of_its_terms(model, params):
     batch = random_batch(VECTOR, ACTIONS)
     key = jax.random.key(3)
-    total, metrics = jax.jit(model.loss)(params, key, batch)
+    total, metrics = compiled(model.loss)(params, key, batch)
     scales = {"x": 1, "reward": 2, "discount": 5, "kl": 1}
     want = sum(scale * metrics[f"{name}_loss"] for name, scale in scales.items())
     np.testing.assert_allclose(total, want, rtol=1e-6)
     noise = model.draw_noise(key, (BATCH, TIME))
-    losses = jax.jit(model.losses)(params, noise, batch)
+    losses = compiled(model.losses)(params, noise, batch)
     np.testing.assert_allclose(losses.total, total, rtol=1e-6)
-    states = jax.jit(model.observe)(params, key, batch)
+    states = compiled(model.observe)(params, key, batch)
     jax.tree.map(np.testing.assert_array_equal, states, losses.observed.states)
     for name in ("x", "reward", "discount"):
         assert losses.log_probs[name].shape == (BATCH, TIME)
@@ -117,7 +118,7 @@ def term_gradients(params):
     noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
 
     def gradients(model):
-        return jax.jit(jax.jacrev(lambda p: model.losses(p, noise, batch).terms))(params)
+        return compiled(jax.jacrev(lambda p: model.losses(p, noise, batch).terms))(params)
 
     return gradients
 
@@ -151,7 +152,7 @@ def test_encoder_and_decoder_may_see_different_keys():
     model = world_model(config, specs, ACTIONS)
     params = random_params(model.init)
     batch = random_batch(specs, ACTIONS)
-    losses = jax.jit(model.losses)
+    losses = compiled(model.losses)
     noise = model.draw_noise(jax.random.key(1), (BATCH, TIME))
     before = losses(params, noise, batch)
     assert set(before.terms) == {"b", "reward", "discount", "kl"}
@@ -184,7 +185,7 @@ def test_images_of_many_sizes(shape):
 def test_several_images():
     shapes = {"left": (48, 48, 3), "right": (48, 48, 1), "top": (33, 57, 3)}
     model, run = _run_images(shapes)
-    terms, means = jax.jit(run)(random_params(model.init))
+    terms, means = compiled(run)(random_params(model.init))
     assert set(terms) == {*shapes, "x", "reward", "discount", "kl"}
     for key, shape in shapes.items():
         assert means[key].shape == (1, 2, *shape)
@@ -216,10 +217,10 @@ def test_bfloat16():
     )
     params = random_params(full.init)
     loss = lambda p: low.losses(p, noise, batch).total  # noqa: E731
-    got, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    got, gradients = compiled(jax.value_and_grad(loss))(params)
     for x in jax.tree.leaves((got, gradients)):
         assert x.dtype == jnp.float32 and np.isfinite(x).all()
-    want = jax.jit(full.losses)(params, noise, batch).total
+    want = compiled(full.losses)(params, noise, batch).total
     np.testing.assert_allclose(got, want, rtol=0.01)
     for x in jax.tree.leaves(jax.eval_shape(low.init, jax.random.key(0))):
         assert x.dtype == jnp.float32

@@ -71,14 +71,14 @@ SHAPES = {
         "the README's first run, cartpole from its state", ("quickstart",), CARTPOLE, _continuous(1)
     ),
     "small": Shape(
-        "0.55 million parameters, from pixels",
+        "about 0.55 million parameters, from pixels",
         ("dmc_vision", "size_xs"),
         RGB,
         _continuous(6),
         {
             "world_model.rssm": {"stoch": 8, "classes": 8, "deter": 128, "hidden": 128},
-            "world_model.encoder": {"depth": 8},
-            "world_model.decoder": {"depth": 8},
+            "world_model.encoder": {"depth": 7},
+            "world_model.decoder": {"depth": 7},
             "world_model.reward": {"units": 128},
             "actor": {"units": 128},
             "critic": {"units": 128},

@@ -18,6 +18,7 @@ from common.world_model import world_model
 from dreamer.agent import ActNoise, Carry, Dreamer, make_agent
 from dreamer.config import ActorConfig, BehaviorConfig, Config
 from dreamer.networks import make_networks
+from tests.compiling import compiled
 from tests.tiny import TINY, VECTOR, box, choice, random_batch, random_params
 
 CONFIG = Config(
@@ -74,7 +75,7 @@ class Counted:
             self.traces += 1
             return dreamer.update(*args)
 
-        self.update = jax.jit(update)
+        self.update = compiled(update)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_update_compiles_once(dreamer, counted, states, batch):
 def test_seeds_can_be_trained_side_by_side(dreamer, counted, states, batch):
     batches = jax.tree.map(lambda *x: np.stack(x), batch, random_batch(VECTOR, choice(3), seed=1))
     keys = jax.random.split(jax.random.key(7), 2)
-    together, metrics = jax.jit(jax.vmap(dreamer.update))(states, keys, batches)
+    together, metrics = compiled(jax.vmap(dreamer.update))(states, keys, batches)
     for seed in range(2):
         alone = counted.update(_take(states, seed), keys[seed], _take(batches, seed))
         jax.tree.map(
@@ -133,7 +134,7 @@ def test_each_optimizer_trains_its_own_parameters(dreamer, counted, states, batc
     assert _changed(state.params, after.params) == {
         "world_model", "actor", "critic", "slow_critic",
     }  # fmt: skip
-    params, optimizers, *_ = jax.jit(dreamer.update_model)(state, noise.posterior, batch, None)
+    params, optimizers, *_ = compiled(dreamer.update_model)(state, noise.posterior, batch, None)
     assert _changed(state.params, params) == {"world_model"}
     assert _changed(state.optimizers, optimizers) == {"world_model"}
     # Learning in imagination leaves the model as its own update left it.
@@ -153,7 +154,7 @@ def acting():
     behavior = dataclasses.replace(CONFIG.behavior, exploration_noise=0.3)
     dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), MIXED)
     params = fresh_state(dreamer).params
-    return dreamer, params, jax.jit(dreamer.act_with_noise, static_argnames="mode")
+    return dreamer, params, compiled(dreamer.act_with_noise, static_argnames="mode")
 
 
 def _act_noise(dreamer, amount, seed):
@@ -196,7 +197,7 @@ def test_actions_are_valid_and_remembered(acting, mode):
 def test_act_draws_noise_from_the_key(acting):
     dreamer, params, _ = acting
     observation, blank = _observation(2, [True, True]), dreamer.initial_carry(2)
-    act = jax.jit(dreamer.act, static_argnames="mode")
+    act = compiled(dreamer.act, static_argnames="mode")
     actions = [
         np.asarray(act(params, jax.random.key(seed), blank, observation, mode="train")[0])
         for seed in (0, 0, 1)
@@ -209,7 +210,7 @@ def test_dreamer_v1_and_mixed_actions(batch):
     dreamer = build(V1, MIXED)
     batch = random_batch(VECTOR, MIXED)
     state = fresh_state(dreamer)
-    after, metrics = jax.jit(dreamer.update)(state, jax.random.key(1), batch)
+    after, metrics = compiled(dreamer.update)(state, jax.random.key(1), batch)
     assert _changed(state.params, after.params) == set(state.params)
     assert all(np.isfinite(value) for value in metrics.values())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -65,3 +67,41 @@ class Wind(gymnasium.Env):
 
     def observe(self):
         return np.array([self.x, self.wind], np.float32)
+
+
+class Echo(gymnasium.Env):
+    """Pays the action; shows how many steps were made, and a picture of that where wanted.
+
+    Args:
+        end: Steps of an episode.
+        pixels: Whether there is an image besides the number.
+        broken: A file whose existence turns every observation into NaN.
+    """
+
+    def __init__(self, end: int = 5, pixels: bool = False, broken: str = ""):
+        self.end, self.pixels, self.broken = end, pixels, broken
+        space = {"count": spaces.Box(0, np.inf, (1,), np.float32)}
+        if pixels:
+            space["image"] = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+        self.observation_space = spaces.Dict(space)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.render_mode = "rgb_array"
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observe(), {"log/twice": 0.0}
+
+    def step(self, action):
+        self.count += 1
+        reward = float(action[0])
+        over = self.count == self.end
+        return self.observe(), reward, over, False, {"log/twice": 2 * reward}
+
+    def observe(self):
+        count = np.nan if self.broken and os.path.exists(self.broken) else self.count
+        observation = {"count": np.array([count], np.float32)}
+        return observation | ({"image": self.render()} if self.pixels else {})
+
+    def render(self):
+        return np.full((32, 32, 3), 10 * self.count, np.uint8)

@@ -1,0 +1,125 @@
+"""The speed benchmark: counted operations, chosen workloads, records and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.speed import harness, record, workloads
+from benchmarks.speed.flops import count_flops
+from benchmarks.speed.harness import measure
+from common.errors import UserError
+from common.nets import conv
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_flops_of_products_scans_and_branches():
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+    product = 2 * 3 * 4 * 5
+    assert count_flops(jnp.matmul, a, b) == product
+    assert count_flops(jax.jit(jnp.matmul), a, b) == product
+    batched = jnp.ones((7, 3, 4)), jnp.ones((7, 4, 5))
+    assert count_flops(jnp.matmul, *batched) == 7 * product
+
+    def loop(x, matrix):
+        return jax.lax.scan(lambda x, _: (x @ matrix, None), x, None, length=6)
+
+    assert count_flops(loop, a, jnp.ones((4, 4))) == 6 * 2 * 3 * 4 * 4
+
+    def branch(x, y):
+        return jax.lax.cond(x.sum() > 0, lambda: x @ y, lambda: jnp.zeros((3, 5)))
+
+    assert count_flops(branch, a, b) == product
+
+
+@pytest.mark.parametrize("implementation", ["library", "matmul"])
+def test_flops_of_convolutions_do_not_depend_on_the_implementation(implementation: str):
+    image, kernel = jnp.ones((2, 10, 10, 3)), jnp.ones((4, 4, 3, 5))
+
+    def forward(image, kernel):
+        return conv.conv2d(image, kernel, 2, implementation)
+
+    one = 2 * (2 * 4 * 4 * 5) * (4 * 4 * 3)
+    assert count_flops(forward, image, kernel) == one
+    weights = jax.grad(lambda kernel: forward(image, kernel).sum())
+    spare = one if implementation == "matmul" else 0  # The input's gradient, removed later.
+    assert count_flops(weights, kernel) == 2 * one + spare
+
+
+def test_measure_feeds_back_and_counts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness, "MATMUL_SIZE", 64)
+    state = jnp.ones((8, 8))
+    result = measure(lambda state, x: (state @ x, x), (state, jnp.eye(8)), 3, feed_back=True)
+    assert len(result.seconds) == 3 and result.minimum <= result.median
+    assert result.flops == 2 * 8**3
+    assert result.matmul_gflops > 0 and result.peak_gib > 0
+
+
+def test_selection():
+    assert workloads.select(["dmc_vision"]) == [
+        "dmc_vision/update",
+        "dmc_vision/policy-1",
+        "dmc_vision/policy-8",
+    ]
+    assert workloads.select(["atari/update"]) == ["atari/update"]
+    assert {name.split("/")[1] for name in workloads.select(["policy"])} == {"policy-1", "policy-8"}
+    assert workloads.select(["small/*library"]) == [
+        "small/encoder-library",
+        "small/decoder-library",
+    ]
+    assert not any("library" in name for name in workloads.select([]))
+    with pytest.raises(UserError, match="unknown workload 'updates'; did you mean 'update'"):
+        workloads.select(["updates"])
+
+
+def test_shapes_build_their_configuration():
+    for shape in workloads.SHAPES.values():
+        config = shape.config()
+        assert (config.replay.batch, config.replay.length) == (16, 50)
+    config = workloads.SHAPES["dmc_vision"].config()
+    assert (config.world_model.encoder.depth, config.behavior.horizon) == (48, 15)
+    assert (config.world_model.rssm.deter, config.world_model.rssm.classes) == (200, 32)
+
+
+def test_peers_name_known_workloads():
+    compared = [name for name in workloads.names() if record.peers(name)]
+    assert "dmc_vision/update" in compared
+    assert record.peers("dmc_vision/update")[0] == ("danijar/dreamerv2, TensorFlow 2", 3.03)
+    lines = record.PEERS.read_text().splitlines()[1:]
+    assert len(lines) == sum(len(record.peers(name)) for name in compared)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
+    )
+
+
+def test_command_writes_a_record(tmp_path: pathlib.Path):
+    done = run("quickstart/policy-1", "--repeats", "1", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("quickstart/policy-1")
+    result = json.loads((tmp_path / "quickstart-policy-1.json").read_text())
+    assert result["frames_per_second"] == pytest.approx(1 / result["median"])
+    config = workloads.SHAPES["quickstart"].config()
+    assert result["config"]["world_model"]["rssm"]["deter"] == config.world_model.rssm.deter
+    assert any(line.startswith("jax ") for line in result["versions"])
+
+
+def test_command_names_a_mistake():
+    done = run("quikstart")
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown workload 'quikstart'; did you mean 'quickstart'?\n"

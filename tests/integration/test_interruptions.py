@@ -1,0 +1,98 @@
+"""Runs that are killed or told to stop, as processes of their own, and the command again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from common.logging import read_jsonl
+from tests.test_training import counters, replayed
+
+DEADLINE = 120
+ROWS = 1_000_000
+
+
+def command(logdir, *words):
+    """Starts a run of the tiny agent that would last for ever."""
+    base = "-m tests.fake_agent train --run.eval_every 0 --run.frames 100000000".split()
+    base += ["--replay.capacity", str(ROWS)]
+    return subprocess.Popen(
+        [sys.executable, *base, "--logdir", str(logdir), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def wait_for(condition, process):
+    """Waits until a run got somewhere."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the run got nowhere"
+        time.sleep(0.05)
+
+
+def lines(logdir):
+    """Lines of metrics so far."""
+    path = logdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def finish(logdir, more=100):
+    """Continues a run for a while, by the same command; returns what it printed."""
+    done = counters(logdir)["frames"] if (logdir / "checkpoints").exists() else 0
+    process = command(logdir, "--run.frames", str(done + more))
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    return done, out
+
+
+def check_consistent(logdir, frames):
+    """Counters, replay and scores of the run agree."""
+    found = counters(logdir)
+    assert found["frames"] == found["agent_steps"] == found["finished_frames"] == frames
+    assert found["updates"] == 3 + (frames - 1 - 20) // 2
+    first = replayed(logdir)["is_first"]
+    assert len(first) < ROWS / 2  # Nothing was dropped for age.
+    assert (~first).sum() == frames
+    ends = [score["frames"] for score in read_jsonl(logdir / "scores.jsonl")]
+    assert ends == sorted(set(ends)) and ends[-1] <= frames
+    assert (np.diff(ends) >= 5).all()
+
+
+def test_sigterm_ends_cleanly_and_the_run_goes_on(tmp_path):
+    process = command(tmp_path)
+    wait_for(lambda: lines(tmp_path) > 3, process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, err) == (0, "")
+    frames = counters(tmp_path)["frames"]
+    last = out.splitlines()[-1]
+    assert last == f"stopped at frame {frames:,}; the same command goes on from here"
+    done, out = finish(tmp_path)
+    assert done == frames and f"resumed at frame {frames:,} after" in out
+    check_consistent(tmp_path, frames + 100)
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 1000])
+def test_kill_9_and_again(checkpoint_every, tmp_path):
+    """After a checkpoint the run continues from it; before the first it starts anew."""
+    process = command(tmp_path, "--run.checkpoint_every", str(checkpoint_every))
+    wait_for(lambda: lines(tmp_path) > 3, process)
+    if checkpoint_every == 1:
+        wait_for(lambda: list((tmp_path / "checkpoints").glob("0*")), process)
+        seen = lines(tmp_path)
+        wait_for(lambda: lines(tmp_path) > seen, process)  # Beyond the checkpoint.
+    process.kill()
+    process.communicate()
+    done, out = finish(tmp_path)
+    assert ("resumed at" in out) == (checkpoint_every == 1) == (done > 0)
+    check_consistent(tmp_path, done + 100)

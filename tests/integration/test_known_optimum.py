@@ -1,0 +1,83 @@
+"""Dreamer solves small environments whose best return is known, by the run loop itself."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from common import training
+from common.config import update
+from common.logging import read_jsonl
+from common.presets import load_presets
+from dreamer.__main__ import load_program
+from tests.envs import known
+
+SIZES = {
+    "replay": {"batch": 16, "length": 16, "prefetch": 0},
+    "world_model": {
+        "rssm": {"stoch": 8, "classes": 8, "deter": 32, "hidden": 32},
+        "encoder": {"units": 32},
+        "decoder": {"units": 32},
+        "reward": {"layers": 2, "units": 32},
+        "discount": {"layers": 2, "units": 32},
+        "kl": {"free": 0.1},
+        "reward_scale": 10,
+    },
+    "actor": {"layers": 2, "units": 32},
+    "critic": {"layers": 2, "units": 32},
+    "behavior": {"horizon": 8, "slow_target_update": 20},
+}
+SPEEDS = {
+    "run": {
+        "frames": 1500,
+        "prefill": 400,
+        "pretrain": 50,
+        "train_every": 2,
+        "eval_every": 0,
+        "eval_episodes": 20,
+        "random_episodes": 50,
+        "report_every": 0,
+        "log_every": 500,
+        "video": False,
+    },
+    "model_opt": {"lr": 3e-3},
+    "actor_opt": {"lr": 5e-4},
+    "critic_opt": {"lr": 1e-3},
+}
+
+
+def solve(environment: type, logdir: pathlib.Path, seed: int = 0) -> tuple[float, float, int]:
+    """Trains; returns the random policy's return, the agent's, and the updates' traces."""
+    program = load_program()
+    traces = []
+
+    def make_agent(*arguments):
+        agent = program.make_agent(*arguments)
+
+        def counted_update(state, key, batch):
+            traces.append(1)
+            return agent.update(state, key, batch)
+
+        return agent._replace(update=counted_update)
+
+    config = program.default_config
+    task = {"task": f"tests.envs.known:{environment.__name__}", "seed": seed}
+    for values in (load_presets(["gym", "debug"], "dreamer"), SIZES, SPEEDS, task):
+        config = update(config, values)
+    training.train(program._replace(make_agent=make_agent), config, logdir)
+    metrics = {}
+    for record in read_jsonl(logdir / "metrics.jsonl"):
+        metrics |= record
+    return metrics["random/return_mean"], metrics["eval/return_mean"], len(traces)
+
+
+@pytest.mark.parametrize("environment", [known.Corridor, known.Wind], ids=lambda x: x.__name__)
+def test_known_optimum_is_reached(environment, tmp_path):
+    """Discrete actions by REINFORCE, continuous ones through the model; both kinds of end."""
+    random, learned, traces = solve(environment, tmp_path)
+    share = (learned - random) / (environment.OPTIMUM - random)
+    print(f"random {random:.2f}, learned {learned:.2f}, optimum {environment.OPTIMUM}")
+    assert share > 0.9
+    assert learned <= environment.OPTIMUM + 1e-6
+    assert traces == 1

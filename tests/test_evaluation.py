@@ -1,0 +1,80 @@
+"""Evaluation: one whole episode of each environment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common import evaluation
+from common.envs import EnvConfig, make
+from common.evaluation import evaluate, make_evaluation_envs
+from tests.envs.known import Echo
+from tests.envs.toys import Counter
+
+
+class Lengths(Echo):
+    """Echo whose episodes have random lengths; remembers those that were seeded."""
+
+    seeded: list[int] = []
+
+    def reset(self, *, seed=None, options=None):
+        result = super().reset(seed=seed)
+        self.end = int(self.np_random.integers(2, 30))
+        if seed is not None:  # The first episode of a copy.
+            self.seeded.append(self.end)
+        return result
+
+
+def constant(rows):
+    """A policy of one action."""
+    return np.full((len(rows["is_first"]), 1), 0.25, np.float32)
+
+
+def test_every_environment_plays_exactly_its_first_episode():
+    config = EnvConfig(workers="process", amount=1)
+    Lengths.seeded.clear()
+    result = evaluate(constant, make_evaluation_envs(Lengths, config, 8, seed=3))
+    np.testing.assert_array_equal(result.lengths, Lengths.seeded)
+    assert len(set(Lengths.seeded)) > 3
+    np.testing.assert_allclose(result.returns, 0.25 * result.lengths)
+    assert result.video is None
+
+
+def test_metrics_and_words():
+    result = evaluation.Evaluation(np.array([1.0, 3.0]), np.array([4, 6]), None)
+    assert result.metrics("eval") == {
+        "eval/return_mean": 2, "eval/return_std": 1, "eval/return_min": 1,
+        "eval/return_max": 3, "eval/length_mean": 5,
+    }  # fmt: skip
+    assert str(result) == "return 2.0 ± 1.0 over 2 episodes"
+
+
+def test_film_shows_the_first_episode_from_its_reset_on():
+    envs = make(Echo, EnvConfig(workers="none", kwargs={"end": 4}), 0, num_envs=2)
+    video = evaluate(constant, envs, film=True).video
+    assert video.shape == (4, 32, 32, 3) and video.dtype == np.uint8
+    np.testing.assert_array_equal(video[:, 0, 0, 0], [0, 10, 20, 30])
+
+
+def test_no_film_where_the_environment_cannot_be_drawn():
+    env = Counter(end=3)
+    env.render_mode = None
+    envs = make(lambda: env, EnvConfig(workers="none"), 0)
+    policy = lambda rows: np.zeros((1, envs.action_spec.size), np.float32)  # noqa: E731
+    assert evaluate(policy, envs, film=True).video is None
+
+
+def test_stops_when_told():
+    answers = iter([False, False, True])
+    envs = make(Echo, EnvConfig(workers="none"), 0)
+    assert evaluate(constant, envs, stop=lambda: next(answers)) is None
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+def test_says_how_far_it_is_when_it_takes_long(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "Silence", lambda: type("S", (), {"too_long": lambda _: True})())
+    evaluate(constant, make(Lengths, EnvConfig(workers="none"), 0, num_envs=3))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "playing: 0 of 3 episodes are over"
+    assert lines[-1] == "playing: 3 of 3 episodes are over"
