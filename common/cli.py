@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from common import config as configs
 from common import doctor, flags, presets, run_folder
 from common.errors import UserError, nearest
-from common.memory import keep_freed_memory
 from common.program import Program
 from common.versions import DISTRIBUTION, version_of
 
@@ -69,7 +68,6 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
 
 def prepare() -> None:
     """Sets what JAX should do, where the user did not: share memory, cache, keep quiet."""
-    keep_freed_memory()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -90,8 +90,8 @@ class LoadedAgent:
 
 def _to_row(key: str, value: Any, spec: ObservationSpec) -> np.ndarray:
     array = np.asarray(value)
-    if spec.kind == "vector" and array.ndim == 0 and spec.shape[0] > 1:
-        array = np.eye(spec.shape[0])[int(array)]  # A Discrete observation.
+    if spec.choices and array.size == len(spec.choices):
+        return spec.one_hots(key, array)
     if array.size != np.prod(spec.shape):
         raise UserError(
             f"observation {key!r} has shape {array.shape}; the agent was trained on {spec.shape}"

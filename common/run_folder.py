@@ -32,6 +32,7 @@ MAY_CHANGE = (
     "run.eval_every",
     "run.frames",
     "run.log_every",
+    "run.random_episodes",
     "run.report_every",
     "run.video",
 )

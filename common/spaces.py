@@ -28,15 +28,36 @@ class ObservationSpec:
     Attributes:
         shape: ``(height, width, channels)`` of an image, ``(size,)`` of a vector.
         kind: "image" (stored as uint8) or "vector" (stored as float32).
+        choices: Of a Discrete or MultiDiscrete space: the choices of each entry, whose
+            one-hot vectors stand side by side.
+        starts: The environment's number of choice 0, for each entry.
     """
 
     shape: tuple[int, ...]
     kind: str
+    choices: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
 
     @property
     def dtype(self) -> type:
         """The NumPy type in which rows hold this entry."""
         return np.uint8 if self.kind == "image" else np.float32
+
+    def one_hots(self, key: str, value: np.ndarray) -> np.ndarray:
+        """Turns choices into their one-hot vectors, side by side, float32 ``[D]``.
+
+        Raises:
+            UserError: The value is no such choice.
+        """
+        sizes, taken = np.array(self.choices), np.ravel(value) - np.array(self.starts)
+        if taken.dtype.kind not in "iu" or (taken < 0).any() or (taken >= sizes).any():
+            raise UserError(
+                f"observation {key!r} is {value}; its space has {list(self.choices)} choices"
+            )
+        ends = np.cumsum(sizes)
+        vector = np.zeros(ends[-1], np.float32)
+        vector[ends - sizes + taken] = 1
+        return vector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,15 +174,20 @@ def _observation_spec(key: str, space: gymnasium.Space) -> ObservationSpec:
             return ObservationSpec(tuple(int(n) for n in shape), "image")
         return ObservationSpec((int(np.prod(space.shape)),), "vector")
     if isinstance(space, gymnasium.spaces.Discrete):
-        return ObservationSpec((int(space.n),), "vector")
+        return _choices([space.n], [space.start])
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        return ObservationSpec((int(np.sum(space.nvec)),), "vector")
+        return _choices(np.ravel(space.nvec), np.ravel(space.start))
     if isinstance(space, gymnasium.spaces.MultiBinary):
         return ObservationSpec((int(np.prod(space.shape)),), "vector")
     raise UserError(
         f"observation {key!r} is a {type(space).__name__}; supported are Box, Discrete, "
         "MultiDiscrete, MultiBinary and Dict of those"
     )
+
+
+def _choices(sizes: Any, starts: Any) -> ObservationSpec:
+    sizes, starts = tuple(map(int, sizes)), tuple(map(int, starts))
+    return ObservationSpec((sum(sizes),), "vector", sizes, starts)
 
 
 def action_spec(space: gymnasium.Space) -> ActionSpec:
@@ -182,8 +208,11 @@ def _action_parts(path: tuple[str | int, ...], space: gymnasium.Space) -> list[A
     if isinstance(space, gymnasium.spaces.Discrete):
         return [ActionPart(path, "categorical", int(space.n), start=int(space.start))]
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        sizes = [int(n) for n in np.ravel(space.nvec)]
-        return [ActionPart((*path, i), "categorical", n) for i, n in enumerate(sizes)]
+        pairs = zip(np.ravel(space.nvec), np.ravel(space.start), strict=True)
+        return [
+            ActionPart((*path, i), "categorical", int(n), start=int(start))
+            for i, (n, start) in enumerate(pairs)
+        ]
     if isinstance(space, gymnasium.spaces.Box):
         low, high = np.ravel(space.low), np.ravel(space.high)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -225,11 +254,11 @@ def specs_to_json(
 def specs_from_json(data: Mapping[str, Any]) -> tuple[dict[str, ObservationSpec], ActionSpec]:
     """The inverse of ``specs_to_json``."""
     observations = {
-        key: ObservationSpec(tuple(spec["shape"]), spec["kind"])
-        for key, spec in data["observations"].items()
+        key: ObservationSpec(**_with_tuples(spec)) for key, spec in data["observations"].items()
     }
-    parts = []
-    for part in data["actions"]:
-        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
-        parts.append(ActionPart(**listed))
-    return observations, ActionSpec(tuple(parts))
+    parts = tuple(ActionPart(**_with_tuples(part)) for part in data["actions"])
+    return observations, ActionSpec(parts)
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

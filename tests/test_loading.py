@@ -11,6 +11,7 @@ import pytest
 
 import dreamer
 from common.agent import Agent
+from common.envs.gym import adapt
 from common.errors import UserError
 from common.export import EXPORT, export
 from common.loading import LoadedAgent
@@ -103,3 +104,31 @@ def test_an_agent_of_another_program(folder):
 def test_a_missing_run(tmp_path):
     with pytest.raises(UserError, match="no trained agent"):
         dreamer.load(tmp_path)
+
+
+def test_choices_are_encoded_as_in_training(tmp_path):
+    """One-hot vectors of spaces that start anywhere, by the environment and by the loaded agent."""
+    spaces = gymnasium.spaces
+    space = spaces.Dict(
+        gear=spaces.Discrete(3, start=-1), keys=spaces.MultiDiscrete([2, 3], start=[0, 5])
+    )
+    specs = observation_specs(space)
+    params = random_params(lambda key: make_agent(CONFIG, specs, action_spec(BOX)).init(key).params)
+    export(tmp_path / EXPORT, "dreamer", CONFIG, specs, action_spec(BOX), params)
+    loaded = dreamer.load(tmp_path)
+    assert loaded.observations == specs
+    observation = {"gear": np.int64(1), "keys": np.array([1, 6])}
+    rows = loaded._rows(observation)
+    np.testing.assert_array_equal(rows["gear"], [[0, 0, 1]])
+    np.testing.assert_array_equal(rows["keys"], [[0, 1, 0, 1, 0]])
+    seen = {key: adapt(key, observation[key], space[key], specs[key]) for key in specs}
+    jax.tree.map(np.testing.assert_array_equal, rows, {k: v[None] for k, v in seen.items()})
+    with pytest.raises(UserError, match=r"'gear' is 2; its space has \[3\] choices"):
+        loaded.act({**observation, "gear": 2})
+
+
+def test_choices_of_actions_start_anywhere():
+    space = gymnasium.spaces.MultiDiscrete([2, 3], start=[4, -1])
+    decoded = action_spec(space).decode(np.array([0, 1, 1, 0, 0], np.float32))
+    np.testing.assert_array_equal(decoded, [5, -1])
+    assert space.contains(decoded)

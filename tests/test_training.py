@@ -216,7 +216,8 @@ class TestResume:
         assert (~longer["is_first"]).sum() == 200
         assert (tmp_path / "scores.jsonl").read_text().startswith(scores)
         assert metrics(tmp_path, "random/return_mean")[0][0] == 0
-        assert [frames for frames, _ in metrics(tmp_path, "eval/length_mean")] == [50, 100, 150, 200]
+        evaluated = [frames for frames, _ in metrics(tmp_path, "eval/length_mean")]
+        assert evaluated == [50, 100, 150, 200]
         assert "frames: 200" in (tmp_path / "config.yaml").read_text()
 
     def test_resumed_environments_have_other_seeds(self, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 from common.errors import UserError
+from common.huge_pages import restart_with_huge_pages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "speed"
@@ -26,6 +27,7 @@ RESULTS = ROOT / "results" / "speed"
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
+    restart_with_huge_pages()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description=__doc__,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.speed.flops import count_flops
+from common.nets import conv
 
 MATMUL_SIZE = 2048
 WARM_UP = 2
@@ -72,7 +73,9 @@ def measure(
         The measurement; every call is waited for.
     """
     load = os.getloadavg()[0]
-    flops = count_flops(function, *args)
+    # Counted on one implementation of the convolutions, so that it is the same everywhere.
+    with conv.use_implementation("matmul"):
+        flops = count_flops(lambda *args: function(*args), *args)
     start = time.perf_counter()
     compiled = jax.jit(function, donate_argnums=0 if feed_back else ()).lower(*args).compile()
     compile_seconds = time.perf_counter() - start

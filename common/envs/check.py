@@ -121,7 +121,7 @@ def _episodes(rows: Rows) -> list[str]:
 def _extras(envs: Envs, rows: Rows) -> list[str]:
     logged = sorted({key for row in rows for key in row if key.startswith(LOG_PREFIX)})
     frames = envs.render()
-    video = "none: the environment gives no picture" if frames is None else f"{frames.shape[1:]}"
+    video = "none: the environment gives no picture" if frames is None else f"{frames.shape}"
     return [f"video frames  {video}", *([f"logged        {', '.join(logged)}"] if logged else [])]
 
 

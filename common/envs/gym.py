@@ -140,21 +140,9 @@ def adapt(key: str, value: Any, space: gymnasium.Space, spec: ObservationSpec) -
         return array.reshape(spec.shape).copy()
     if array.dtype.kind not in "fiub":
         raise UserError(f"observation {key!r} has dtype {array.dtype}; expected numbers")
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return _one_hots(key, array, [int(space.n)], space.start)
-    if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        return _one_hots(key, array, np.ravel(space.nvec), np.ravel(space.start))
+    if spec.choices:
+        return spec.one_hots(key, array)
     return array.reshape(spec.shape).astype(np.float32)
-
-
-def _one_hots(key: str, array: np.ndarray, sizes: Any, starts: Any) -> np.ndarray:
-    choices = np.ravel(array) - starts
-    if array.dtype.kind not in "iu" or (choices < 0).any() or (choices >= sizes).any():
-        raise UserError(f"observation {key!r} is {array}; its space has {list(sizes)} choices")
-    ends = np.cumsum(sizes)
-    vector = np.zeros(ends[-1], np.float32)
-    vector[ends - sizes + choices] = 1
-    return vector
 
 
 def _scalar(reward: Any) -> float:

@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import gymnasium
 import jax
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 
 import common
+import common.driver
+import common.learner
 import dreamer
 from common import cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
 from dreamer.__main__ import load_program, main
+from tests.compiling import compiled, fast_options
 from tests.envs.toys import Counter
 
 COUNTER = "tests.envs.toys:Counter"
@@ -26,10 +30,24 @@ COUNTER = "tests.envs.toys:Counter"
 
 
 def python(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
-    """Runs a module as a user would, from another folder."""
+    """Runs a module as a user would, from another folder; compiles faster."""
+    flags = [f"--{name}={str(value).lower()}" for name, value in (fast_options() or {}).items()]
     return subprocess.run(
-        [sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, timeout=280
+        [sys.executable, "-m", *words],
+        cwd=cwd,
+        env={**os.environ, "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags])},
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
+
+
+@pytest.fixture(autouse=True)
+def _compile_fast(monkeypatch):
+    """What runs in this process compiles faster too."""
+    fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
+    for module in (common.driver, common.learner):
+        monkeypatch.setattr(module, "jax", fast)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +80,7 @@ def test_metrics_of_dreamer(trained):
     for name in (
         "random/return_mean", "eval/return_mean", "episode/return", "episode/length",
         "episode/count", "world_model/loss", "world_model/kl", "world_model/image_loss",
-        "world_model/vector_loss", "world_model/reward_loss", "actor/loss", "actor/entropy",
+        "world_model/count_loss", "world_model/reward_loss", "actor/loss", "actor/entropy",
         "critic/loss", "time/frames_per_s", "time/updates_per_s", "time/elapsed_s",
     ):  # fmt: skip
         assert np.isfinite(merged[name]), name
@@ -109,7 +127,7 @@ def test_loaded_agent_acts_in_the_environment(trained):
     carry, total, over = None, 0.0, False
     while not over:
         action, carry = agent.act(observation, carry)
-        assert env.action_space.contains(action) or set(action) == set(env.action_space.spaces)
+        assert env.action_space.contains(action), action
         observation, reward, over, _, _ = env.step(action)
         total += reward
     assert total == 21

@@ -60,7 +60,7 @@ def test_last_window_of_an_episode_has_the_published_share():
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=5),
     steps=st.integers(10, 300),
     capacity=st.integers(80, 600),
-    length=st.integers(1, 8),
+    length=st.integers(2, 8),
     sampling=st.sampled_from(["steps", "episodes"]),
 )
 def test_windows_are_consecutive_rows_of_one_stream(

@@ -1,0 +1,90 @@
+"""Records of learning curves: what is read from run folders, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.learning import __main__ as command
+from benchmarks.learning.record import read_run, write_record
+from common import run_folder
+from common.config import update
+from common.errors import UserError
+from common.logging import JsonlSink, Logger
+from tests.fake_agent import Config
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Writes a run folder with given evaluations."""
+
+    def make(seed, task="dmc_cartpole_balance", evaluations=((500, 10.0), (1000, 20.0))):
+        logdir = tmp_path / f"{task}-{seed}"
+        run_folder.write(logdir, "fake", update(Config(), {"seed": seed, "task": task}))
+        logger = Logger(logdir, JsonlSink(logdir))
+        logger.write(0, {"random/return_mean": 3.0 + seed})
+        for frames in (250, 750):
+            logger.score(frames, {"return": frames / 100, "length": 9})
+        for frames, mean in evaluations:
+            values = {"mean": mean + seed, "std": 1.0, "min": mean - 2, "max": mean + 2}
+            logger.write(frames, {f"eval/return_{name}": x for name, x in values.items()})
+        logger.close()
+        return logdir
+
+    return make
+
+
+def test_reads_what_a_run_left(make_run):
+    run = read_run(make_run(2))
+    assert (run.seed, run.task, run.random) == (2, "dmc_cartpole_balance", 5.0)
+    np.testing.assert_array_equal(run.evaluations, [[500, 12, 1, 8, 12], [1000, 22, 1, 18, 22]])
+    np.testing.assert_array_equal(run.episodes, [[250, 2.5], [750, 7.5]])
+    assert run.seconds > 0 and run.config["run"]["frames"] == 100
+    assert any(line.startswith("jax ") for line in run.versions)
+
+
+def test_writes_json_csv_and_plot(make_run, tmp_path):
+    runs = [read_run(make_run(seed)) for seed in (0, 1)]
+    paths = write_record(tmp_path / "results", "balance", runs)
+    assert [path.name for path in paths] == ["balance.json", "balance.csv", "balance.png"]
+    record = json.loads(paths[0].read_text())
+    assert record["seeds"] == [0, 1] and record["random_return"] == [3.0, 4.0]
+    assert record["final_evaluation_return"] == [20.0, 21.0]
+    assert record["final_evaluation_return_mean"] == 20.5
+    assert record["frames"] == [1000, 1000] and record["evaluation_episodes"] == 2
+    assert "seed" not in record["config"] and record["versions"]
+    assert record["curves"][1]["evaluations"][0] == [500, 11, 1, 8, 12]
+    with paths[1].open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert (rows[3]["seed"], rows[3]["frames"], rows[3]["return"]) == ("1", "1000", "21.0")
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_that_do_not_belong_together_are_refused(make_run, tmp_path):
+    runs = [read_run(make_run(0)), read_run(make_run(1, task="dmc_walker_walk"))]
+    with pytest.raises(UserError, match="different tasks: dmc_cartpole_balance, dmc_walker_walk"):
+        write_record(tmp_path / "results", "x", runs)
+    with pytest.raises(UserError, match="share a seed"):
+        write_record(tmp_path / "results", "x", [runs[0], runs[0]])
+    assert not (tmp_path / "results").exists()
+
+
+def test_command(make_run, tmp_path, monkeypatch, capsys):
+    results = tmp_path / "results"
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["learning", *map(str, words), "--results", str(results)])
+        return command.main(), capsys.readouterr()
+
+    code, printed = run("balance", make_run(0))
+    assert code == 0 and printed.out.splitlines()[0] == str(results / "balance.json")
+    code, printed = run("none", make_run(7, evaluations=()))
+    assert code == 2 and printed.err.endswith("holds no evaluation yet; let the run reach "
+                                              "run.eval_every\n")  # fmt: skip
+    code, printed = run("none", tmp_path / "nowhere")
+    assert code == 2 and printed.err.startswith("error: there is no run in")
