@@ -91,6 +91,8 @@ def test_kill_9_and_again(checkpoint_every, tmp_path):
         wait_for(lambda: list((tmp_path / "checkpoints").glob("0*")), process)
         seen = lines(tmp_path)
         wait_for(lambda: lines(tmp_path) > seen, process)  # Beyond the checkpoint.
+    else:  # Rows on disk that no checkpoint knows.
+        wait_for(lambda: list((tmp_path / "replay").glob("*.npz")), process)
     process.kill()
     process.communicate()
     done, out = finish(tmp_path)
