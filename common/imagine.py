@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from common.dynamics.base import Noise, State
 from common.types import Array, Key, Params, Rows
 from common.world_model import WorldModel
 
-Policy = Callable[[Array, Array], Array]
-"""(feature [N, D], noise [N, ...]) -> action [N, A]."""
+Policy = Callable[[Array, Array], tuple[Array, Any]]
+"""(feature [N, D], noise [N, ...]) -> action [N, A] and the distribution it is from [N]."""
 
 
 class Trajectory(NamedTuple):
@@ -22,10 +22,13 @@ class Trajectory(NamedTuple):
     Attributes:
         features: Features of the start and of the H imagined states ``[H + 1, N, D]``.
         actions: ``[H + 1, N, A]``; ``actions[t]`` led to ``features[t]``, the first is zero.
+        policies: The policy's distributions ``[H, N]``; ``policies[t]``, at ``features[t]``,
+            drew ``actions[t + 1]``.
     """
 
     features: Array
     actions: Array
+    policies: Any
 
 
 def imagine(
@@ -44,7 +47,8 @@ def imagine(
     Args:
         model: The world model.
         params: Its parameters.
-        policy: Chooses an action from a feature.
+        policy: Chooses an action from a feature. What it stops the gradient of, no later
+            state differentiates.
         start: States ``[N]``.
         latent_noise: Noise of the latents ``[H, N, ...]``, or None for modes.
         action_noise: Noise of the actions ``[H, N, ...]``.
@@ -53,19 +57,20 @@ def imagine(
 
     def step(carry: tuple[State, Array], noise: tuple[Noise, Array]) -> tuple:
         state, feature = carry
-        action = policy(jax.lax.stop_gradient(feature), noise[1])
+        action, distribution = policy(jax.lax.stop_gradient(feature), noise[1])
         state = model.imagine_step(params, noise[0], state, action)
         feature = model.feature(params, state)
-        return (state, feature), (feature, action)
+        return (state, feature), (feature, action, distribution)
 
     noise = latent_noise, action_noise
     # Storing only matrix products for the backward pass and computing the rest again
     # halves its time on CPU: there the elementwise results cost memory traffic.
     step = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
-    _, (features, actions) = jax.lax.scan(step, (start, first), noise)
+    _, (features, actions, policies) = jax.lax.scan(step, (start, first), noise)
     return Trajectory(
         jnp.concatenate([first[None], features]),
         jnp.concatenate([jnp.zeros_like(actions[:1]), actions]),
+        policies,
     )
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from common.agent import Agent
-from common.distributions import action_noise_size, uniform_noise
+from common.distributions import Joint, action_noise_size, uniform_noise
 from common.dynamics.base import State
 from common.exploration import add_action_noise
 from common.imagine import OpenLoop, Trajectory, imagine, open_loop
@@ -83,7 +83,7 @@ class Behavior(NamedTuple):
     """What learning in imagination computed, for tests and metrics.
 
     Attributes:
-        trajectory: Imagined features and actions ``[H + 1, N, ...]``.
+        trajectory: Imagined features and actions ``[H + 1, N, ...]`` and policies.
         reward: Normalised rewards ``[H + 1, N]``.
         discount: Discounts ``[H + 1, N]``.
         target: Lambda-returns ``[H, N]``.
@@ -266,19 +266,20 @@ class Dreamer:
         """Imagines trajectories under the actor and returns its loss on them."""
         config, model, networks = self.config.behavior, self.model, self.networks
         world = state.params["world_model"]
-        trajectory = imagine(
-            model, world, lambda x, u: networks.policy(actor, x).sample(u), start,
-            noise.latent, noise.action,
-        )  # fmt: skip
-        if self.gradient == "reinforce":
-            trajectory = jax.lax.stop_gradient(trajectory)
+
+        def act(feature: Array, uniforms: Array) -> tuple[Array, Joint]:
+            policy = networks.policy(actor, feature)
+            action = policy.sample(uniforms)
+            return jax.lax.stop_gradient(action) if self.gradient == "reinforce" else action, policy
+
+        trajectory = imagine(model, world, act, start, noise.latent, noise.action)
         raw_reward = model.reward(world, trajectory.features)
         reward, magnitude = stream_norm(raw_reward, state.reward_magnitude, config.reward_norm)
         discount = model.discount(world, trajectory.features)
         if model.config.predict_discount:
             true = model.config.discount_factor * (1 - is_terminal.astype(jnp.float32))
             discount = jnp.concatenate([true[None], discount[1:]])
-        loss, returns, metrics = self.policy_loss(state, actor, trajectory, reward, discount)
+        loss, returns, metrics = self.policy_loss(state, trajectory, reward, discount)
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
             "imagination/reward_std": raw_reward.std(),
@@ -291,7 +292,6 @@ class Dreamer:
     def policy_loss(
         self,
         state: TrainState,
-        actor: Params,
         trajectory: Trajectory,
         reward: Array,
         discount: Array,
@@ -303,7 +303,7 @@ class Dreamer:
         returns = compute_returns(
             reward, discount, value, lambda_=config.lambda_, include_start=config.include_start
         )
-        policy = networks.policy(actor, jax.lax.stop_gradient(trajectory.features[:-2]))
+        policy = jax.tree.map(lambda x: x[:-1], trajectory.policies)
         loss, metrics = actor_loss(
             policy, trajectory.actions[1:-1], returns, value[:-2],
             gradient=self.gradient, mix=self.mix(state.updates),

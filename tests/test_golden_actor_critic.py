@@ -85,10 +85,12 @@ def test_losses_with_free_inputs(case):
         inputs = {name: g[f"in.{name}"] for name in ("feat", "action", "reward", "discount")}
 
         def actor_loss(actor, inputs):
-            trajectory = Trajectory(inputs["feat"], inputs["action"])
+            feature = jax.lax.stop_gradient(inputs["feat"][:-1])
+            policies = dreamer.networks.policy(actor, feature)
+            trajectory = Trajectory(inputs["feat"], inputs["action"], policies)
             rest = inputs["reward"], inputs["discount"]
             loss, returns, metrics = dreamer.policy_loss(
-                _state(dreamer, params, step), actor, trajectory, *rest
+                _state(dreamer, params, step), trajectory, *rest
             )
             behavior = Behavior(trajectory, *rest, *returns, jnp.ones(()), metrics)
             return loss, behavior

@@ -35,20 +35,23 @@ def start(model, params):
 
 def _policy(feature, noise):
     """A policy without weights that depends on the feature and on the noise."""
-    return jnp.tanh(5 * feature[:, -ACTIONS.size :] + noise)
+    mean = 5 * feature[:, -ACTIONS.size :]
+    return jnp.tanh(mean + noise), mean
 
 
 def test_imagine_is_the_fold_of_its_steps(model, params, start):
     latent = model.draw_noise(jax.random.key(1), (HORIZON, ROWS))
     noise = jax.random.normal(jax.random.key(2), (HORIZON, ROWS, ACTIONS.size))
     run = compiled(lambda s: imagine(model, params, _policy, s, latent, noise))
-    features, actions = run(start)
+    features, actions, policies = run(start)
     assert features.shape[:2] == actions.shape[:2] == (HORIZON + 1, ROWS)
+    assert policies.shape[:2] == (HORIZON, ROWS)
     np.testing.assert_array_equal(actions[0], np.zeros((ROWS, ACTIONS.size)))
     step, state = compiled(model.imagine_step), start
     np.testing.assert_allclose(features[0], model.feature(params, state), atol=1e-6)
     for t in range(HORIZON):
-        action = _policy(features[t], noise[t])
+        action, policy = _policy(features[t], noise[t])
+        np.testing.assert_allclose(policies[t], policy, atol=1e-6)
         np.testing.assert_allclose(actions[t + 1], action, atol=1e-6)
         state = step(params, latent[t], state, action)
         np.testing.assert_allclose(features[t + 1], model.feature(params, state), atol=1e-5)
