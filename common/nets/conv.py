@@ -182,14 +182,56 @@ def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
 
 
 def _scatter(y: Array, kernel: Array, stride: int) -> Array:
+    height, width = (
+        stride * (n - 1) + k for n, k in zip(y.shape[1:3], kernel.shape[:2], strict=True)
+    )
+    # A run of fewer floats than a vector register holds (an RGB image's last layer) is
+    # slow to add: two by two neighbours at a time make it twice as long.
+    group = 2 if stride * kernel.shape[2] < 8 else 1
+    kernel, stride = _widen(kernel, stride, group), stride * group
     matrix = _as_matrix(kernel)
 
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
-        patches = chunk[0] @ matrix.T
+        patches = _space_to_depth(chunk[0], group) @ matrix.T
         patches = patches.reshape(*patches.shape[:-1], *kernel.shape[:3])
-        return carry, _overlap_add(patches, stride)
+        return carry, _overlap_add(patches, stride)[:, :height, :width]
 
-    return _scan_chunks(step, None, (y,), y.shape[1:3], kernel)[1]
+    grid = [-(-n // group) for n in y.shape[1:3]]
+    return _scan_chunks(step, None, (y,), grid, kernel)[1]
+
+
+def _widen(kernel: Array, stride: int, group: int) -> Array:
+    """The kernel of ``group`` x ``group`` neighbouring positions taken together.
+
+    Args:
+        kernel: ``[h, w, in, out]``.
+        stride: Step between two positions.
+        group: How many positions of a row, and rows, become one.
+
+    Returns:
+        ``[h + stride (group - 1), w + stride (group - 1), in, group * group * out]``.
+    """
+    shifted = [
+        jnp.pad(kernel, (_around(a, stride, group), _around(b, stride, group), (0, 0), (0, 0)))
+        for a in range(group)
+        for b in range(group)
+    ]
+    return jnp.concatenate(shifted, -1)
+
+
+def _around(index: int, stride: int, group: int) -> tuple[int, int]:
+    return stride * index, stride * (group - 1 - index)
+
+
+def _space_to_depth(x: Array, group: int) -> Array:
+    """``[n, H, W, c]`` -> ``[n, ceil(H / group), ceil(W / group), group * group * c]``."""
+    if group == 1:
+        return x
+    n, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -height % group), (0, -width % group), (0, 0)))
+    rows, columns = x.shape[1] // group, x.shape[2] // group
+    x = x.reshape(n, rows, group, columns, group, channels).swapaxes(2, 3)
+    return x.reshape(n, rows, columns, group * group * channels)
 
 
 def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
