@@ -8,6 +8,7 @@ agent nor its data may differ when a run goes on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
@@ -72,6 +73,42 @@ def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
             "that run to go on with it, or choose another --logdir"
         )
     return True
+
+
+class Lock:
+    """Keeps a second process away from a run's folder while the first one works in it.
+
+    The kernel drops the lock with the process, however that ends, and nothing is written.
+    """
+
+    def __init__(self, logdir: pathlib.Path):
+        """Holds nothing yet."""
+        self._logdir = logdir
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock where the folder exists and the lock is not held already.
+
+        Raises:
+            UserError: Another process has it.
+        """
+        if self._descriptor is not None or not self._logdir.is_dir():
+            return
+        descriptor = os.open(self._logdir, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"another process trains in {self._logdir}; wait for it, or choose another --logdir"
+            ) from None
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back where it is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def make(logdir: pathlib.Path) -> None:

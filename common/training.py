@@ -36,11 +36,12 @@ from common.types import Rows
 
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
+STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 _COUNTERS = ("frames", "agent_steps", "updates", "evaluations", "finished_frames")
 
 
 def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
-    """Trains an agent until ``config.run.frames``, or until SIGTERM.
+    """Trains an agent until ``config.run.frames``, or until SIGTERM or Ctrl-C.
 
     Args:
         program: The agent's program.
@@ -49,9 +50,19 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
 
     Raises:
         UserError: The folder holds another run, or something in the configuration or
-            the environment is wrong. A folder without a checkpoint is then left as it was.
+            the environment is wrong, or another process trains there. A folder without a
+            checkpoint is then left as it was.
     """
     run_folder.check(logdir, program.name, config)
+    lock = run_folder.Lock(logdir)
+    lock.acquire()
+    try:
+        _train(program, config, logdir, lock)
+    finally:
+        lock.release()
+
+
+def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> None:
     directory = logdir / CHECKPOINTS
     newest = checkpoint.latest(directory)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
@@ -70,7 +81,7 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
             return
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
         with run_folder.undone_on_error(logdir, worth_keeping):
-            run = Run(program, config, logdir, envs, learner, earlier)
+            run = Run(program, config, logdir, envs, learner, earlier, lock)
             try:
                 run.go()
             finally:
@@ -98,6 +109,7 @@ class Run:
         envs: Envs,
         learner: Learner,
         earlier: dict[str, Any],
+        lock: run_folder.Lock,
     ):
         """Opens replay and log, and continues the counters.
 
@@ -108,6 +120,7 @@ class Run:
             envs: Fresh environments.
             learner: New, or restored from the checkpoint.
             earlier: Metadata of that checkpoint; empty for a new run.
+            lock: Of the folder, taken here where the folder is new.
         """
         self._program, self._config, self._schedule = program, config, config.run
         self._logdir, self._envs, self._learner = logdir, envs, learner
@@ -121,6 +134,7 @@ class Run:
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
         run_folder.make(logdir)
+        lock.acquire()
         self._replay = Replay(
             config.replay, logdir / REPLAY, _row_specs(envs), envs.num_envs, config.seed
         )
@@ -141,7 +155,7 @@ class Run:
     def go(self) -> None:
         """Runs from wherever the run is to its end."""
         self._print_plan()
-        previous = signal.signal(signal.SIGTERM, self._stop)
+        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
         try:
             if self.frames == 0 and self._schedule.random_episodes:
                 self._score_random()
@@ -152,7 +166,8 @@ class Run:
                 self.finished_frames = self.frames
             self._save()
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for name, handler in previous.items():
+                signal.signal(name, handler)
         if self._stopping:
             print(f"stopped at frame {self.frames:,}; the same command goes on from here")
         else:
@@ -283,7 +298,10 @@ class Run:
         self._logger.flush()
 
     def _stop(self, *_: Any) -> None:
+        """Ends the run at its next step; a second Ctrl-C ends it at once."""
         self._stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("stopping with a checkpoint; Ctrl-C once more leaves without", flush=True)
 
     def _print_plan(self) -> None:
         schedule, envs = self._schedule, self._envs

@@ -68,10 +68,11 @@ def check_consistent(logdir, frames):
     assert (np.diff(ends) >= 5).all()
 
 
-def test_sigterm_ends_cleanly_and_the_run_goes_on(tmp_path):
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_cleanly_and_the_run_goes_on(name, tmp_path):
     process = command(tmp_path)
     wait_for(lambda: lines(tmp_path) > 3, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(name)
     out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (0, "")
     frames = counters(tmp_path)["frames"]
@@ -80,6 +81,20 @@ def test_sigterm_ends_cleanly_and_the_run_goes_on(tmp_path):
     done, out = finish(tmp_path)
     assert done == frames and f"resumed at frame {frames:,} after" in out
     check_consistent(tmp_path, frames + 100)
+
+
+def test_a_second_process_is_turned_away(tmp_path):
+    first = command(tmp_path)
+    wait_for(lambda: lines(tmp_path) > 3, first)
+    second = command(tmp_path)
+    out, err = second.communicate(timeout=DEADLINE)
+    assert second.returncode == 2
+    assert err == (
+        f"error: another process trains in {tmp_path}; wait for it, or choose another --logdir\n"
+    )
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(DEADLINE) == 0
+    finish(tmp_path)
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 1000])
