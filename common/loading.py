@@ -49,9 +49,7 @@ class LoadedAgent:
         self.act_function = ActFunction(agent)
         self._key = jax.random.key(seed)
 
-    def act(
-        self, observation: Any, carry: Any = None, *, mode: Mode = "eval"
-    ) -> tuple[Any, Any]:
+    def act(self, observation: Any, carry: Any = None, *, mode: Mode = "eval") -> tuple[Any, Any]:
         """Chooses the environment's next action.
 
         Args:
@@ -68,9 +66,7 @@ class LoadedAgent:
         first = carry is None
         carry = self.act_function.agent.initial_carry(1) if first else carry
         rows = self._rows(observation) | {"is_first": np.array([first])}
-        self._key, action, carry = self.act_function(
-            self.params, self._key, carry, rows, mode=mode
-        )
+        self._key, action, carry = self.act_function(self.params, self._key, carry, rows, mode=mode)
         return self.actions.decode(np.asarray(action)[0]), carry
 
     def _rows(self, observation: Any) -> dict[str, np.ndarray]:
@@ -83,9 +79,7 @@ class LoadedAgent:
                 f"the observation lacks {', '.join(missing)}; the agent was trained on "
                 f"{', '.join(self.observations)}"
             )
-        return {
-            key: _to_row(key, flat[key], spec)[None] for key, spec in self.observations.items()
-        }
+        return {key: _to_row(key, flat[key], spec)[None] for key, spec in self.observations.items()}
 
 
 def _to_row(key: str, value: Any, spec: ObservationSpec) -> np.ndarray:

@@ -16,9 +16,12 @@ class RunConfig:
     Attributes:
         frames: Length of the run, in frames of all environments together.
         prefill: Agent steps by a random policy before learning starts.
+        prefill_episodes: Episodes that the prefill must hold as well.
         pretrain: Updates right after the prefill.
         train_every: Agent steps per update, all environments counted; below 1 for several
             updates per step.
+        updates_per_episode: Updates after every episode, as PlaNet learns, instead of those
+            of train_every; 0 for these.
         eval_every: Frames between evaluations; 0 for none but the last.
         eval_episodes: Episodes of an evaluation; 0 for no evaluations at all.
         log_every: Frames between two lines of metrics.
@@ -32,8 +35,10 @@ class RunConfig:
 
     frames: int = 1_000_000
     prefill: int = 1000
+    prefill_episodes: int = 0
     pretrain: int = 100
     train_every: float = 5.0
+    updates_per_episode: int = 0
     eval_every: int = 20_000
     eval_episodes: int = 10
     log_every: int = 2_000
@@ -48,5 +53,6 @@ class RunConfig:
         check_least(self, "run.", frames=1, log_every=1, checkpoints=1)
         check_least(self, "run.", prefill=0, pretrain=0, eval_every=0, eval_episodes=0)
         check_least(self, "run.", report_every=0, checkpoint_every=0, random_episodes=0)
+        check_least(self, "run.", prefill_episodes=0, updates_per_episode=0)
         if not 0 < self.train_every < float("inf"):
             raise UserError(f"run.train_every is {self.train_every}; expected a number above 0")

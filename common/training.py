@@ -37,7 +37,7 @@ from common.types import Rows
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
-_COUNTERS = ("frames", "agent_steps", "updates", "evaluations", "finished_frames")
+_COUNTERS = ("frames", "agent_steps", "episodes", "updates") + ("evaluations", "finished_frames")
 
 
 def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
@@ -96,6 +96,7 @@ class Run:
     Attributes:
         frames: Simulator steps so far, all environments together.
         agent_steps: Actions so far.
+        episodes: Episodes that ended so far.
         updates: Updates so far.
         evaluations: Evaluations so far.
         finished_frames: Frames at which the run last reached its end; 0 before.
@@ -128,7 +129,9 @@ class Run:
             setattr(self, name, earlier.get(name, 0))
         self._stopping = False
         self._silence = Silence()
-        self._ratio = Ratio(1 / self._schedule.train_every, first=self._schedule.pretrain)
+        per_episode = self._schedule.updates_per_episode
+        ratio = per_episode or 1 / self._schedule.train_every
+        self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
         self._driver = Driver(envs)
         self._driver.act(None)
@@ -188,7 +191,8 @@ class Run:
         while self.frames < schedule.frames and not self._stopping:
             learning = self._ready()
             self._driver.act(self._learner.policy if learning else self._random)
-            while learning and not self._stopping and self._ratio.due(self.agent_steps):
+            clock = self.episodes if schedule.updates_per_episode else self.agent_steps
+            while learning and not self._stopping and self._ratio.due(clock):
                 self._learn()
             self._take(self._driver.receive())
             if filming.due(self.frames) and learning and schedule.video:
@@ -205,7 +209,8 @@ class Run:
 
     def _ready(self) -> bool:
         """Whether there is enough experience to learn from."""
-        enough = self.agent_steps >= self._schedule.prefill
+        schedule = self._schedule
+        enough = self.agent_steps >= schedule.prefill and self.episodes >= schedule.prefill_episodes
         return enough and self._replay.can_sample(self._config.replay.length)
 
     def _learn(self) -> None:
@@ -232,6 +237,7 @@ class Run:
         steps = int((~rows["is_first"]).sum())
         self.agent_steps += steps
         self.frames += steps * self._envs.action_repeat
+        self.episodes += len(self._driver.episodes)
         for episode in self._driver.episodes:
             scalars = {"return": episode.episode_return, "length": episode.length}
             scalars |= {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}

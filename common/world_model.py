@@ -57,6 +57,9 @@ class WorldModelConfig:
         discount_scale: Weight of the discount term, c_d.
         reward_transform: What is applied to rewards before they are learned:
             "identity", or "tanh" as in DreamerV2's Atari runs.
+        vector_transform: What is applied to vectors before they are encoded and predicted:
+            "identity", or "symlog" = sign(x) ln(1 + |x|) for quantities that grow without
+            bound, as in DreamerV3 (arXiv:2301.04104).
         decoder_gradients: Whether the reconstruction shapes the latent states.
         reward_gradients: Whether the reward head shapes the latent states.
         discount_gradients: Whether the discount head shapes the latent states.
@@ -76,6 +79,7 @@ class WorldModelConfig:
     reward_scale: float = 1.0
     discount_scale: float = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"
+    vector_transform: Literal["identity", "symlog"] = "identity"
     decoder_gradients: bool = True
     reward_gradients: bool = True
     discount_gradients: bool = True
@@ -249,14 +253,15 @@ def _assemble(
         return jax.nn.sigmoid(parts.discount(params["discount"], feature))
 
     def watch(params: Params, noise: Noise, batch: Rows, start: State | None) -> tuple:
-        embed = parts.encode(params["encoder"], batch)
+        embed = parts.encode(params["encoder"], _shown(config, specs, batch))
         start = initial(embed.shape[0]) if start is None else start
         rows = embed, batch["action"], batch["is_first"]
         return dynamics.observe(params["rssm"], start, *rows, noise=noise), embed
 
     def losses(params: Params, noise: Noise, batch: Rows, start: State | None = None) -> Losses:
         observed, embed = watch(params, noise, batch, start)
-        log_probs = _log_probs(config, parts, params, feature(params, observed.states), batch)
+        wanted = targets(config, _shown(config, specs, batch))
+        log_probs = _log_probs(config, parts, params, feature(params, observed.states), wanted)
         kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
         terms = {key: -log_prob.mean() for key, log_prob in log_probs.items()} | {"kl": kl}
         return Losses(terms, _total(config, terms), log_probs, observed, kl_value, embed)
@@ -265,7 +270,7 @@ def _assemble(
         return watch(params, draw_noise(key, batch["is_first"].shape), batch, start)[0].states
 
     def observe_step(params: Params, noise: Noise, state: State, rows: Rows) -> State:
-        embed = parts.encode(params["encoder"], rows)
+        embed = parts.encode(params["encoder"], _shown(config, specs, rows))
         rows = embed, rows["action"], rows["is_first"]
         return dynamics.observe_step(params["rssm"], state, *rows, noise=noise)
 
@@ -284,8 +289,10 @@ def _assemble(
 
     def decode(params: Params, states: State) -> dict[str, Array]:
         means = parts.decode(params["decoder"], feature(params, states))
+        vector = {"identity": lambda x: x, "symlog": symexp}[config.vector_transform]
         return {
-            key: mean + 0.5 if specs[key].kind == "image" else mean for key, mean in means.items()
+            key: mean + 0.5 if specs[key].kind == "image" else vector(mean)
+            for key, mean in means.items()
         }
 
     def loss(
@@ -316,6 +323,24 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     return result | {"discount": config.discount_factor * alive}
 
 
+def symlog(x: Array) -> Array:
+    """sign(x) ln(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Array) -> Array:
+    """The inverse of ``symlog``."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+def _shown(config: WorldModelConfig, specs: Mapping[str, ObservationSpec], rows: Rows) -> Rows:
+    """Rows with their vectors as the encoder sees them and the decoder should predict them."""
+    if config.vector_transform == "identity":
+        return rows
+    vectors = [key for key, spec in specs.items() if spec.kind == "vector"]
+    return {**rows, **{key: symlog(rows[key]) for key in vectors}}
+
+
 def _total(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:
     """Adds up the loss terms by their weights."""
     scales = {
@@ -327,10 +352,9 @@ def _total(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:
 
 
 def _log_probs(
-    config: WorldModelConfig, parts: _Components, params: Params, feature: Array, batch: Rows
+    config: WorldModelConfig, parts: _Components, params: Params, feature: Array, wanted: Rows
 ) -> dict[str, Array]:
     """Log-likelihoods ``[B, T]`` of what each head should have predicted."""
-    wanted = targets(config, batch)
 
     def shown(gradients: bool) -> Array:
         return feature if gradients else jax.lax.stop_gradient(feature)

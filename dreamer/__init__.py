@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
+import runpy
 
-
-def _check_common() -> None:
-    """Makes sure that ``common`` is this package's and not a folder of the user's.
-
-    Python looks into the working directory first, where ``common`` is a usual name.
-
-    Raises:
-        ImportError: Another ``common`` hides ours.
-    """
-    ours = pathlib.Path(__file__).resolve().parent.parent / "common"
-    spec = importlib.util.find_spec("common")  # Runs nothing of what may be the user's.
-    if spec is None:
-        raise ImportError(f"{ours} is missing; install world-model-agents again")
-    # A folder without __init__.py has no origin, only places.
-    origin = pathlib.Path(spec.origin or list(spec.submodule_search_locations or ["?"])[0])
-    found = origin.parent if origin.name == "__init__.py" else origin
-    if found.resolve() != ours:
-        raise ImportError(
-            f"{found} hides the package 'common' of world-model-agents, which is {ours}; "
-            "run from another folder, or rename the one that hides it"
-        )
-
-
-_check_common()
+runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "guard.py"))
 
 
 def load(path: str, seed: int = 0):  # noqa: ANN201 - the type would import the whole runtime.

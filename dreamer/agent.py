@@ -24,12 +24,13 @@ from common.distributions import Joint, action_noise_size, uniform_noise
 from common.dynamics.base import State
 from common.exploration import add_action_noise
 from common.imagine import OpenLoop, Trajectory, imagine, open_loop
+from common.model_learning import learn_model
 from common.normalize import initial_magnitude, stream_norm
 from common.optimizers import make_optimizer
 from common.schedules import parse_schedule
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
-from common.world_model import Losses, WorldModel, loss_metrics, world_model
+from common.world_model import Losses, WorldModel, world_model
 from dreamer.config import BehaviorConfig, Config
 from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss
 from dreamer.networks import Networks, make_networks
@@ -220,15 +221,13 @@ class Dreamer:
         self, state: TrainState, noise: Array, batch: Rows, start: State | None
     ) -> tuple[dict[str, Params], dict[str, Any], dict[str, Array], Losses]:
         """Takes one gradient step of the world model."""
-
-        def loss(params: Params) -> tuple[Array, Losses]:
-            losses = self.model.losses(params, noise, batch, start)
-            return losses.total, losses
-
-        grads, losses = jax.grad(loss, has_aux=True)(state.params["world_model"])
-        params, optimizers, metrics = self._step(state, "world_model", grads)
-        metrics |= {f"world_model/{k}": v for k, v in loss_metrics(losses).items()}
-        return params, optimizers, metrics, losses
+        name = "world_model"
+        step = learn_model(
+            self.model, self.optimizers[name], state.params[name], state.optimizers[name],
+            noise, batch, start,
+        )  # fmt: skip
+        params = state.params | {name: step.params}
+        return params, state.optimizers | {name: step.optimizer}, step.metrics, step.losses
 
     def update_behavior(
         self, state: TrainState, noise: Noise, start: State, is_terminal: Array

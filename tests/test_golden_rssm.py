@@ -23,9 +23,7 @@ CASES = [
     for case in golden_data.first_parts(file)
     if case not in ("in", "cfg")
 ]
-ROLLOUTS = [
-    (file, case) for file, case in CASES if f"{case}.bptt.loss" in golden_data.load(file)
-]
+ROLLOUTS = [(file, case) for file, case in CASES if f"{case}.bptt.loss" in golden_data.load(file)]
 CELLS = [(file, case) for file, case in CASES if f"{case}.gru_out" in golden_data.load(file)]
 
 

@@ -62,9 +62,7 @@ def test_no_gradient_runs_through_what_the_policy_sees(model, params, start):
 
     def run(deter, output):
         latent = jnp.full((HORIZON, ROWS, TINY.rssm.stoch), 0.5)
-        trajectory = imagine(
-            model, params, _policy, start._replace(deter=deter), latent, noise
-        )
+        trajectory = imagine(model, params, _policy, start._replace(deter=deter), latent, noise)
         return getattr(trajectory, output).sum()
 
     gradient = compiled(jax.grad(run), static_argnames="output")

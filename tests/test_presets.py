@@ -19,6 +19,7 @@ from common.schedules import parse_schedule
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config
+from planet.config import Config as PlanetConfig
 
 V2 = {
     "rssm.latent": "categorical",
@@ -183,6 +184,54 @@ PUBLISHED = {
         "actor_entropy": "3e-3",
     },
 }
+
+
+PLANET = {
+    "latent": "gaussian",
+    "stoch": 30,
+    "deter": 200,
+    "rssm.hidden": 200,
+    "rssm.std": "softplus",
+    "min_std": 0.1,
+    "encoder.depth": 32,
+    "encoder.activation": "relu",
+    "reward.layers": 3,
+    "reward.units": 300,
+    "reward_scale": 10.0,
+    "kl.scale": 1.0,
+    "kl.free": 3.0,
+    "kl.balance": 0.5,
+    "predict_discount": False,
+    "image_bits": 5,
+    "planner.method": "cem",
+    "planner.horizon": 12,
+    "planner.iterations": 10,
+    "planner.candidates": 1000,
+    "planner.top": 100,
+    "planner.momentum": 0.0,
+    "planner.warm_start": False,
+    "exploration_noise": 0.3,
+    "model_opt.lr": 1e-3,
+    "model_opt.eps": 1e-4,
+    "model_opt.clip": 1000.0,
+    "model_opt.weight_decay": 0.0,
+    "replay.batch": 50,
+    "replay.length": 50,
+    "env.action_repeat": -1,
+    "env.pixels": True,
+    "run.prefill": 0,
+    "run.prefill_episodes": 5,
+    "run.pretrain": 0,
+    "run.updates_per_episode": 100,
+    "run.frames": 1_000_000,
+}
+
+
+@pytest.mark.parametrize("names", [["planet"], ["dmc_vision"], ["planet", "dmc_proprio"]])
+def test_planet_keeps_its_values_in_every_suite(names):
+    config = update(PlanetConfig(), presets.load_presets(names, "planet"))
+    wanted = PLANET | {"env.pixels": names[-1] != "dmc_proprio"}
+    assert values(config, wanted) == wanted
 
 
 def load(*names: str) -> Config:

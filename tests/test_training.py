@@ -223,9 +223,7 @@ class TestResume:
     def test_resumed_environments_have_other_seeds(self, tmp_path, monkeypatch):
         seeds = []
         make = training.make
-        monkeypatch.setattr(
-            training, "make", lambda *a, **k: seeds.append(a[2]) or make(*a, **k)
-        )
+        monkeypatch.setattr(training, "make", lambda *a, **k: seeds.append(a[2]) or make(*a, **k))
         run(tmp_path)
         run(tmp_path, run__frames=120)
         assert seeds == [0, 100]

@@ -17,6 +17,7 @@ from common.spaces import ObservationSpec
 from common.world_model import world_model
 from dreamer.agent import make_agent
 from dreamer.config import Config
+from planet.config import PLANET_MODEL
 from tests.compiling import compiled
 from tests.tiny import (
     ACTIONS,
@@ -60,6 +61,11 @@ def test_parameter_counts_of_the_published_agents(presets, specs, actions, want)
     assert tuple(count(params[name]) for name in ("world_model", "actor", "critic")) == want
 
 
+def test_parameter_count_of_planet():
+    model = world_model(PLANET_MODEL, RGB, box(6))
+    assert count(jax.eval_shape(model.init, jax.random.key(0))) == 5_293_220
+
+
 def test_parameter_counts_of_the_parts_of_v1():
     model = initial_params(["dreamer_v1"], RGB, box(6))["world_model"]
     want = {"encoder": 690_144, "rssm": 557_920, "decoder": 3_795_555, "reward": 253_201}
@@ -100,6 +106,32 @@ def test_loss_is_the_weighted_sum_of_its_terms(model, params):
     jax.tree.map(np.testing.assert_array_equal, states, losses.observed.states)
     for name in ("x", "reward", "discount"):
         assert losses.log_probs[name].shape == (BATCH, TIME)
+
+
+def test_symlog_is_what_the_model_sees_and_predicts(model, params):
+    """The same as a model without it on vectors transformed beforehand."""
+    squashed = world_model(dataclasses.replace(TINY, vector_transform="symlog"), VECTOR, ACTIONS)
+    batch = random_batch(VECTOR, ACTIONS)
+    batch["x"] *= 100
+    logs = batch | {"x": np.sign(batch["x"]) * np.log(1 + np.abs(batch["x"]))}
+    noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
+    got, want = (
+        compiled(net.losses)(params, noise, rows)
+        for net, rows in ((squashed, batch), (model, logs))
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), got, want)
+    states = want.observed.states
+    decoded = model.decode(params, states)["x"]
+    natural = np.sign(decoded) * (np.exp(np.abs(decoded)) - 1)
+    np.testing.assert_allclose(squashed.decode(params, states)["x"], natural, rtol=1e-4)
+    now = {"x": batch["x"][:, 0], "action": batch["action"][:, 0], "is_first": np.ones(2, bool)}
+    states = [
+        compiled(net.observe_step)(
+            params, noise[:, 0], net.initial(2), now | {"x": rows["x"][:, 0]}
+        )
+        for net, rows in ((squashed, batch), (model, logs))
+    ]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *states)
 
 
 def test_without_a_discount_head_states_go_on():

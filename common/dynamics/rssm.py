@@ -42,7 +42,7 @@ class RSSMConfig:
         classes: Classes of each variable (categorical only).
         deter: Entries of the deterministic state.
         hidden: Units of the hidden layers.
-        cell: Recurrent cell: "layer_norm_gru" (V2) or "gru" (V1).
+        cell: Recurrent cell: "layer_norm_gru" (V2), "gru" (V1) or "original_gru" (PlaNet).
         activation: Activation of the hidden layers.
         norm: "layer" normalises the hidden layers, "none" does not.
         std: How a Gaussian's standard deviation is made positive: "softplus",
@@ -178,9 +178,7 @@ class RSSM(hk.Module):
         """Returns [flat(z); h] ``[..., S K + D]``."""
         return jnp.concatenate([self._flat(state.stoch), state.deter], -1)
 
-    def _transition(
-        self, state: RSSMState, from_action: Array, keep: Array | None = None
-    ) -> Array:
+    def _transition(self, state: RSSMState, from_action: Array, keep: Array | None = None) -> Array:
         stoch, deter = self._flat(state.stoch), state.deter
         if keep is not None:
             stoch, deter = stoch * keep, deter * keep

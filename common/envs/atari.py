@@ -39,7 +39,7 @@ def atari_options(config: EnvConfig, num_envs: int) -> dict[str, Any]:
         img_width=config.image_size,
         grayscale=config.grayscale,
         stack_num=1,
-        frameskip=config.action_repeat or 4,
+        frameskip=config.action_repeat if config.action_repeat > 0 else 4,
         maxpool=True,
         noop_max=config.noops + 1,  # ale-py draws from 0 to noop_max - 1.
         episodic_life=False,
@@ -58,7 +58,7 @@ class AtariEnvs:
     Args:
         rom: Name of the game as ale-py writes it, "up_n_down" for instance.
         config: ``sticky``, ``all_actions``, ``noops``, ``grayscale``, ``image_size``,
-            ``action_repeat`` (0 means 4) and ``time_limit`` apply.
+            ``action_repeat`` (4 unless positive) and ``time_limit`` apply.
         seed: Seed from which each copy's own is derived.
         num_envs: N.
 

@@ -20,7 +20,8 @@ class EnvConfig:
             all of them in this process, "auto" takes processes for more than one
             (Atari brings its own threads and ignores this).
         action_repeat: Simulator steps per action; 0 takes the suite's usual number
-            (2 for control-suite tasks, 4 for Atari, 1 for everything else).
+            (2 for control-suite tasks, 4 for Atari, 1 for everything else), -1 the number
+            with which PlaNet was published for the task, else the usual one.
         image_size: Height and width of rendered images, in pixels.
         pixels: Whether control-suite tasks show their camera image to the agent.
         state: Whether control-suite tasks show their state vectors to the agent.
@@ -58,7 +59,7 @@ class EnvConfig:
                 raise UserError(f"unknown env.{name} {value!r}{nearest(value, choices)}")
         for name, least in (
             ("amount", 1),
-            ("action_repeat", 0),
+            ("action_repeat", -1),
             ("image_size", 32),
             ("camera", -1),
             ("time_limit", 0),

@@ -16,6 +16,8 @@ from common.spaces import ObservationSpec, action_spec
 
 # Camera 0 hides much of the quadruped; the Dreamer papers film it with camera 2.
 CAMERAS = {"quadruped": 2}
+# With PlaNet (arXiv:1811.04551) every domain was published with a repeat of its own.
+PLANET_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "finger": 2}
 SHORT_NAMES = {"cup_catch": ("ball_in_cup", "catch")}
 
 
@@ -29,7 +31,7 @@ class ControlSuite:
     Args:
         name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup.
         config: ``pixels``, ``state``, ``camera``, ``render``, ``image_size``,
-            ``action_repeat`` (0 means 2) and ``time_limit`` apply.
+            ``action_repeat`` (0 means 2, -1 PlaNet's) and ``time_limit`` apply.
         seed: Seed of the initial states.
 
     Raises:
@@ -46,6 +48,8 @@ class ControlSuite:
         self._frames = 0
         self._time_limit = config.time_limit
         self.action_repeat = config.action_repeat or 2
+        if config.action_repeat < 0:
+            self.action_repeat = PLANET_REPEATS.get(domain, 2)
         bounds = self._env.action_spec()
         self.action_space = gymnasium.spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)

@@ -92,7 +92,7 @@ def make_one(task: Task, config: EnvConfig, seed: int) -> Env:
             task.removeprefix("gym_"),
             config.kwargs,
             seed=seed,
-            action_repeat=config.action_repeat or 1,
+            action_repeat=max(config.action_repeat, 1),
             time_limit=config.time_limit,
         )
     return _from_factory(_find_factory(task), config, seed)
@@ -132,5 +132,5 @@ def _from_factory(factory: Callable[..., Any], config: EnvConfig, seed: int) -> 
             "gymnasium.Env (shimmy converts old Gym and dm_env environments)"
         )
     return GymEnv(
-        env, seed=seed, action_repeat=config.action_repeat or 1, time_limit=config.time_limit
+        env, seed=seed, action_repeat=max(config.action_repeat, 1), time_limit=config.time_limit
     )

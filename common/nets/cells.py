@@ -18,21 +18,22 @@ from common.types import Array
 
 Cell = Callable[[Array, Array], Array]
 """(input [..., X], state [..., D]) -> next state [..., D]."""
-CellName = Literal["layer_norm_gru", "gru"]
+CellName = Literal["layer_norm_gru", "gru", "original_gru"]
 
 
 def make_cell(name: CellName, inputs: int, size: int) -> Cell:
     """Creates the weights of a cell inside a Haiku transform.
 
     Args:
-        name: "layer_norm_gru" (DreamerV2) or "gru" (Dreamer V1).
+        name: "layer_norm_gru" (DreamerV2), "gru" (Dreamer V1) or "original_gru" (PlaNet).
         inputs: Entries of the cell's input, X.
         size: Entries of the state, D.
 
     Returns:
         The cell as a pure function.
     """
-    return {"layer_norm_gru": _layer_norm_gru, "gru": _gru}[name](inputs, size)
+    cells = {"layer_norm_gru": _layer_norm_gru, "gru": _gru, "original_gru": _original_gru}
+    return cells[name](inputs, size)
 
 
 def _layer_norm_gru(inputs: int, size: int) -> Cell:
@@ -93,5 +94,24 @@ def _gru(inputs: int, size: int) -> Cell:
         reset = jax.nn.sigmoid(from_input[1] + from_state[1])
         candidate = jnp.tanh(from_input[2] + reset * from_state[2])
         return update * h + (1 - update) * candidate
+
+    return step
+
+
+def _original_gru(inputs: int, size: int) -> Cell:
+    """The GRU of Cho et al. (arXiv:1406.1078), in PlaNet's code TensorFlow's GRUBlockCell.
+
+    [r, u] = σ(W [x; h] + b),  c = tanh(W_c [x; r ⊙ h] + b_c),  h' = u ⊙ h + (1 − u) ⊙ c
+    """
+    gates = Dense(2 * size, name="gru_gates").parameters(inputs + size)
+    candidate = Dense(size, name="gru_candidate").parameters(inputs + size)
+
+    def step(x: Array, h: Array) -> Array:
+        kernel, bias = gates
+        both = jax.nn.sigmoid(x @ kernel[:inputs] + h @ kernel[inputs:] + bias)
+        reset, update = jnp.split(both, 2, -1)
+        kernel, bias = candidate
+        new = jnp.tanh(x @ kernel[:inputs] + (reset * h) @ kernel[inputs:] + bias)
+        return update * h + (1 - update) * new
 
     return step

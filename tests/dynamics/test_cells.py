@@ -41,6 +41,18 @@ def test_gru(vectors):
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
+def test_original_gru(vectors):
+    rng = np.random.default_rng(3)
+    weights = {
+        name: {"kernel": rng.normal(size=(INPUTS + SIZE, size)), "bias": rng.normal(size=size)}
+        for name, size in (("gru_gates", 2 * SIZE), ("gru_candidate", SIZE))
+    }
+    got = _apply("original_gru", weights, vectors)
+    flat = [weights[name][part] for name in weights for part in ("kernel", "bias")]
+    want = [cells.original_gru(x, h, *flat) for x, h in zip(*vectors, strict=True)]
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
 def test_layer_norm_gru(vectors):
     rng = np.random.default_rng(2)
     dense = {

@@ -30,9 +30,7 @@ class Variant(NamedTuple):
 
 
 def _rssm(latent, cell, norm):
-    config = RSSMConfig(
-        latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm
-    )
+    config = RSSMConfig(latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm)
     return Variant(
         rssm.functions(config, ACTION, EMBED),
         functools.partial(rssm.initial, config),
@@ -45,6 +43,7 @@ VARIANTS = {
     "gaussian, layer-norm GRU, norms": _rssm("gaussian", "layer_norm_gru", "layer"),
     "gaussian, GRU": _rssm("gaussian", "gru", "none"),
     "categorical, GRU, norms": _rssm("categorical", "gru", "layer"),
+    "gaussian, original GRU": _rssm("gaussian", "original_gru", "none"),
 }
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def test_every_benchmark_task_loads_and_steps(task):
         assert (row[key].shape, row[key].dtype) == (spec.shape, np.float32), key
     after = env.step(np.zeros(env.action_spec.size, np.float32))
     assert not after["is_last"] and env.action_repeat == 2
+
+
+@pytest.mark.parametrize(
+    "task, repeat",
+    [("cartpole_swingup", 8), ("reacher_easy", 4), ("cheetah_run", 4), ("cup_catch", 4)]
+    + [("finger_spin", 2), ("walker_walk", 2), ("hopper_hop", 2)],
+)
+def test_action_repeats_of_planet(task, repeat):
+    env = make_one(f"dmc_{task}", dataclasses.replace(STATE, action_repeat=-1), 0)
+    assert env.action_repeat == repeat
 
 
 def test_the_whole_suite_is_named():

@@ -1,4 +1,4 @@
-"""Dreamer solves small environments whose best return is known, by the run loop itself."""
+"""The agents solve small environments whose best return is known, by the run loop itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import pathlib
 
 import pytest
 
+import dreamer.__main__
+import planet.__main__
 from common import training
 from common.config import update
 from common.logging import read_jsonl
 from common.presets import load_presets
-from dreamer.__main__ import load_program
 from tests.envs import known
 
 SIZES = {
@@ -24,9 +25,6 @@ SIZES = {
         "kl": {"free": 0.1},
         "reward_scale": 10,
     },
-    "actor": {"layers": 2, "units": 32},
-    "critic": {"layers": 2, "units": 32},
-    "behavior": {"horizon": 8, "slow_target_update": 20},
 }
 SPEEDS = {
     "run": {
@@ -42,28 +40,41 @@ SPEEDS = {
         "video": False,
     },
     "model_opt": {"lr": 3e-3},
+}
+DREAMER = {
+    "actor": {"layers": 2, "units": 32},
+    "critic": {"layers": 2, "units": 32},
+    "behavior": {"horizon": 8, "slow_target_update": 20},
     "actor_opt": {"lr": 5e-4},
     "critic_opt": {"lr": 1e-3},
 }
+PLANET = {
+    "planner": {"horizon": 6, "iterations": 4, "candidates": 60, "top": 8},
+    "world_model": {"predict_discount": True, "kl": {"free": 0.1}},
+}
+AGENTS = {"dreamer": (dreamer.__main__, DREAMER), "planet": (planet.__main__, PLANET)}
 
 
-def solve(environment: type, logdir: pathlib.Path, seed: int = 0) -> tuple[float, float, int]:
+def solve(
+    agent: str, environment: type, logdir: pathlib.Path, seed: int = 0
+) -> tuple[float, float, int]:
     """Trains; returns the random policy's return, the agent's, and the updates' traces."""
-    program = load_program()
+    package, own = AGENTS[agent]
+    program = package.load_program()
     traces = []
 
     def make_agent(*arguments):
-        agent = program.make_agent(*arguments)
+        made = program.make_agent(*arguments)
 
         def counted_update(state, key, batch):
             traces.append(1)
-            return agent.update(state, key, batch)
+            return made.update(state, key, batch)
 
-        return agent._replace(update=counted_update)
+        return made._replace(update=counted_update)
 
     config = program.default_config
     task = {"task": f"tests.envs.known:{environment.__name__}", "seed": seed}
-    for values in (load_presets(["gym", "debug"], "dreamer"), SIZES, SPEEDS, task):
+    for values in (load_presets(["gym", "debug"], agent), SIZES, SPEEDS, own, task):
         config = update(config, values)
     training.train(program._replace(make_agent=make_agent), config, logdir)
     metrics = {}
@@ -73,9 +84,10 @@ def solve(environment: type, logdir: pathlib.Path, seed: int = 0) -> tuple[float
 
 
 @pytest.mark.parametrize("environment", [known.Corridor, known.Wind], ids=lambda x: x.__name__)
-def test_known_optimum_is_reached(environment, tmp_path):
-    """Discrete actions by REINFORCE, continuous ones through the model; both kinds of end."""
-    random, learned, traces = solve(environment, tmp_path)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_known_optimum_is_reached(agent, environment, tmp_path):
+    """Discrete and continuous actions; both kinds of end."""
+    random, learned, traces = solve(agent, environment, tmp_path)
     share = (learned - random) / (environment.OPTIMUM - random)
     print(f"random {random:.2f}, learned {learned:.2f}, optimum {environment.OPTIMUM}")
     assert share > 0.9

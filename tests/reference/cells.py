@@ -35,3 +35,17 @@ def layer_norm_gru(x, h, kernel, bias, scale, offset, epsilon=1e-3):
         update = _sigmoid(normed[2 * size + unit] - 1)
         result[unit] = update * candidate + (1 - update) * h[unit]
     return result
+
+
+def original_gru(x, h, gates, gates_bias, candidate, candidate_bias):
+    """Cho's cell: the reset gate scales the state before its product; gates reset, update."""
+    size = len(h)
+    both = np.concatenate([x, h])
+    reset = [_sigmoid(both @ gates[:, unit] + gates_bias[unit]) for unit in range(size)]
+    kept = np.concatenate([x, np.array(reset) * h])
+    result = np.zeros(size)
+    for unit in range(size):
+        update = _sigmoid(both @ gates[:, size + unit] + gates_bias[size + unit])
+        new = np.tanh(kept @ candidate[:, unit] + candidate_bias[unit])
+        result[unit] = update * h[unit] + (1 - update) * new
+    return result

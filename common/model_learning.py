@@ -1,0 +1,59 @@
+"""One gradient step of a world model, the part of learning that all agents share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from common.dynamics.base import Noise, State
+from common.optimizers import Optimizer
+from common.types import Array, Params, Rows
+from common.world_model import Losses, WorldModel, loss_metrics
+
+
+class ModelStep(NamedTuple):
+    """What one gradient step returns.
+
+    Attributes:
+        params: The next parameters.
+        optimizer: The optimizer's next state.
+        metrics: Scalars named ``world_model/...``.
+        losses: Losses and posterior states, by the parameters before the step.
+    """
+
+    params: Params
+    optimizer: Any
+    metrics: dict[str, Array]
+    losses: Losses
+
+
+def learn_model(
+    model: WorldModel,
+    optimizer: Optimizer,
+    params: Params,
+    optimizer_state: Any,
+    noise: Noise,
+    batch: Rows,
+    start: State | None = None,
+) -> ModelStep:
+    """Takes one gradient step on a batch.
+
+    Args:
+        model: The world model.
+        optimizer: Its optimizer.
+        params: Its parameters.
+        optimizer_state: State of the optimizer.
+        noise: ``model.draw_noise(key, (B, T))``.
+        batch: Rows ``[B, T, ...]``.
+        start: Latent states before the batch ``[B]``; None for the initial one.
+    """
+
+    def loss(params: Params) -> tuple[Array, Losses]:
+        losses = model.losses(params, noise, batch, start)
+        return losses.total, losses
+
+    grads, losses = jax.grad(loss, has_aux=True)(params)
+    params, optimizer_state, metrics = optimizer.update(grads, optimizer_state, params)
+    metrics = {f"world_model/{key}": x for key, x in (metrics | loss_metrics(losses)).items()}
+    return ModelStep(params, optimizer_state, metrics, losses)

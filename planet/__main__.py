@@ -1,0 +1,29 @@
+"""The ``planet`` command; ``python -m planet`` is the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from common import cli
+from common.huge_pages import restart_with_huge_pages
+from common.program import Program
+
+
+def load_program() -> Program:
+    """Returns PlaNet for the shared command line and run loop."""
+    from planet.agent import make_agent
+    from planet.config import Config
+
+    return Program("planet", Config(), make_agent)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    if argv is None:
+        restart_with_huge_pages()
+    return cli.main("planet", load_program, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""All options of PlaNet. The defaults are the paper's (arXiv:1811.04551)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from common.dynamics.kl import KLConfig
+from common.dynamics.rssm import RSSMConfig
+from common.envs.config import EnvConfig
+from common.errors import UserError, check_least, check_range
+from common.nets.coders import DecoderConfig, EncoderConfig
+from common.nets.heads import HeadConfig
+from common.optimizers import OptimizerConfig
+from common.replay.config import ReplayConfig
+from common.run_config import RunConfig
+from common.world_model import WorldModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannerConfig:
+    """How actions are planned.
+
+    Attributes:
+        method: "cem", "mppi" or "shooting" (random shooting).
+        horizon: Steps of a plan.
+        iterations: How often CEM and MPPI refit their belief.
+        candidates: Sequences drawn in each iteration.
+        top: Sequences that CEM refits its belief to.
+        momentum: Share of CEM's old belief that an iteration keeps.
+        temperature: Difference of returns that makes a sequence of MPPI count e times as
+            much.
+        warm_start: Whether a plan begins where the last one ends, one step on; otherwise
+            every plan begins anew.
+    """
+
+    method: Literal["cem", "mppi", "shooting"] = "cem"
+    horizon: int = 12
+    iterations: int = 10
+    candidates: int = 1000
+    top: int = 100
+    momentum: float = 0.0
+    temperature: float = 1.0
+    warm_start: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_least(self, "planner.", horizon=1, iterations=1, candidates=1, top=1)
+        check_range("planner.momentum", self.momentum, 0, 1)
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"planner.temperature is {self.temperature}; expected a number above 0")
+
+
+PLANET_MODEL = WorldModelConfig(
+    rssm=RSSMConfig(
+        latent="gaussian",
+        stoch=30,
+        deter=200,
+        hidden=200,
+        cell="original_gru",
+        activation="relu",
+        std="softplus",
+        min_std=0.1,
+    ),
+    encoder=EncoderConfig(depth=32, layers=3, units=300, activation="relu"),
+    decoder=DecoderConfig(depth=32, layers=3, units=300, activation="relu"),
+    reward=HeadConfig(layers=3, units=300, activation="relu"),
+    # One plain KL with free nats per step; see common.dynamics.kl.
+    kl=KLConfig(scale=1.0, balance=0.5, free=3.0, free_avg=False),
+    predict_discount=False,
+    reward_scale=10.0,
+)
+"""The world model of PlaNet's public code; reward scale and heads are the code's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run of PlaNet.
+
+    Attributes:
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory.
+        seed: Seed of weights, environments, planner and replay.
+        env: Environments.
+        replay: Kept experience.
+        run: Schedule of the run.
+        world_model: The world model.
+        image_bits: Bits that the model sees of each of an image's 8; fewer than 8 are
+            filled up with noise again, so that the densities stay continuous.
+        planner: How actions are planned.
+        exploration_noise: Standard deviation of noise added to continuous actions while
+            collecting; for discrete actions the probability of a random one.
+        model_opt: Optimizer of the world model.
+    """
+
+    task: str = "dmc_cheetah_run"
+    seed: int = 0
+    env: EnvConfig = EnvConfig(action_repeat=-1)
+    replay: ReplayConfig = ReplayConfig(batch=50, length=50, sampling="episodes")
+    run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=0, updates_per_episode=100)
+    world_model: WorldModelConfig = PLANET_MODEL
+    image_bits: int = 5
+    planner: PlannerConfig = PlannerConfig()
+    exploration_noise: float = 0.3
+    model_opt: OptimizerConfig = OptimizerConfig(lr=1e-3, eps=1e-4, clip=1000.0, weight_decay=0)
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("image_bits", self.image_bits, 1, 8)
+        check_least(self, "", exploration_noise=0)

@@ -1,0 +1,38 @@
+"""Random shooting: the best of many random sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from common.spaces import ActionSpec
+from common.types import Array, Key, Params
+from planet.candidates import Belief, Plan, Proposal, Rollout, refit, search
+
+
+def plan(
+    rollout: Rollout,
+    params: Params,
+    key: Key,
+    start: Any,
+    *,
+    actions: ActionSpec,
+    horizon: int = 12,
+    candidates: int = 1000,
+    belief: Belief | None = None,
+    proposal: Proposal | None = None,
+) -> Plan:
+    """Draws sequences from the belief and takes the best; arguments as in ``cem.plan``.
+
+    The plan's belief has the best sequence as its mean.
+    """
+
+    def update(belief: Belief, sequences: Array, returns: Array) -> tuple[Belief, Array]:
+        chosen = jax.nn.one_hot(returns.argmax(1), returns.shape[1])
+        return refit(sequences, chosen, belief.std), returns.max(1)
+
+    return search(
+        update, rollout, params, key, start, actions=actions, horizon=horizon,
+        iterations=1, candidates=candidates, belief=belief, proposal=proposal,
+    )  # fmt: skip

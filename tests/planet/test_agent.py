@@ -1,0 +1,132 @@
+"""PlaNet the agent: acting, learning and what it shows its model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.spaces import ObservationSpec
+from common.world_model import world_model
+from planet.agent import PlaNet, make_agent, make_planner, quantize_images
+from planet.config import Config, PlannerConfig
+from tests.compiling import compiled
+from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
+
+PLANNER = PlannerConfig(horizon=3, iterations=2, candidates=20, top=4)
+CONFIG = Config(world_model=TINY, planner=PLANNER)
+SPECS = {"image": ObservationSpec((32, 32, 3), "image"), **VECTOR}
+
+
+def planet(**options):
+    config = dataclasses.replace(CONFIG, **options)
+    return PlaNet(world_model(config.world_model, VECTOR, ACTIONS), config)
+
+
+def rows(amount, is_first=False):
+    x = np.random.default_rng(amount).normal(size=(amount, 5)).astype(np.float32)
+    return {"x": x, "is_first": np.full(amount, is_first)}
+
+
+def test_updates_learn_and_nothing_else_changes():
+    agent = make_agent(CONFIG, SPECS, ACTIONS)
+    state = compiled(agent.init)(jax.random.key(0))
+    batch = random_batch(SPECS, ACTIONS)
+    update = compiled(agent.update)
+    losses = []
+    for i in range(30):
+        state, metrics = update(state, jax.random.key(i), batch)
+        losses.append(float(metrics["world_model/loss"]))
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
+    assert set(agent.params(state)) == {"world_model"}
+
+
+def test_noise_only_while_collecting():
+    agent = planet()
+    params = {"world_model": compiled(agent.model.init)(jax.random.key(0))}
+    act = compiled(agent.act, static_argnames="mode")
+    quiet = compiled(planet(exploration_noise=0.0).act, static_argnames="mode")
+    args = params, jax.random.key(1), agent.initial_carry(200), rows(200, True)
+    planned, carry = act(*args, mode="eval")
+    np.testing.assert_array_equal(planned, quiet(*args, mode="train")[0])
+    noisy, carry = act(*args, mode="train")
+    np.testing.assert_array_equal(carry.action, noisy)  # The model is told what was done.
+    difference = np.asarray(noisy - planned)[np.abs(noisy) < 1]
+    assert difference.std() == pytest.approx(0.3, rel=0.25)
+    assert np.abs(noisy).max() <= 1
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_reset_forgets_everything(warm_start):
+    """State, action and belief: the first action of an episode is that of a fresh carry."""
+    agent = planet(planner=dataclasses.replace(PLANNER, warm_start=warm_start))
+    params = {"world_model": compiled(agent.model.init)(jax.random.key(0))}
+    act = compiled(agent.act, static_argnames="mode")
+    fresh, used = agent.initial_carry(2), agent.initial_carry(2)
+    for i in range(3):
+        _, used = act(params, jax.random.key(i), used, rows(2, i == 0), mode="train")
+    args = params, jax.random.key(9)
+    want, _ = act(*args, fresh, rows(2, True), mode="eval")
+    np.testing.assert_allclose(act(*args, used, rows(2, True), mode="eval")[0], want, atol=1e-6)
+    assert (act(*args, used, rows(2, False), mode="eval")[0] != want).any()
+
+
+def test_a_warm_start_uses_the_last_belief():
+    cold, warm = (
+        planet(planner=dataclasses.replace(PLANNER, method="shooting", warm_start=warm_start))
+        for warm_start in (False, True)
+    )
+    params = {"world_model": compiled(cold.model.init)(jax.random.key(0))}
+    carry = cold.initial_carry(1)
+    sure = carry.belief._replace(std=jnp.full_like(carry.belief.std, 1e-6))
+    carry = carry._replace(belief=sure._replace(mean=sure.mean.at[:, 1].set(0.625)))
+    act = {a: compiled(a.act, static_argnames="mode") for a in (cold, warm)}
+    args = params, jax.random.key(0), carry, rows(1)
+    np.testing.assert_allclose(act[warm](*args, mode="eval")[0], 0.625, atol=1e-4)
+    assert np.abs(np.asarray(act[cold](*args, mode="eval")[0]) - 0.625).max() > 0.01
+
+
+@pytest.mark.parametrize("bits", [1, 5, 7])
+def test_images_keep_their_first_bits(bits):
+    image = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1)
+    got = quantize_images(jax.random.key(0), {"image": image, "x": np.ones(3)}, bits)
+    np.testing.assert_array_equal(got["x"], 1)
+    levels = np.floor((np.asarray(got["image"]) + 0.5) * 2**bits)
+    np.testing.assert_array_equal(levels, image >> (8 - bits))
+    many = quantize_images(
+        jax.random.key(0), {"image": np.full((100, 9, 9, 1), 77, np.uint8)}, bits
+    )
+    rest = (np.asarray(many["image"]) + 0.5) * 2**bits % 1
+    assert rest.mean() == pytest.approx(0.5, abs=0.01)
+    assert rest.std() == pytest.approx(12**-0.5, abs=0.01)
+
+
+def test_eight_bits_change_nothing():
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert quantize_images(jax.random.key(0), {"image": image}, 8)["image"] is image
+
+
+@pytest.mark.parametrize("method", ["cem", "mppi", "shooting"])
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_any_planner_plans_in_any_model(method, latent):
+    config = dataclasses.replace(
+        CONFIG,
+        planner=dataclasses.replace(PLANNER, method=method),
+        world_model=dataclasses.replace(TINY, rssm=dataclasses.replace(TINY.rssm, latent=latent)),
+    )
+    agent = make_agent(config, VECTOR, choice(3))
+    params = agent.params(compiled(agent.init)(jax.random.key(0)))
+    act = compiled(agent.act, static_argnames="mode")
+    action, _ = act(params, jax.random.key(0), agent.initial_carry(4), rows(4, True), mode="train")
+    np.testing.assert_array_equal(np.sort(action, -1), [[0, 0, 1]] * 4)
+
+
+def test_more_sequences_chosen_than_there_are():
+    with pytest.raises(UserError, match="planner.top is 5, more than the 4 of planner.candidates"):
+        make_planner(PlannerConfig(candidates=4, top=5), ACTIONS)
+    make_planner(PlannerConfig(method="mppi", candidates=4, top=5), ACTIONS)

@@ -1,0 +1,75 @@
+"""What planners see of a world model, against one step at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.world_model import world_model
+from planet.rollout import model_rollout, policy_proposal
+from tests.compiling import compiled
+from tests.tiny import ACTIONS, TINY, VECTOR, random_params
+
+ENVS, CANDIDATES, HORIZON = 2, 3, 4
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["ends", "no ends"])
+def model(request):
+    return world_model(dataclasses.replace(TINY, predict_discount=request.param), VECTOR, ACTIONS)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return random_params(model.init)
+
+
+@pytest.fixture(scope="module")
+def start(model, params):
+    """Two states that differ."""
+    noise = model.draw_noise(jax.random.key(5), (ENVS,))
+    action = jnp.array([[0.9, -0.9], [-0.5, 0.1]])
+    return compiled(model.imagine_step)(params, noise, model.initial(ENVS), action)
+
+
+def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (ENVS, CANDIDATES, HORIZON, 2)).astype(np.float32)
+    key = jax.random.key(1)
+    got = compiled(model_rollout(model))(params, key, start, actions)
+    assert got.shape == (ENVS, CANDIDATES)
+    noise = model.draw_noise(key, (HORIZON, ENVS * CANDIDATES))
+    step = compiled(model.imagine_step)
+    for env in range(ENVS):
+        for candidate in range(CANDIDATES):
+            state = jax.tree.map(lambda x, env=env: x[env : env + 1], start)
+            row = env * CANDIDATES + candidate
+            total, alive = 0.0, 1.0
+            for t in range(HORIZON):
+                action = actions[env, candidate, t][None]
+                state = step(params, noise[t, row][None], state, action)
+                feature = model.feature(params, state)
+                total += alive * float(model.reward(params, feature)[0])
+                if model.config.predict_discount:
+                    goes_on = model.discount(params, feature)[0] / model.config.discount_factor
+                    alive *= float(goes_on)
+            assert got[env, candidate] == pytest.approx(total, abs=1e-4)
+
+
+def test_a_policy_proposes_what_it_would_do(model, params, start):
+    def policy(params, key, feature):
+        return jnp.tanh(feature[:, -2:] + 0.5 * jax.random.normal(key, (feature.shape[0], 2)))
+
+    propose = compiled(policy_proposal(model, policy, CANDIDATES, HORIZON))
+    actions = propose(params, jax.random.key(0), start)
+    assert actions.shape == (ENVS, CANDIDATES, HORIZON, 2)
+    keys = jax.random.split(jax.random.key(0))
+    noise = model.draw_noise(keys[0], (HORIZON, ENVS * CANDIDATES))
+    state = jax.tree.map(lambda x: x[np.repeat(np.arange(ENVS), CANDIDATES)], start)
+    for t, key in enumerate(jax.random.split(keys[1], HORIZON)):
+        action = policy(params, key, model.feature(params, state))
+        np.testing.assert_allclose(actions[:, :, t].reshape(-1, 2), action, atol=1e-5)
+        state = compiled(model.imagine_step)(params, noise[t], state, action)
