@@ -30,7 +30,7 @@ class LoadedAgent:
         """Reads a run folder or an exported file.
 
         Args:
-            program: The program of the agent that was trained.
+            program: The program of the agent that was trained, or one that adopts it.
             path: Run folder or exported file.
             seed: Seed of the draws.
 
@@ -38,11 +38,14 @@ class LoadedAgent:
             UserError: There is no trained agent, or one of another program or version.
         """
         exported = read_export(path)
+        values = exported.config
         if exported.agent != program.name:
-            raise UserError(
-                f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
-            )
-        self.config = update(program.default_config, exported.config)
+            if program.adopt is None:
+                raise UserError(
+                    f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
+                )
+            values = program.adopt(values)
+        self.config = update(program.default_config, values)
         self.observations, self.actions = exported.observations, exported.actions
         agent = program.make_agent(self.config, self.observations, self.actions)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)

@@ -17,8 +17,12 @@ class Program(NamedTuple):
         default_config: An instance of its configuration dataclass; it has the fields
             ``task``, ``seed``, ``env``, ``replay`` and ``run``, the others are its own.
         make_agent: ``(config, observation_specs, action_spec) -> Agent``.
+        adopt: ``(values) -> values``: turns the configuration of another agent, as nested
+            plain values, into one of this agent that acts with the other's world model;
+            None where this agent needs more than that.
     """
 
     name: str
     default_config: Any
     make_agent: Callable[[Any, Mapping[str, ObservationSpec], ActionSpec], Agent]
+    adopt: Callable[[dict[str, Any]], dict[str, Any]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from common import cli
 from common.huge_pages import restart_with_huge_pages
@@ -15,7 +16,13 @@ def load_program() -> Program:
     from planet.agent import make_agent
     from planet.config import Config
 
-    return Program("planet", Config(), make_agent)
+    return Program("planet", Config(), make_agent, adopt)
+
+
+def adopt(values: dict[str, Any]) -> dict[str, Any]:
+    """Options of PlaNet that plan in the world model of another agent, which saw all bits."""
+    shared = {name: values[name] for name in ("task", "seed", "env", "world_model")}
+    return shared | {"image_bits": 8}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Times updates, policy steps and convolutions at fixed shapes.
 
-    python -m benchmarks.speed                      # updates and policy steps at every shape
+    python -m benchmarks.speed                      # updates, policies, planners, every shape
     python -m benchmarks.speed dmc_vision           # those of one shape
     python -m benchmarks.speed update               # one piece at every shape
     python -m benchmarks.speed 'dmc_vision/*coder'  # wildcards
@@ -95,9 +95,9 @@ def _time(name: str, repeats: int) -> dict:
     function = workloads.PIECES[piece]
     measurement = function(shape, repeats)
     summary = f"{shape.summary}: {piece}"
-    frames = workloads.frames(piece)
-    config = dataclasses.asdict(shape.config())
-    return record.to_record(name, summary, measurement, frames, config)
+    config = shape.config()
+    frames = workloads.frames(piece, config)
+    return record.to_record(name, summary, measurement, frames, dataclasses.asdict(config))
 
 
 if __name__ == "__main__":

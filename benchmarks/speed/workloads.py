@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 from benchmarks.speed.harness import Measurement, measure
 from common import config as configs
 from common import presets
+from common.agent import Agent
 from common.errors import UserError, nearest
 from common.nets import coders, conv
+from common.program import Program
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.world_model import world_model
-from dreamer.agent import make_agent
-from dreamer.config import Config
+from dreamer.__main__ import load_program as load_dreamer
+from planet.__main__ import load_program as load_planet
+from planet.agent import make_planner
+from planet.rollout import model_rollout
 
 RGB = {"image": ObservationSpec((64, 64, 3), "image")}
 GRAY = {"image": ObservationSpec((64, 64, 1), "image")}
@@ -41,10 +46,11 @@ class Shape:
 
     Attributes:
         summary: One line about it.
-        presets: Presets of Dreamer, composed from left to right.
+        presets: Presets, composed from left to right.
         observations: What the environment shows.
         actions: What the environment takes.
         options: Values over those of the presets.
+        load_program: Which agent it is.
     """
 
     summary: str
@@ -52,12 +58,18 @@ class Shape:
     observations: Mapping[str, ObservationSpec]
     actions: ActionSpec
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    load_program: Callable[[], Program] = load_dreamer
 
-    def config(self) -> Config:
-        """Returns Dreamer's configuration at this shape, with batches of 16x50."""
-        values = presets.load_presets(self.presets, "dreamer")
-        config = configs.update(configs.update(Config(), values), self.options)
+    def config(self) -> Any:
+        """Returns the agent's configuration at this shape, with batches of 16x50."""
+        program = self.load_program()
+        values = presets.load_presets(self.presets, program.name)
+        config = configs.update(configs.update(program.default_config, values), self.options)
         return configs.update(config, {"replay.batch": 16, "replay.length": 50})
+
+    def agent(self) -> Agent:
+        """Builds the agent of this shape."""
+        return self.load_program().make_agent(self.config(), self.observations, self.actions)
 
 
 SHAPES = {
@@ -84,15 +96,22 @@ SHAPES = {
             "critic": {"units": 128},
         },
     ),
+    "planet": Shape(
+        "PlaNet on the control suite from pixels, the reward model of the paper",
+        ("planet",),
+        RGB,
+        _continuous(6),
+        {"world_model.reward": {"layers": 2, "units": 200}},
+        load_planet,
+    ),
 }
 
 
 def update(shape: Shape, repeats: int) -> Measurement:
     """One update of world model, actor and critic on a batch of 16x50 rows."""
-    config = shape.config()
-    agent = make_agent(config, shape.observations, shape.actions)
+    agent = shape.agent()
     state = jax.jit(agent.init)(jax.random.key(0))
-    args = state, jax.random.key(1), _batch(shape, config)
+    args = state, jax.random.key(1), _batch(shape, shape.config())
     return measure(agent.update, args, repeats, feed_back=True)
 
 
@@ -107,7 +126,7 @@ def model(shape: Shape, repeats: int) -> Measurement:
 
 def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
     """One step of acting: encode, infer the state, sample an action."""
-    agent = make_agent(shape.config(), shape.observations, shape.actions)
+    agent = shape.agent()
     params = jax.jit(lambda key: agent.params(agent.init(key)))(jax.random.key(0))
     rows = _rows(shape, (envs,))
 
@@ -117,6 +136,15 @@ def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
 
     args = agent.initial_carry(envs), params, jax.random.key(1), rows
     return measure(act, args, 20 * repeats, feed_back=True)
+
+
+def planner(shape: Shape, repeats: int, envs: int) -> Measurement:
+    """The search for one action in the latent space, nothing around it."""
+    config = shape.config()
+    model = world_model(config.world_model, shape.observations, shape.actions)
+    plan = make_planner(config.planner, shape.actions)
+    args = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1), model.initial(envs)
+    return measure(functools.partial(plan, model_rollout(model)), args, repeats)
 
 
 def encoder(shape: Shape, repeats: int, implementation: str | None = None) -> Measurement:
@@ -160,17 +188,24 @@ PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "model": model,
     "policy-1": lambda shape, repeats: policy(shape, repeats, 1),
     "policy-8": lambda shape, repeats: policy(shape, repeats, 8),
+    "planner-1": lambda shape, repeats: planner(shape, repeats, 1),
+    "planner-8": lambda shape, repeats: planner(shape, repeats, 8),
     "encoder": encoder,
     "decoder": decoder,
     "encoder-library": lambda shape, repeats: encoder(shape, repeats, "library"),
     "decoder-library": lambda shape, repeats: decoder(shape, repeats, "library"),
 }
-BY_DEFAULT = ("update", "policy-1", "policy-8")
+BY_DEFAULT = ("update", "policy-1", "policy-8", "planner-1", "planner-8")
 
 
 def names() -> list[str]:
-    """All workloads, ``shape/piece``."""
-    return [f"{shape}/{piece}" for shape in SHAPES for piece in PIECES]
+    """All workloads, ``shape/piece``; only PlaNet plans, and it plans in its policy too."""
+    return [
+        f"{name}/{piece}"
+        for name, shape in SHAPES.items()
+        for piece in PIECES
+        if shape.load_program is load_planet or not piece.startswith("planner")
+    ]
 
 
 def select(patterns: list[str]) -> list[str]:
@@ -212,13 +247,19 @@ def _rows(shape: Shape, leading: tuple[int, ...]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _batch(shape: Shape, config: Config) -> dict[str, jax.Array]:
+def _batch(shape: Shape, config: Any) -> dict[str, jax.Array]:
     leading = config.replay.batch, config.replay.length
     actions = shape.actions.sample(np.random.default_rng(1), int(np.prod(leading)))
     batch = _rows(shape, leading) | {"action": actions.reshape(*leading, -1)}
     return jax.device_put(batch)
 
 
-def frames(piece: str) -> int:
-    """Rows of experience that one call of a piece works on."""
-    return int(piece.removeprefix("policy-")) if piece.startswith("policy-") else 800
+def frames(piece: str, config: Any) -> int:
+    """Rows of experience that one call of a piece works on; of a planner, imagined ones."""
+    kind, _, envs = piece.partition("-")
+    if kind == "policy":
+        return int(envs)
+    if kind == "planner":
+        search = config.planner
+        return int(envs) * search.horizon * search.iterations * search.candidates
+    return config.replay.batch * config.replay.length

@@ -48,7 +48,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 2, implementation: str | None 
         kernel: ``[h, w, in, out]``.
         stride: Step of both axes.
         implementation: "library" for XLA's convolution, "matmul" for the products above;
-            None chooses "matmul" on a CPU.
+            None chooses the products on a CPU.
 
     Returns:
         ``[N, (H - h) // stride + 1, (W - w) // stride + 1, out]``.
@@ -69,13 +69,18 @@ def conv2d_transpose(
         x: ``[N, H, W, in]``.
         kernel: ``[h, w, out, in]``.
         stride: Step of both axes, at most the kernel's height and width.
-        implementation: As in ``conv2d``.
+        implementation: As in ``conv2d``; None may also multiply more where that is faster.
 
     Returns:
         ``[N, stride * (H - 1) + h, stride * (W - 1) + w, out]``.
     """
     if _use_matmul(implementation):
-        return _conv2d_transpose(x, kernel, stride)
+        # Runs of fewer floats than a vector register holds (an RGB image's) are slow to
+        # add: two by two neighbours at a time make them twice as long. The products are
+        # larger for it, which pays where there are few channels.
+        pays = stride * kernel.shape[2] < 8 and kernel.shape[3] <= 16
+        chosen = implementation or _default.get()
+        return _conv2d_transpose(x, kernel, stride, 2 if pays and chosen is None else 1)
     height, width = kernel.shape[:2]
     return jax.lax.conv_general_dilated(
         x,
@@ -133,20 +138,21 @@ def _conv2d_backward(
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv2d_transpose(x: Array, kernel: Array, stride: int) -> Array:
-    return _scatter(x, kernel, stride)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d_transpose(x: Array, kernel: Array, stride: int, group: int) -> Array:
+    return _scatter(x, kernel, stride, group)
 
 
 def _conv2d_transpose_forward(
-    x: Array, kernel: Array, stride: int
+    x: Array, kernel: Array, stride: int, group: int
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _scatter(x, kernel, stride), (x, kernel)
+    return _scatter(x, kernel, stride, group), (x, kernel)
 
 
 def _conv2d_transpose_backward(
-    stride: int, saved: tuple[Array, Array], gradient: Array
+    stride: int, group: int, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
+    del group
     x, kernel = saved
     matrix = _as_matrix(kernel)
 
@@ -181,13 +187,11 @@ def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
     return _as_kernel(total, kernel)
 
 
-def _scatter(y: Array, kernel: Array, stride: int) -> Array:
+def _scatter(y: Array, kernel: Array, stride: int, group: int = 1) -> Array:
+    """Takes ``group`` x ``group`` neighbours of y together."""
     height, width = (
         stride * (n - 1) + k for n, k in zip(y.shape[1:3], kernel.shape[:2], strict=True)
     )
-    # A run of fewer floats than a vector register holds (an RGB image's last layer) is
-    # slow to add: two by two neighbours at a time make it twice as long.
-    group = 2 if stride * kernel.shape[2] < 8 else 1
     kernel, stride = _widen(kernel, stride, group), stride * group
     matrix = _as_matrix(kernel)
 

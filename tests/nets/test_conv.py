@@ -15,7 +15,7 @@ from common.nets import conv
 from tests.reference import conv as reference
 
 FUNCTIONS = {"conv2d": conv.conv2d, "conv2d_transpose": conv.conv2d_transpose}
-IMPLEMENTATIONS = ("library", "matmul")
+IMPLEMENTATIONS = ("library", "matmul", None)
 
 
 @st.composite
@@ -55,16 +55,17 @@ def test_values_match_loops(name: str, case: dict):
                 FUNCTIONS[name], stride=case["stride"], implementation=implementation
             )
             got = jax.jit(function)(x, kernel)
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4, err_msg=implementation)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4, err_msg=str(implementation))
 
 
+@pytest.mark.parametrize("implementation", ["matmul", None])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @settings(max_examples=6, deadline=None)
 @given(case=cases())
-def test_gradients_of_the_implementations_agree(name: str, case: dict):
+def test_gradients_of_the_implementations_agree(name: str, implementation: str, case: dict):
     x, kernel = arrays(name, case)
 
-    def gradients(implementation: str) -> tuple[jax.Array, jax.Array]:
+    def gradients(implementation: str | None) -> tuple[jax.Array, jax.Array]:
         def loss(x: jax.Array, kernel: jax.Array) -> jax.Array:
             out = FUNCTIONS[name](x, kernel, case["stride"], implementation)
             return jnp.sum(jnp.sin(out * (1 + jnp.arange(out.size).reshape(out.shape) % 5)))
@@ -74,7 +75,7 @@ def test_gradients_of_the_implementations_agree(name: str, case: dict):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv, "CHUNK_BYTES", case["chunk_bytes"])
-        got = gradients("matmul")
+        got = gradients(implementation)
     for ours, theirs in zip(got, gradients("library"), strict=True):
         assert ours.dtype == theirs.dtype
         scale = np.abs(theirs).max()
