@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 from common.dynamics.base import Noise, State
+from common.model_losses import Losses, loss_metrics
 from common.optimizers import Optimizer
 from common.types import Array, Params, Rows
-from common.world_model import Losses, WorldModel, loss_metrics
+from common.world_model import WorldModel
 
 
 class ModelStep(NamedTuple):
@@ -36,6 +37,7 @@ def learn_model(
     noise: Noise,
     batch: Rows,
     start: State | None = None,
+    overshooting: Noise = None,
 ) -> ModelStep:
     """Takes one gradient step on a batch.
 
@@ -47,10 +49,11 @@ def learn_model(
         noise: ``model.draw_noise(key, (B, T))``.
         batch: Rows ``[B, T, ...]``.
         start: Latent states before the batch ``[B]``; None for the initial one.
+        overshooting: ``model.draw_overshooting(key, (B, T))``.
     """
 
     def loss(params: Params) -> tuple[Array, Losses]:
-        losses = model.losses(params, noise, batch, start)
+        losses = model.losses(params, noise, batch, start, overshooting)
         return losses.total, losses
 
     grads, losses = jax.grad(loss, has_aux=True)(params)

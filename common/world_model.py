@@ -30,12 +30,21 @@ from common.distributions import Bernoulli, unit_normal_log_prob
 from common.dynamics import rssm
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, State
 from common.dynamics.kl import KLConfig, kl_loss
+from common.dynamics.overshooting import overshooting_loss
 from common.dynamics.rssm import RSSMConfig
 from common.errors import check_least, check_range
-from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig, normalize_image
+from common.model_losses import (
+    Losses,
+    loss_metrics,
+    natural_units,
+    targets,
+    total_loss,
+    transform_vectors,
+)
+from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig
 from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
-from common.types import ROW_KEYS, Array, Key, Params, Rows
+from common.types import Array, Key, Params, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,26 +100,6 @@ class WorldModelConfig:
         check_least(self, "world_model.", reward_scale=0, discount_scale=0)
 
 
-class Losses(NamedTuple):
-    """Everything that one pass over a batch computes.
-
-    Attributes:
-        terms: Unscaled loss terms by name, scalars; "kl" and one per head.
-        total: Their weighted sum.
-        log_probs: Log-likelihood of each head's target ``[B, T]``.
-        observed: Posterior states and both distributions.
-        kl_value: KL(posterior ‖ prior) ``[B, T]``, unclipped.
-        embed: Encoder output ``[B, T, D]``.
-    """
-
-    terms: dict[str, Array]
-    total: Array
-    log_probs: dict[str, Array]
-    observed: Observed
-    kl_value: Array
-    embed: Array
-
-
 class WorldModel(NamedTuple):
     """Pure functions of a world model; ``params`` is what ``init`` returned.
 
@@ -121,8 +110,9 @@ class WorldModel(NamedTuple):
         init: ``(key) -> params``.
         loss: ``(params, key, batch, start=None) -> (loss, metrics)``; batch of rows
             ``[B, T, ...]``, start of states ``[B]``.
-        losses: ``(params, noise, batch, start=None) -> Losses``, the same with explicit
-            noise of ``draw_noise(key, (B, T))``, or None for modes.
+        losses: ``(params, noise, batch, start=None, overshooting=None) -> Losses``, the
+            same with explicit noise of ``draw_noise(key, (B, T))``, and of
+            ``draw_overshooting(key, (B, T))``; None for modes.
         observe: ``(params, key, batch, start=None) -> states [B, T]``, posterior samples.
         observe_step: ``(params, noise, state, rows) -> state``; rows ``[N, ...]`` with the
             observation, the previous ``action`` and ``is_first``.
@@ -131,6 +121,7 @@ class WorldModel(NamedTuple):
         imagine_step: ``(params, noise, state, action) -> state``.
         initial: ``(batch_size) -> state``, the state before the first row.
         draw_noise: ``(key, shape) -> noise`` for one latent sample per entry of shape.
+        draw_overshooting: ``(key, (B, T)) -> noise`` of overshooting, None without it.
         feature: ``(params, state) -> [..., D]``.
         decode: ``(params, states) -> {key: mean}``; images on the scale 0 to 1.
         reward: ``(params, feature) -> [...]``, mean of the (transformed) reward.
@@ -149,6 +140,7 @@ class WorldModel(NamedTuple):
     imagine_step: Callable[[Params, Noise, State, Array], State]
     initial: Callable[[int], State]
     draw_noise: Callable[[Key, tuple[int, ...]], Array]
+    draw_overshooting: Callable[[Key, tuple[int, int]], Noise]
     feature: Callable[[Params, State], Array]
     decode: Callable[[Params, State], dict[str, Array]]
     reward: Callable[[Params, Array], Array]
@@ -253,102 +245,99 @@ def _assemble(
         return jax.nn.sigmoid(parts.discount(params["discount"], feature))
 
     def watch(params: Params, noise: Noise, batch: Rows, start: State | None) -> tuple:
-        embed = parts.encode(params["encoder"], _shown(config, specs, batch))
+        embed = parts.encode(params["encoder"], transform_vectors(config, specs, batch))
         start = initial(embed.shape[0]) if start is None else start
         rows = embed, batch["action"], batch["is_first"]
         return dynamics.observe(params["rssm"], start, *rows, noise=noise), embed
 
-    def losses(params: Params, noise: Noise, batch: Rows, start: State | None = None) -> Losses:
+    def draw_overshooting(key: Key, shape: tuple[int, int]) -> Noise:
+        steps = config.kl.overshooting + 1
+        return draw_noise(key, (steps, *shape)) if steps > 1 else None
+
+    def losses(
+        params: Params,
+        noise: Noise,
+        batch: Rows,
+        start: State | None = None,
+        overshooting: Noise = None,
+    ) -> Losses:
         observed, embed = watch(params, noise, batch, start)
-        wanted = targets(config, _shown(config, specs, batch))
+        wanted = targets(config, transform_vectors(config, specs, batch))
         log_probs = _log_probs(config, parts, params, feature(params, observed.states), wanted)
         kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
         terms = {key: -log_prob.mean() for key, log_prob in log_probs.items()} | {"kl": kl}
-        return Losses(terms, _total(config, terms), log_probs, observed, kl_value, embed)
+        if config.kl.overshooting:
+            terms["overshooting"] = _overshooting(
+                config.kl, dynamics, params["rssm"], observed, batch, overshooting
+            )
+        return Losses(terms, total_loss(config, terms), log_probs, observed, kl_value, embed)
 
     def observe(params: Params, key: Key, batch: Rows, start: State | None = None) -> State:
         return watch(params, draw_noise(key, batch["is_first"].shape), batch, start)[0].states
 
     def observe_step(params: Params, noise: Noise, state: State, rows: Rows) -> State:
-        embed = parts.encode(params["encoder"], _shown(config, specs, rows))
-        rows = embed, rows["action"], rows["is_first"]
-        return dynamics.observe_step(params["rssm"], state, *rows, noise=noise)
+        embed = parts.encode(params["encoder"], transform_vectors(config, specs, rows))
+        seen = embed, rows["action"], rows["is_first"]
+        return dynamics.observe_step(params["rssm"], state, *seen, noise=noise)
 
     def imagine_step(params: Params, noise: Noise, state: State, action: Array) -> State:
         return dynamics.imagine_step(params["rssm"], state, action, noise=noise)
 
     def imagine(params: Params, key: Key, start: State, actions: Array) -> State:
         noise = draw_noise(key, (actions.shape[1], actions.shape[0]))
-
-        def step(state: State, now: tuple[Array, Array]) -> tuple[State, State]:
-            state = imagine_step(params, now[1], state, now[0])
-            return state, state
-
-        _, states = jax.lax.scan(step, start, (jnp.swapaxes(actions, 0, 1), noise))
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), states)
+        return _follow(functools.partial(imagine_step, params), start, actions, noise)
 
     def decode(params: Params, states: State) -> dict[str, Array]:
         means = parts.decode(params["decoder"], feature(params, states))
-        vector = {"identity": lambda x: x, "symlog": symexp}[config.vector_transform]
-        return {
-            key: mean + 0.5 if specs[key].kind == "image" else vector(mean)
-            for key, mean in means.items()
-        }
+        return natural_units(config, specs, means)
 
     def loss(
         params: Params, key: Key, batch: Rows, start: State | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        out = losses(params, draw_noise(key, batch["reward"].shape), batch, start)
+        shape = batch["reward"].shape
+        ahead = draw_overshooting(jax.random.fold_in(key, 1), shape)
+        out = losses(params, draw_noise(key, shape), batch, start, ahead)
         return out.total, loss_metrics(out)
 
-    return WorldModel(
-        config, specs, actions, parts.init, loss, losses, observe, observe_step, imagine,
-        imagine_step, initial, draw_noise, feature, decode, reward, discount,
-    )  # fmt: skip
+    functions = parts.init, loss, losses, observe, observe_step, imagine, imagine_step, initial
+    functions += draw_noise, draw_overshooting, feature, decode, reward, discount
+    return WorldModel(config, specs, actions, *functions)
 
 
-def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
-    """Returns what the heads should predict: observations, rewards and discounts of a batch.
+def _follow(
+    imagine_step: Callable[[Noise, State, Array], State],
+    start: State,
+    actions: Array,
+    noise: Array,
+) -> State:
+    """Folds ``imagine_step`` over actions ``[B, H, A]`` and noise ``[H, B, ...]``."""
 
-    Images are in [-0.5, 0.5], rewards transformed, and the discount is γ (1 − is_terminal).
-    """
-    result = {key: rows for key, rows in batch.items() if key not in ROW_KEYS}
-    result = {
-        key: normalize_image(rows) if rows.dtype == jnp.uint8 else rows
-        for key, rows in result.items()
-    }
-    transform = {"identity": lambda x: x, "tanh": jnp.tanh}[config.reward_transform]
-    result["reward"] = transform(batch["reward"])
-    alive = 1 - batch["is_terminal"].astype(jnp.float32)
-    return result | {"discount": config.discount_factor * alive}
+    def step(state: State, now: tuple[Array, Array]) -> tuple[State, State]:
+        state = imagine_step(now[1], state, now[0])
+        return state, state
 
-
-def symlog(x: Array) -> Array:
-    """sign(x) ln(1 + |x|)."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+    _, states = jax.lax.scan(step, start, (jnp.swapaxes(actions, 0, 1), noise))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), states)
 
 
-def symexp(x: Array) -> Array:
-    """The inverse of ``symlog``."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
-
-
-def _shown(config: WorldModelConfig, specs: Mapping[str, ObservationSpec], rows: Rows) -> Rows:
-    """Rows with their vectors as the encoder sees them and the decoder should predict them."""
-    if config.vector_transform == "identity":
-        return rows
-    vectors = [key for key, spec in specs.items() if spec.kind == "vector"]
-    return {**rows, **{key: symlog(rows[key]) for key in vectors}}
-
-
-def _total(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:
-    """Adds up the loss terms by their weights."""
-    scales = {
-        "kl": config.kl.scale,
-        "reward": config.reward_scale,
-        "discount": config.discount_scale,
-    }
-    return sum(scales.get(key, 1.0) * term for key, term in terms.items())
+def _overshooting(
+    config: KLConfig,
+    dynamics: DynamicsFunctions,
+    params: Params,
+    observed: Observed,
+    batch: Rows,
+    noise: Noise,
+) -> Array:
+    return overshooting_loss(
+        lambda *arguments: dynamics.imagine_step(params, *arguments),
+        functools.partial(dynamics.prior, params),
+        observed,
+        batch["action"],
+        batch["is_first"],
+        noise,
+        distance=config.overshooting,
+        free=config.free,
+    )
 
 
 def _log_probs(
@@ -369,13 +358,3 @@ def _log_probs(
         logits = parts.discount(params["discount"], shown(config.discount_gradients))
         log_probs["discount"] = Bernoulli(logits).log_prob(wanted["discount"])
     return log_probs
-
-
-def loss_metrics(losses: Losses) -> dict[str, Array]:
-    """Scalars of a pass over a batch, named as users see them."""
-    metrics = {f"{key}_loss": value for key, value in losses.terms.items()}
-    metrics["loss"] = losses.total
-    metrics["kl"] = losses.kl_value.mean()
-    metrics["prior_entropy"] = losses.observed.prior.entropy().mean()
-    metrics["posterior_entropy"] = losses.observed.posterior.entropy().mean()
-    return metrics

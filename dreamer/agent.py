@@ -25,12 +25,13 @@ from common.dynamics.base import State
 from common.exploration import add_action_noise
 from common.imagine import OpenLoop, Trajectory, imagine, open_loop
 from common.model_learning import learn_model
+from common.model_losses import Losses
 from common.normalize import initial_magnitude, stream_norm
 from common.optimizers import make_optimizer
 from common.schedules import parse_schedule
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
-from common.world_model import Losses, WorldModel, world_model
+from common.world_model import WorldModel, world_model
 from dreamer.config import BehaviorConfig, Config
 from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss
 from dreamer.networks import Networks, make_networks
@@ -59,11 +60,13 @@ class Noise(NamedTuple):
         posterior: For the latents of the batch ``[B, T, ...]``.
         latent: For the imagined latents ``[H, B T, ...]``.
         action: For the imagined actions, uniforms ``[H, B T, ...]``.
+        overshooting: For latent overshooting; None without it.
     """
 
     posterior: Array
     latent: Array
     action: Array
+    overshooting: Array | None = None
 
 
 class ActNoise(NamedTuple):
@@ -200,6 +203,7 @@ class Dreamer:
             self.model.draw_noise(keys[0], shape),
             self.model.draw_noise(keys[1], steps),
             uniform_noise(keys[2], (*steps, action_noise_size(self.model.actions))),
+            self.model.draw_overshooting(jax.random.fold_in(key, 3), shape),
         )
 
     def update_with_noise(
@@ -207,7 +211,7 @@ class Dreamer:
     ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Behavior]]:
         """Makes one update with given random numbers, from a given latent state ``[B]``."""
         params, optimizers, metrics, losses = self.update_model(
-            state, noise.posterior, batch, start
+            state, noise.posterior, batch, start, noise.overshooting
         )
         state = state._replace(params=params, optimizers=optimizers)
         flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
@@ -218,13 +222,18 @@ class Dreamer:
         return state, metrics | behavior.metrics, (losses, behavior)
 
     def update_model(
-        self, state: TrainState, noise: Array, batch: Rows, start: State | None
+        self,
+        state: TrainState,
+        noise: Array,
+        batch: Rows,
+        start: State | None,
+        overshooting: Array | None = None,
     ) -> tuple[dict[str, Params], dict[str, Any], dict[str, Array], Losses]:
         """Takes one gradient step of the world model."""
         name = "world_model"
         step = learn_model(
             self.model, self.optimizers[name], state.params[name], state.optimizers[name],
-            noise, batch, start,
+            noise, batch, start, overshooting,
         )  # fmt: skip
         params = state.params | {name: step.params}
         return params, state.optimizers | {name: step.optimizer}, step.metrics, step.losses

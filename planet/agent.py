@@ -105,12 +105,13 @@ class PlaNet:
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array]]:
         """Takes one gradient step of the world model."""
-        keys = jax.random.split(key)
+        keys, shape = jax.random.split(key, 3), batch["reward"].shape
         batch = quantize_images(keys[0], batch, self.config.image_bits)
-        noise = self.model.draw_noise(keys[1], batch["reward"].shape)
         step = learn_model(
-            self.model, self.optimizer, state.params["world_model"], state.optimizer, noise, batch
-        )
+            self.model, self.optimizer, state.params["world_model"], state.optimizer,
+            self.model.draw_noise(keys[1], shape), batch,
+            overshooting=self.model.draw_overshooting(keys[2], shape),
+        )  # fmt: skip
         return TrainState({"world_model": step.params}, step.optimizer), step.metrics
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:

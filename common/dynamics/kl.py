@@ -29,6 +29,9 @@ class KLConfig:
         free_avg: Whether free nats act on the mean over batch and time or on each step.
         forward: Whether the divergence is KL(prior || posterior) instead of
             KL(posterior || prior).
+        overshooting: Distance of latent overshooting in steps, 0 for none as published with
+            PlaNet's results; see ``common.dynamics.overshooting``.
+        overshooting_scale: Weight of the overshooting term in the world model's loss.
     """
 
     scale: float = 1.0
@@ -36,10 +39,12 @@ class KLConfig:
     free: float = 1.0
     free_avg: bool = True
     forward: bool = False
+    overshooting: int = 0
+    overshooting_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises a UserError where a value is out of its range."""
-        check_least(self, "kl.", scale=0, free=0)
+        check_least(self, "kl.", scale=0, free=0, overshooting=0, overshooting_scale=0)
         check_range("kl.balance", self.balance, 0, 1)
 
 
