@@ -29,6 +29,7 @@ from common.world_model import WorldModel, world_model
 from planet import cem, mppi, shooting
 from planet.candidates import Belief, Plan, initial_belief, shift
 from planet.config import Config, PlannerConfig
+from planet.proposals import random_walk
 from planet.rollout import model_rollout
 
 
@@ -144,6 +145,8 @@ def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Pl
         "shooting": (shooting.plan, ("horizon", "candidates")),
     }[config.method]
     options = {name: getattr(config, name) for name in names}
+    if config.random_walk:
+        options["proposal"] = random_walk(actions, config.random_walk, config.horizon)
     return functools.partial(plan, actions=actions, **options)
 
 

@@ -32,6 +32,8 @@ class PlannerConfig:
             much.
         warm_start: Whether a plan begins where the last one ends, one step on; otherwise
             every plan begins anew.
+        random_walk: Candidates of every iteration, besides the others, whose actions change
+            little from step to step.
     """
 
     method: Literal["cem", "mppi", "shooting"] = "cem"
@@ -42,10 +44,12 @@ class PlannerConfig:
     momentum: float = 0.0
     temperature: float = 1.0
     warm_start: bool = False
+    random_walk: int = 0
 
     def __post_init__(self) -> None:
         """Raises a UserError where a value is out of its range."""
         check_least(self, "planner.", horizon=1, iterations=1, candidates=1, top=1)
+        check_least(self, "planner.", random_walk=0)
         check_range("planner.momentum", self.momentum, 0, 1)
         if not 0 < self.temperature < float("inf"):
             raise UserError(f"planner.temperature is {self.temperature}; expected a number above 0")

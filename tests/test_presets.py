@@ -210,6 +210,7 @@ PLANET = {
     "planner.top": 100,
     "planner.momentum": 0.0,
     "planner.warm_start": False,
+    "planner.random_walk": 0,
     "exploration_noise": 0.3,
     "model_opt.lr": 1e-3,
     "model_opt.eps": 1e-4,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.world_model import world_model
-from planet.rollout import model_rollout, policy_proposal
+from planet.rollout import model_rollout
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_params
 
@@ -57,19 +57,3 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
                     goes_on = model.discount(params, feature)[0] / model.config.discount_factor
                     alive *= float(goes_on)
             assert got[env, candidate] == pytest.approx(total, abs=1e-4)
-
-
-def test_a_policy_proposes_what_it_would_do(model, params, start):
-    def policy(params, key, feature):
-        return jnp.tanh(feature[:, -2:] + 0.5 * jax.random.normal(key, (feature.shape[0], 2)))
-
-    propose = compiled(policy_proposal(model, policy, CANDIDATES, HORIZON))
-    actions = propose(params, jax.random.key(0), start)
-    assert actions.shape == (ENVS, CANDIDATES, HORIZON, 2)
-    keys = jax.random.split(jax.random.key(0))
-    noise = model.draw_noise(keys[0], (HORIZON, ENVS * CANDIDATES))
-    state = jax.tree.map(lambda x: x[np.repeat(np.arange(ENVS), CANDIDATES)], start)
-    for t, key in enumerate(jax.random.split(keys[1], HORIZON)):
-        action = policy(params, key, model.feature(params, state))
-        np.testing.assert_allclose(actions[:, :, t].reshape(-1, 2), action, atol=1e-5)
-        state = compiled(model.imagine_step)(params, noise[t], state, action)

@@ -1,0 +1,79 @@
+"""Sequences that planners try besides those drawn from their belief."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from common.spaces import ActionSpec
+from common.types import Array, Key, Params
+from common.world_model import WorldModel
+from planet.candidates import Proposal, initial_belief, sample
+
+
+def policy_proposal(model: WorldModel, policy: Any, amount: int, horizon: int) -> Proposal:
+    """Sequences that a policy takes in the model, as further candidates.
+
+    Args:
+        model: The world model.
+        policy: ``(params, key, feature [M, D]) -> action [M, A]``; sees all parameters that
+            the planner was given.
+        amount: Sequences for each environment.
+        horizon: Steps of a sequence.
+    """
+
+    def propose(params: Params, key: Key, start: Any) -> Array:
+        states = jax.tree.map(lambda x: jnp.repeat(x, amount, axis=0), start)
+        total = jax.tree.leaves(states)[0].shape[0]
+        keys = jax.random.split(key)
+        noise = model.draw_noise(keys[0], (horizon, total))
+
+        def step(state: Any, now: tuple[Array, Array]) -> tuple[Any, Array]:
+            action = policy(params, now[1], model.feature(params, state))
+            return model.imagine_step(params, now[0], state, action), action
+
+        _, actions = jax.lax.scan(step, states, (noise, jax.random.split(keys[1], horizon)))
+        return actions.swapaxes(0, 1).reshape(total // amount, amount, horizon, -1)
+
+    return propose
+
+
+def random_walk(actions: ActionSpec, amount: int, horizon: int, step: float = 0.3) -> Proposal:
+    """Sequences whose actions change little from step to step.
+
+    Continuous entries start uniformly and take normal steps, clipped to [-1, 1]; a one-hot
+    block makes a new random choice with probability ``step`` and else keeps the last one.
+
+    Args:
+        actions: The flat action vector.
+        amount: Sequences for each environment.
+        horizon: Steps of a sequence.
+        step: Standard deviation of a step, and probability of a new choice.
+    """
+
+    def propose(params: Params, key: Key, start: Any) -> Array:
+        num_envs = jax.tree.leaves(start)[0].shape[0]
+        keys = jax.random.split(key, 4)
+        # Drawn from the initial belief: choices are uniform, continuous entries normal.
+        drawn = sample(keys[0], initial_belief(actions, num_envs, horizon), amount, actions)
+        first = jax.random.uniform(keys[1], drawn.shape[:2] + drawn.shape[3:], minval=-1)
+        noise = step * jax.random.normal(keys[2], drawn.shape)
+        renew = jax.random.uniform(keys[3], drawn.shape[:3]) < step
+        categorical = jnp.concatenate(
+            [jnp.full(part.size, part.kind == "categorical") for part in actions.parts]
+        )
+
+        def move(last: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            choice, noise, renew = now
+            kept = jnp.where(renew[..., None], choice, last)
+            action = jnp.where(categorical, kept, jnp.clip(last + noise, -1, 1))
+            return action, action
+
+        begin = jnp.where(categorical, drawn[:, :, 0], first)
+        steps = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), (drawn, noise, renew))
+        _, walked = jax.lax.scan(move, begin, steps)
+        return jnp.moveaxis(walked, 0, 2)
+
+    return propose

@@ -1,0 +1,70 @@
+"""What planners try besides what they draw themselves."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common.spaces import ActionSpec
+from common.world_model import world_model
+from planet.agent import make_planner
+from planet.config import PlannerConfig
+from planet.proposals import policy_proposal, random_walk
+from tests.compiling import compiled
+from tests.tiny import ACTIONS, TINY, VECTOR, box, choice, random_params
+
+ENVS, CANDIDATES, HORIZON = 2, 3, 4
+MIXED = ActionSpec((*box(2).parts, *choice(3).parts))
+
+
+def test_a_policy_proposes_what_it_would_do():
+    model = world_model(TINY, VECTOR, ACTIONS)
+    params = random_params(model.init)
+    first = model.draw_noise(jax.random.key(5), (ENVS,))
+    action = jnp.array([[0.9, -0.9], [-0.5, 0.1]])
+    start = compiled(model.imagine_step)(params, first, model.initial(ENVS), action)
+
+    def policy(params, key, feature):
+        return jnp.tanh(feature[:, -2:] + 0.5 * jax.random.normal(key, (feature.shape[0], 2)))
+
+    propose = compiled(policy_proposal(model, policy, CANDIDATES, HORIZON))
+    actions = propose(params, jax.random.key(0), start)
+    assert actions.shape == (ENVS, CANDIDATES, HORIZON, 2)
+    keys = jax.random.split(jax.random.key(0))
+    noise = model.draw_noise(keys[0], (HORIZON, ENVS * CANDIDATES))
+    state = jax.tree.map(lambda x: x[np.repeat(np.arange(ENVS), CANDIDATES)], start)
+    for t, key in enumerate(jax.random.split(keys[1], HORIZON)):
+        action = policy(params, key, model.feature(params, state))
+        np.testing.assert_allclose(actions[:, :, t].reshape(-1, 2), action, atol=1e-5)
+        state = compiled(model.imagine_step)(params, noise[t], state, action)
+
+
+def test_random_walks_are_valid_and_change_little():
+    start = {"x": np.zeros((2, 1))}
+    walks = compiled(random_walk(MIXED, 3000, 5, step=0.25))({}, jax.random.key(0), start)
+    assert walks.shape == (2, 3000, 5, 5)
+    continuous, one_hot = np.asarray(walks[..., :2]), np.asarray(walks[..., 2:])
+    assert np.abs(continuous).max() <= 1
+    np.testing.assert_array_equal(np.sort(one_hot, -1), np.broadcast_to([0, 0, 1], one_hot.shape))
+    np.testing.assert_allclose(one_hot.mean((0, 1, 2)), 1 / 3, atol=0.02)
+    inside = (np.abs(continuous[:, :, 1:]) < 1) & (np.abs(continuous[:, :, :-1]) < 0.4)
+    steps = np.diff(continuous, axis=2)[inside]
+    np.testing.assert_allclose([steps.mean(), steps.std()], [0, 0.25], atol=0.01)
+    changed = (one_hot[:, :, 1:] != one_hot[:, :, :-1]).any(-1).mean()
+    np.testing.assert_allclose(changed, 0.25 * 2 / 3, atol=0.01)  # A new choice may be the old.
+
+
+def test_the_planner_tries_random_walks():
+    """Only steady sequences pay, which independent draws hardly ever are."""
+
+    def rollout(params, key, start, actions):
+        return -jnp.abs(jnp.diff(actions, axis=2)).sum((2, 3)) + 0.1 * actions[:, :, 0, 0]
+
+    def value(amount):
+        config = PlannerConfig(method="shooting", horizon=10, candidates=20, random_walk=amount)
+        plan = make_planner(config, box(1))
+        run = compiled(lambda key: plan(rollout, {}, key, {"x": jnp.zeros((1, 1))}))
+        return float(run(jax.random.key(0)).value[0])
+
+    assert value(300) > value(0) + 2
