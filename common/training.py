@@ -307,7 +307,6 @@ class Run:
         """Ends the run at its next step; a second Ctrl-C ends it at once."""
         self._stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("stopping with a checkpoint; Ctrl-C once more leaves without", flush=True)
 
     def _print_plan(self) -> None:
         schedule, envs = self._schedule, self._envs
