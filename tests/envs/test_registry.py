@@ -64,7 +64,7 @@ def test_suites_take_no_keyword_arguments(task):
         ({"image_size": 16}, "env.image_size is 16; expected at least 32"),
         ({"sticky": 1.0}, "env.sticky is 1.0"),
         ({"time_limit": -1}, "env.time_limit"),
-        ({"action_repeat": -1}, "env.action_repeat"),
+        ({"action_repeat": -2}, "env.action_repeat"),
     ],
 )
 def test_options_out_of_range(options, message):
