@@ -142,7 +142,7 @@ def _plot(path: pathlib.Path, name: str, runs: Sequence[RunCurve]) -> None:
         axes.axhline(np.mean(randoms), color="gray", linestyle="--", label="random policy")
     axes.set_xlabel("frames (simulator steps, action repeat included)")
     axes.set_ylabel("return")
-    title = f"{name}, {runs[0].task}: evaluation mean, minimum to maximum; dots: training"
+    title = f"{name}, {runs[0].task}\nevaluation mean, minimum to maximum; dots: training"
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
