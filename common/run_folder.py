@@ -79,6 +79,7 @@ class Lock:
     """Keeps a second process away from a run's folder while the first one works in it.
 
     The kernel drops the lock with the process, however that ends, and nothing is written.
+    Where the file system cannot lock a folder, nobody is kept away.
     """
 
     def __init__(self, logdir: pathlib.Path):
@@ -102,6 +103,9 @@ class Lock:
             raise UserError(
                 f"another process trains in {self._logdir}; wait for it, or choose another --logdir"
             ) from None
+        except OSError:  # A file system, often one over the network, that locks no folders.
+            os.close(descriptor)
+            return
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from common import run_folder
 from common.logging import read_jsonl
 from tests.test_training import counters, replayed
 
@@ -113,3 +115,13 @@ def test_kill_9_and_again(checkpoint_every, tmp_path):
     done, out = finish(tmp_path)
     assert ("resumed at" in out) == (checkpoint_every == 1) == (done > 0)
     check_consistent(tmp_path, done + 100)
+
+
+def test_a_file_system_without_locks_trains_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", refuse)
+    lock = run_folder.Lock(tmp_path)
+    lock.acquire()
+    lock.release()

@@ -183,7 +183,7 @@ def test_proposals_are_tried_as_well(name):
     without = run(PLANNERS[name], rollout, best, start, **options)
     plan = run(PLANNERS[name], rollout, best, start, proposal=proposal, **options)
     np.testing.assert_allclose(plan.action, np.tile(best[0], (3, 1)), atol=0.05)
-    assert np.abs(without.action).max() < 0.8 or name == "cem"
+    assert np.abs(without.action).max() < 0.8
 
 
 def test_a_warm_start_begins_where_the_last_plan_ends():
