@@ -6,14 +6,16 @@ should do.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
 import re
 import sys
+import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import config as configs
 from common import doctor, flags, presets, run_folder
@@ -21,7 +23,13 @@ from common.errors import UserError, nearest
 from common.program import Program
 from common.versions import DISTRIBUTION, version_of
 
+if TYPE_CHECKING:
+    from common.evaluation import MakePolicy
+
 LoadProgram = Callable[[], Program]
+
+LEARNED = "learned"
+"""The model that an agent has by itself."""
 
 
 class Command(NamedTuple):
@@ -32,12 +40,21 @@ class Command(NamedTuple):
         summary: What it does.
         options: Its own options, and what each means.
         configured: Whether it takes presets and the agent's options too.
+        modelled: Options that it has where there are other models than the learned one; the
+            agent's options too.
     """
 
     run: Callable[[LoadProgram, flags.Flags], int]
     summary: str
     options: Mapping[str, str]
     configured: bool = False
+    modelled: Mapping[str, str] = types.MappingProxyType({})
+
+    def within(self, program: Program) -> Command:
+        """Returns the command as that program has it."""
+        if not (self.modelled and program.models):
+            return self
+        return self._replace(options={**self.options, **self.modelled}, configured=True)
 
 
 def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None) -> int:
@@ -92,8 +109,10 @@ def _dispatch(name: str, load_program: LoadProgram, argv: list[str]) -> int:
     if word not in COMMANDS:
         raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
     command = COMMANDS[word]
+    if command.modelled:
+        command = command.within(load_program())
     if "--help" in rest or "-h" in rest:
-        print(_command_help(name, word, load_program))
+        print(_command_help(name, word, command, load_program))
         return 0
     config = load_program().default_config if command.configured else None
     return command.run(load_program, flags.parse_flags(rest, config, tuple(command.options)))
@@ -117,8 +136,7 @@ def _overview(name: str) -> str:
     return "\n".join(lines)
 
 
-def _command_help(name: str, word: str, load_program: LoadProgram) -> str:
-    command = COMMANDS[word]
+def _command_help(name: str, word: str, command: Command, load_program: LoadProgram) -> str:
     parts = [f"usage: {name} {word} [--option VALUE ...]", "", command.summary]
     if command.options:
         parts += ["", f"options of {word}:", flags.entries(command.options)]
@@ -164,32 +182,55 @@ def _train(load_program: LoadProgram, parsed: flags.Flags) -> int:
 
 
 def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
-    logdir = _existing(parsed)
+    program, model = load_program(), parsed.extra.get("model", LEARNED)
+    if model not in (LEARNED, *program.models):
+        raise UserError(f"unknown --model {model!r}{nearest(model, (LEARNED, *program.models))}")
+    logdir = _existing(parsed) if model == LEARNED else None
     episodes = _integer(parsed, "episodes", 10, least=1)
     seed = _integer(parsed, "seed", 0)
-    from common.driver import AgentPolicy
-    from common.evaluation import evaluate, make_evaluation_envs
-    from common.loading import LoadedAgent
+    from common.evaluation import play
     from common.video import check_suffix, write_video
 
     film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
     if film:
         check_suffix(film)
-    agent = LoadedAgent(load_program(), logdir)
-    envs = make_evaluation_envs(agent.config.task, agent.config.env, episodes, seed)
-    try:
-        policy = AgentPolicy(agent.act_function, agent.params, episodes, seed, "eval")
-        result = evaluate(policy, envs, film=film is not None)
-    finally:
-        envs.close()
-    print("returns:", ", ".join(f"{value:.1f}" for value in result.returns))
-    print(f"{result} of {result.lengths.mean():.0f} agent steps on average")
-    if film and result.video is None:
+    player = _learned_player if logdir else _model_player
+    config, make_policy = player(program, parsed, seed)
+    results = play(config.task, config.env, episodes, seed, make_policy, film=film is not None)
+    for task, result in results.tasks.items():
+        name = f"{task}: " if len(results.tasks) > 1 else ""
+        print(f"{name}returns:", ", ".join(f"{value:.1f}" for value in result.returns))
+    print(f"{results} of {results.all.lengths.mean():.0f} agent steps on average")
+    if film and not results.videos:
         print("no video: the environment gives no picture", file=sys.stderr)
-    elif film:
-        write_video(film, result.video)
-        print(f"video: {film}")
+    for name, video in results.videos.items() if film else ():
+        path = film.with_stem(film.stem + name.removeprefix("policy"))
+        write_video(path, video)
+        print(f"video: {path}")
     return 0
+
+
+def _learned_player(program: Program, parsed: flags.Flags, seed: int) -> tuple[Any, MakePolicy]:
+    """Returns configuration and policy of a trained agent."""
+    from common.driver import AgentPolicy
+    from common.loading import LoadedAgent
+
+    if parsed.configs:
+        raise UserError("--configs is for --model simulator; a trained run has its own options")
+    agent = LoadedAgent(program, _existing(parsed), changes=parsed.values)
+    act, params = agent.act_function, agent.params
+    return agent.config, lambda envs: AgentPolicy(act, params, envs.num_envs, seed, "eval")
+
+
+def _model_player(program: Program, parsed: flags.Flags, seed: int) -> tuple[Any, MakePolicy]:
+    """Returns configuration and policy of an agent that acts without having learned."""
+    if "logdir" in parsed.extra:
+        raise UserError("--model simulator needs no run; leave --logdir out, or --model")
+    config = resolve_config(program, parsed)
+    # Nobody looks at pictures; planning needs the simulator's state only.
+    env = dataclasses.replace(config.env, pixels=False, state=True)
+    make_policy = program.models[parsed.extra["model"]]
+    return dataclasses.replace(config, env=env), lambda envs: make_policy(config, envs, seed)
 
 
 def _report(load_program: LoadProgram, parsed: flags.Flags) -> int:
@@ -247,6 +288,12 @@ COMMANDS = {
             "episodes": "Episodes to play. [default: 10]",
             "video": "Where to film the first episode, .mp4 or .gif. [default: none]",
             "seed": "Seed of the environments. [default: 0]",
+        },
+        modelled={
+            "model": "Model to plan with: that of the run, or simulator, which needs a --task "
+            "instead of a run. [one of learned, simulator; default: learned]",
+            "configs": "Presets and options are for --model simulator; of a run, only those of "
+            "the planner can be changed.",
         },
     ),
     "report": Command(

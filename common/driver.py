@@ -107,7 +107,7 @@ class Episode(NamedTuple):
         env: Number of the environment.
         episode_return: Undiscounted sum of raw rewards.
         length: Agent steps.
-        extras: Sums of the environment's own ``log/`` entries.
+        extras: Sums of the environment's own ``log/`` entries, those that it had.
     """
 
     env: int
@@ -135,7 +135,8 @@ class EpisodeMeter:
                 self._lengths[env] += 1
             sums = self._sums[env]
             for key in watched:
-                sums[key] = sums.get(key, 0.0) + float(rows[key][env])
+                if not np.isnan(rows[key][env]):
+                    sums[key] = sums.get(key, 0.0) + float(rows[key][env])
             if rows["is_last"][env]:
                 extras = {k: v for k, v in sums.items() if k != "reward"}
                 done.append(Episode(env, sums["reward"], int(self._lengths[env]), extras))

@@ -1,4 +1,4 @@
-"""Scores a policy: one episode in each of several environments."""
+"""Scores a policy: one episode in each of several environments, of one task or of many."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from common.driver import Driver, Policy
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
+from common.envs.registry import Task, split
 
 
 class Evaluation(NamedTuple):
@@ -33,20 +34,94 @@ class Evaluation(NamedTuple):
         mean, std = self.returns.mean(), self.returns.std()
         return f"return {mean:.1f} ± {std:.1f} over {len(self.returns)} episodes"
 
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Evaluations of one task or of several.
+
+    Attributes:
+        tasks: The evaluation of each task.
+    """
+
+    tasks: dict[Task, Evaluation]
+
+    @property
+    def all(self) -> Evaluation:
+        """The episodes of all tasks in one."""
+        each = self.tasks.values()
+        returns, lengths = (np.concatenate(x) for x in list(zip(*each, strict=True))[:2])
+        return Evaluation(returns, lengths, None)
+
+    @property
+    def videos(self) -> dict[str, np.ndarray]:
+        """What was filmed: "policy", or "policy_<task>" of each of several tasks."""
+        name = "policy" if len(self.tasks) == 1 else "policy_{}"
+        films = {name.format(task): one.video for task, one in self.tasks.items()}
+        return {name: film for name, film in films.items() if film is not None}
+
+    def __str__(self) -> str:
+        """Says mean and deviation, and the mean of each of several tasks."""
+        means = [f"{task} {one.returns.mean():.1f}" for task, one in self.tasks.items()]
+        return f"{self.all}" + (f" ({', '.join(means)})" if len(means) > 1 else "")
+
     def metrics(self, name: str) -> dict[str, float]:
-        """Returns scalars such as ``{name}/return_mean``."""
-        return {
-            f"{name}/return_mean": float(self.returns.mean()),
-            f"{name}/return_std": float(self.returns.std()),
-            f"{name}/return_min": float(self.returns.min()),
-            f"{name}/return_max": float(self.returns.max()),
-            f"{name}/length_mean": float(self.lengths.mean()),
+        """Returns ``{name}/return_mean`` and the like, ``{name}/return/<task>`` of several."""
+        returns, lengths, _ = self.all
+        scalars = {
+            f"{name}/return_mean": float(returns.mean()),
+            f"{name}/return_std": float(returns.std()),
+            f"{name}/return_min": float(returns.min()),
+            f"{name}/return_max": float(returns.max()),
+            f"{name}/length_mean": float(lengths.mean()),
         }
+        if len(self.tasks) > 1:
+            means = {task: float(one.returns.mean()) for task, one in self.tasks.items()}
+            scalars |= {f"{name}/return/{task}": mean for task, mean in means.items()}
+        return scalars
 
 
-def make_evaluation_envs(task: str, config: EnvConfig, episodes: int, seed: int) -> Envs:
-    """Builds one environment for each episode, so that no short episode is favoured."""
-    return make(task, dataclasses.replace(config, workers="none"), seed, num_envs=episodes)
+MakePolicy = Callable[[Envs], Policy]
+"""Returns a policy with empty memory for fresh environments."""
+
+
+def play(
+    task: Task,
+    config: EnvConfig,
+    episodes: int,
+    seed: int,
+    make_policy: MakePolicy,
+    *,
+    film: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Results | None:
+    """Plays episodes of a task, or as many of each of several tasks.
+
+    There is one environment for each episode, so that no short episode is favoured.
+
+    Args:
+        task: As of ``common.envs.make``.
+        config: How the environments are built.
+        episodes: Episodes of each task.
+        seed: Seed of the environments.
+        make_policy: Called anew for each task.
+        film: As of ``evaluate``.
+        stop: As of ``evaluate``.
+
+    Returns:
+        The evaluations; None where they were given up.
+    """
+    config, names = dataclasses.replace(config, workers="none"), split(task)
+    results = {}
+    for name in names:
+        envs = make(task, config, seed, episodes, only=name if len(names) > 1 else None)
+        try:
+            result = evaluate(make_policy(envs), envs, film=film, stop=stop)
+        finally:
+            envs.close()
+        if result is None:
+            return None
+        results[name] = result
+    return Results(results)
 
 
 def evaluate(
@@ -63,7 +138,7 @@ def evaluate(
     Returns:
         The episodes; None where they were given up.
     """
-    driver, silence = Driver(envs), Silence()
+    driver, silence, steps = Driver(envs), Silence(), 0
     returns = np.full(envs.num_envs, np.nan)
     lengths = np.zeros(envs.num_envs, np.int64)
     frames: list[np.ndarray] = []
@@ -78,11 +153,13 @@ def evaluate(
             frames += [picture] if film else []
         driver.act(policy)
         driver.receive()
+        steps += 1
         for episode in driver.episodes:
             if playing[episode.env]:
                 returns[episode.env] = episode.episode_return
                 lengths[episode.env] = episode.length
         if silence.too_long():
             over = int((~np.isnan(returns)).sum())
-            print(f"playing: {over} of {envs.num_envs} episodes are over", flush=True)
+            done = f"{over} of {envs.num_envs} episodes are over"
+            print(f"playing: step {steps:,}, {done}", flush=True)
     return Evaluation(returns, lengths, np.stack(frames) if frames else None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,16 +28,24 @@ class LoadedAgent:
         actions: The flat action vector, which ``act`` turns into the environment's action.
     """
 
-    def __init__(self, program: Program, path: str | pathlib.Path, seed: int = 0):
+    def __init__(
+        self,
+        program: Program,
+        path: str | pathlib.Path,
+        seed: int = 0,
+        changes: Mapping[str, Any] = types.MappingProxyType({}),
+    ):
         """Reads a run folder or an exported file.
 
         Args:
             program: The program of the agent that was trained, or one that adopts it.
             path: Run folder or exported file.
             seed: Seed of the draws.
+            changes: Options to change, by dotted path, of the section that says how to act.
 
         Raises:
-            UserError: There is no trained agent, or one of another program or version.
+            UserError: There is no trained agent, or one of another program or version, or
+                a change is to what was learned.
         """
         exported = read_export(path)
         values = exported.config
@@ -45,7 +55,11 @@ class LoadedAgent:
                     f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
                 )
             values = program.adopt(values)
-        self.config = update(program.default_config, values)
+        for path in changes:
+            if not program.acting or not path.startswith(f"{program.acting}."):
+                may = f"only --{program.acting}.* may" if program.acting else "nothing can"
+                raise UserError(f"--{path} cannot change once an agent is trained; {may}")
+        self.config = update(update(program.default_config, values), changes)
         self.observations, self.actions = exported.observations, exported.actions
         agent = program.make_agent(self.config, self.observations, self.actions)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,9 +21,15 @@ class Program(NamedTuple):
         adopt: ``(values) -> values``: turns the configuration of another agent, as nested
             plain values, into one of this agent that acts with the other's world model;
             None where this agent needs more than that.
+        acting: Section of the configuration that says only how to act, so that ``eval`` may
+            change it; "" for none.
+        models: Other models that ``eval --model`` may act with, by name:
+            ``(config, envs, seed) -> policy``.
     """
 
     name: str
     default_config: Any
     make_agent: Callable[[Any, Mapping[str, ObservationSpec], ActionSpec], Agent]
     adopt: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    acting: str = ""
+    models: Mapping[str, Callable[[Any, Any, int], Any]] = types.MappingProxyType({})

@@ -21,11 +21,12 @@ import numpy as np
 
 from common import checkpoint, report, run_folder, video
 from common.clocks import Every, Meter, Ratio, Silence
-from common.driver import LOG_PREFIX, Driver, Policy, RandomPolicy
+from common.driver import LOG_PREFIX, Driver, RandomPolicy
 from common.envs import make
 from common.envs.base import Envs
+from common.envs.multitask import FRAMES
 from common.errors import UserError
-from common.evaluation import Evaluation, evaluate, make_evaluation_envs
+from common.evaluation import MakePolicy, Results, play
 from common.export import EXPORT, export
 from common.imagine import CONTEXT
 from common.learner import Learner
@@ -234,9 +235,10 @@ class Run:
     def _take(self, rows: Rows) -> None:
         """Keeps and counts the rows that the environments returned."""
         self._replay.add(_without_log(rows))
-        steps = int((~rows["is_first"]).sum())
-        self.agent_steps += steps
-        self.frames += steps * self._envs.action_repeat
+        steps = ~rows["is_first"]
+        self.agent_steps += int(steps.sum())
+        repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
+        self.frames += int(np.nansum(repeats[steps]))
         self.episodes += len(self._driver.episodes)
         for episode in self._driver.episodes:
             scalars = {"return": episode.episode_return, "length": episode.length}
@@ -247,7 +249,7 @@ class Run:
     def _score_random(self) -> None:
         """Records what the random policy reaches, the baseline of the report."""
         episodes, seed = self._schedule.random_episodes, self._config.seed + 10_000
-        result = self._play(RandomPolicy(self._envs.action_spec, seed), episodes, seed)
+        result = self._play(lambda envs: RandomPolicy(envs.action_spec, seed), episodes, seed)
         if result is not None:
             print(f"random policy: {result}", flush=True)
             self._logger.write(0, result.metrics("random"))
@@ -258,26 +260,24 @@ class Run:
         if not episodes:
             return
         seed = self._config.seed + 20_000 + 1000 * self.evaluations
-        policy = self._learner.evaluation_policy(episodes, seed)
-        result = self._play(policy, episodes, seed, film=self._schedule.video)
+        make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
+        result = self._play(make_policy, episodes, seed, film=self._schedule.video)
         if result is None:
             return
         self.evaluations += 1
         self._logger.write(self.frames, result.metrics("eval"))
         print(f"evaluation at frame {self.frames:,}: {result}", flush=True)
-        if result.video is not None:
-            self._logger.video(self.frames, "eval/policy", result.video)
+        for name, film in result.videos.items():
+            self._logger.video(self.frames, f"eval/{name}", film)
 
     def _play(
-        self, policy: Policy, episodes: int, seed: int, film: bool = False
-    ) -> Evaluation | None:
+        self, make_policy: MakePolicy, episodes: int, seed: int, film: bool = False
+    ) -> Results | None:
         """Plays episodes in environments of their own; None where the run was stopped."""
-        envs = make_evaluation_envs(self._config.task, self._config.env, episodes, seed)
-        try:
-            return evaluate(policy, envs, film=film, stop=lambda: self._stopping)
-        finally:
-            envs.close()
-            self._silence.broken()
+        task, env, stop = self._config.task, self._config.env, lambda: self._stopping
+        result = play(task, env, episodes, seed, make_policy, film=film, stop=stop)
+        self._silence.broken()
+        return result
 
     def _report(self) -> None:
         """Films what the model imagines from a few rows of the replay."""

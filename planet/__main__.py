@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import cli
 from common.huge_pages import restart_with_huge_pages
 from common.program import Program
+
+if TYPE_CHECKING:
+    from common.driver import Policy
 
 
 def load_program() -> Program:
@@ -16,7 +19,15 @@ def load_program() -> Program:
     from planet.agent import make_agent
     from planet.config import Config
 
-    return Program("planet", Config(), make_agent, adopt)
+    models = {"simulator": plan_in_simulator}
+    return Program("planet", Config(), make_agent, adopt, acting="planner", models=models)
+
+
+def plan_in_simulator(config: Any, envs: Any, seed: int) -> Policy:
+    """Returns a policy that plans with MuJoCo itself; see ``planet.simulator``."""
+    from planet.simulator import SimulatorPolicy
+
+    return SimulatorPolicy(config, envs, seed)
 
 
 def adopt(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ the sequence of actions with the highest predicted return, and its first action 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +16,6 @@ import jax.numpy as jnp
 from common.agent import Agent
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
-from common.errors import UserError
 from common.exploration import add_action_noise
 from common.imagine import OpenLoop, open_loop
 from common.model_learning import learn_model
@@ -26,10 +23,9 @@ from common.optimizers import make_optimizer
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from common.world_model import WorldModel, world_model
-from planet import cem, mppi, shooting
-from planet.candidates import Belief, Plan, initial_belief, shift
-from planet.config import Config, PlannerConfig
-from planet.proposals import random_walk
+from planet.candidates import Belief, initial_belief
+from planet.config import Config
+from planet.planner import first_belief, make_planner
 from planet.rollout import model_rollout
 
 
@@ -92,10 +88,8 @@ class PlaNet:
         noise = model.draw_noise(keys[1], (amount,))
         rows = rows | {"action": carry.action}
         state = model.observe_step(params["world_model"], noise, carry.state, rows)
-        plan = self.plan(
-            self.rollout, params["world_model"], keys[2], state,
-            belief=self._first_belief(carry.belief, observation["is_first"]),
-        )  # fmt: skip
+        belief = first_belief(config.planner, model.actions, carry.belief, observation["is_first"])
+        plan = self.plan(self.rollout, params["world_model"], keys[2], state, belief=belief)
         action = plan.action
         if mode == "train" and config.exploration_noise:
             uniforms = uniform_noise(keys[3], (amount, action_noise_size(model.actions)))
@@ -118,36 +112,6 @@ class PlaNet:
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.imagine.open_loop``."""
         return open_loop(self.model, params["world_model"], key, batch)
-
-    def _first_belief(self, last: Belief, is_first: Array) -> Belief | None:
-        """Where the search begins; None for the initial belief."""
-        if not self.config.planner.warm_start:
-            return None
-        new = initial_belief(self.model.actions, *last.mean.shape[:2])
-        first = is_first[:, None, None]
-        later = shift(last, self.model.actions)
-        return jax.tree.map(lambda x, y: jnp.where(first, x, y), new, later)
-
-
-def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Plan]:
-    """Returns ``plan(rollout, params, key, start, *, belief, proposal)`` of that method.
-
-    Raises:
-        UserError: CEM should choose more sequences than there are.
-    """
-    if config.method == "cem" and config.top > config.candidates:
-        raise UserError(
-            f"planner.top is {config.top}, more than the {config.candidates} of planner.candidates"
-        )
-    plan, names = {
-        "cem": (cem.plan, ("horizon", "iterations", "candidates", "top", "momentum")),
-        "mppi": (mppi.plan, ("horizon", "iterations", "candidates", "temperature")),
-        "shooting": (shooting.plan, ("horizon", "candidates")),
-    }[config.method]
-    options = {name: getattr(config, name) for name in names}
-    if config.random_walk:
-        options["proposal"] = random_walk(actions, config.random_walk, config.horizon)
-    return functools.partial(plan, actions=actions, **options)
 
 
 def quantize_images(key: Key, rows: Rows, bits: int) -> Rows:

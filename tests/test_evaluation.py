@@ -7,7 +7,7 @@ import pytest
 
 from common import evaluation
 from common.envs import EnvConfig, make
-from common.evaluation import evaluate, make_evaluation_envs
+from common.evaluation import Evaluation, Results, evaluate, play
 from tests.envs.known import Echo
 from tests.envs.toys import Counter
 
@@ -33,7 +33,7 @@ def constant(rows):
 def test_every_environment_plays_exactly_its_first_episode():
     config = EnvConfig(workers="process", amount=1)
     Lengths.seeded.clear()
-    result = evaluate(constant, make_evaluation_envs(Lengths, config, 8, seed=3))
+    result = play(Lengths, config, 8, 3, lambda envs: constant).tasks[Lengths]
     np.testing.assert_array_equal(result.lengths, Lengths.seeded)
     assert len(set(Lengths.seeded)) > 3
     np.testing.assert_allclose(result.returns, 0.25 * result.lengths)
@@ -41,12 +41,27 @@ def test_every_environment_plays_exactly_its_first_episode():
 
 
 def test_metrics_and_words():
-    result = evaluation.Evaluation(np.array([1.0, 3.0]), np.array([4, 6]), None)
+    result = Results({"gym_a": Evaluation(np.array([1.0, 3.0]), np.array([4, 6]), None)})
     assert result.metrics("eval") == {
         "eval/return_mean": 2, "eval/return_std": 1, "eval/return_min": 1,
         "eval/return_max": 3, "eval/length_mean": 5,
     }  # fmt: skip
     assert str(result) == "return 2.0 ± 1.0 over 2 episodes"
+
+
+def test_metrics_and_words_of_several_tasks():
+    film = np.zeros((3, 4, 4, 3), np.uint8)
+    result = Results(
+        {
+            "gym_a": Evaluation(np.array([1.0, 3.0]), np.array([4, 6]), None),
+            "gym_b": Evaluation(np.array([10.0, 10.0]), np.array([5, 5]), film),
+        }
+    )
+    metrics = result.metrics("eval")
+    assert (metrics["eval/return_mean"], metrics["eval/return_max"]) == (6, 10)
+    assert (metrics["eval/return/gym_a"], metrics["eval/return/gym_b"]) == (2, 10)
+    assert list(result.videos) == ["policy_gym_b"]
+    assert str(result) == "return 6.0 ± 4.1 over 4 episodes (gym_a 2.0, gym_b 10.0)"
 
 
 def test_film_shows_the_first_episode_from_its_reset_on():
@@ -76,5 +91,5 @@ def test_says_how_far_it_is_when_it_takes_long(monkeypatch, capsys):
     monkeypatch.setattr(evaluation.Silence, "too_long", lambda self: True)
     evaluate(constant, make(Lengths, EnvConfig(workers="none"), 0, num_envs=3))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "playing: 0 of 3 episodes are over"
-    assert lines[-1] == "playing: 3 of 3 episodes are over"
+    assert lines[0] == "playing: step 1, 0 of 3 episodes are over"
+    assert lines[-1] == f"playing: step {len(lines)}, 3 of 3 episodes are over"

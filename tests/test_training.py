@@ -257,15 +257,15 @@ class TestResume:
     def test_sigterm_ends_evaluations_too(self, at, frames, tmp_path, monkeypatch, capsys):
         """In the random policy's, in one of the run, and in the last one."""
         calls = []
-        evaluate = training.evaluate
+        play = training.play
 
         def interrupted(*args, **kwargs):
             calls.append(1)
             if len(calls) == at:
                 signal.raise_signal(signal.SIGTERM)
-            return evaluate(*args, **kwargs)
+            return play(*args, **kwargs)
 
-        monkeypatch.setattr(training, "evaluate", interrupted)
+        monkeypatch.setattr(training, "play", interrupted)
         before = signal.getsignal(signal.SIGTERM)
         run(tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before

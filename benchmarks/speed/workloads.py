@@ -24,7 +24,7 @@ from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.world_model import world_model
 from dreamer.__main__ import load_program as load_dreamer
 from planet.__main__ import load_program as load_planet
-from planet.agent import make_planner
+from planet.planner import make_planner
 from planet.rollout import model_rollout
 
 RGB = {"image": ObservationSpec((64, 64, 3), "image")}

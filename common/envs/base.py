@@ -60,7 +60,8 @@ class Envs(Protocol):
 
     The row after one with ``is_last`` is a reset row, and so is the first row ever:
     its action is ignored ("next step" autoreset in Gymnasium's words). Entries whose
-    key starts with "log/" are scalars for the log, not for the agent.
+    key starts with "log/" are scalars for the log, not for the agent; NaN where an
+    environment has none.
 
     Attributes:
         observation_space: Adapted observation of one environment.
@@ -145,11 +146,11 @@ def make_row(
 
 
 def stack_rows(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """Stacks rows of single environments; a "log/" key that a row lacks becomes 0."""
+    """Stacks rows of single environments; a "log/" key that a row lacks becomes NaN."""
     stacked = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         if key == "reward" or key.startswith(LOG_PREFIX):
-            stacked[key] = np.array([row.get(key, 0.0) for row in rows], np.float32)
+            stacked[key] = np.array([row.get(key, np.nan) for row in rows], np.float32)
         elif key in RESERVED_KEYS:
             stacked[key] = np.array([row[key] for row in rows], bool)
         else:

@@ -28,6 +28,10 @@ class ControlSuite:
     action repeat, and only the frame that the agent sees is drawn. An episode is
     terminal where the simulator's discount is 0, never at a time limit.
 
+    Attributes:
+        name: "<domain>_<task>", written out.
+        environment: dm_control's environment.
+
     Args:
         name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup.
         config: ``pixels``, ``state``, ``camera``, ``render``, ``image_size``,
@@ -42,7 +46,8 @@ class ControlSuite:
     def __init__(self, name: str, config: EnvConfig, seed: int):
         if not (config.pixels or config.state):
             raise UserError("env.pixels and env.state are both off; turn one of them on")
-        domain, self._env = load(name, seed)
+        domain, self.environment = load(name, seed)
+        self.name = "_".join(task_names()[name])
         self._domain, self._config = domain, config
         self._camera: Camera | None = None
         self._frames = 0
@@ -50,7 +55,7 @@ class ControlSuite:
         self.action_repeat = config.action_repeat or 2
         if config.action_repeat < 0:
             self.action_repeat = PLANET_REPEATS.get(domain, 2)
-        bounds = self._env.action_spec()
+        bounds = self.environment.action_spec()
         self.action_space = gymnasium.spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)
         )
@@ -64,14 +69,14 @@ class ControlSuite:
     def reset(self) -> Row:
         """Begins an episode."""
         self._frames = 0
-        return make_row(self._observe(self._env.reset().observation), first=True)
+        return make_row(self._observe(self.environment.reset().observation), first=True)
 
     def step(self, action: np.ndarray) -> Row:
         """Applies one flat action ``[A]`` in [-1, 1]; entries outside are clipped."""
-        control = self._middle + self._half * np.clip(action, -1, 1)
+        control = self.control(action)
         total = 0.0
         for _ in range(self.action_repeat):
-            step = self._env.step(control)
+            step = self.environment.step(control)
             total += step.reward
             self._frames += 1
             last = step.last()
@@ -84,6 +89,10 @@ class ControlSuite:
             terminal=last and step.discount == 0,
         )
 
+    def control(self, action: np.ndarray) -> np.ndarray:
+        """Scales actions ``[..., A]`` in [-1, 1] to the task's bounds; the rest is clipped."""
+        return self._middle + self._half * np.clip(action, -1, 1)
+
     def render(self) -> np.ndarray | None:
         """Returns the camera picture; the first call opens the renderer if need be."""
         if self._camera is None:
@@ -91,18 +100,18 @@ class ControlSuite:
                 self._camera = self._open_camera()
             except UserError:
                 return None
-        return self._camera.draw(self._env.physics.data.ptr)
+        return self._camera.draw(self.environment.physics.data.ptr)
 
     def close(self) -> None:
         """Frees the renderer and the simulator."""
         if self._camera is not None:
             self._camera.close()
-        self._env.close()
+        self.environment.close()
 
     def _specs(self) -> dict[str, ObservationSpec]:
         specs = {}
         if self._config.state:
-            for key, spec in self._env.observation_spec().items():
+            for key, spec in self.environment.observation_spec().items():
                 specs[key] = ObservationSpec((int(np.prod(spec.shape)),), "vector")
         if self._config.pixels:
             size = self._config.image_size
@@ -113,7 +122,7 @@ class ControlSuite:
         camera = self._config.camera
         if camera < 0:
             camera = CAMERAS.get(self._domain, 0)
-        model = self._env.physics.model.ptr
+        model = self.environment.physics.model.ptr
         return Camera(model, self._config.image_size, camera, self._config.render == "fast")
 
     def _observe(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -122,7 +131,7 @@ class ControlSuite:
             for key, value in state.items():
                 observation[key] = np.asarray(value, np.float32).reshape(-1)
         if self._config.pixels:
-            observation["image"] = self._camera.draw(self._env.physics.data.ptr)
+            observation["image"] = self._camera.draw(self.environment.physics.data.ptr)
         return observation
 
 

@@ -58,13 +58,13 @@ class LocalHandle:
     """An environment in this process; it steps in ``receive``."""
 
     def __init__(self, build: Build, seed: int):
-        self._env = _guard(build, seed)
+        self.env: Env = _guard(build, seed)
         self._over = True
         self._action = np.zeros(0)
 
     def describe(self) -> Description:
         """Returns the environment's specs."""
-        env = self._env
+        env = self.env
         return Description(
             env.observation_specs, env.action_spec, env.action_space, env.action_repeat
         )
@@ -75,18 +75,18 @@ class LocalHandle:
 
     def receive(self) -> Row:
         """Steps or resets."""
-        row = _guard(self._env.reset) if self._over else _guard(self._env.step, self._action)
+        row = _guard(self.env.reset) if self._over else _guard(self.env.step, self._action)
         self._over = row["is_last"]
         return row
 
     def render(self) -> np.ndarray | None:
         """Returns the environment's picture."""
-        return _guard(self._env.render)
+        return _guard(self.env.render)
 
     def close(self) -> None:
         """Closes the environment."""
         try:
-            self._env.close()
+            self.env.close()
         except Exception:
             traceback.print_exc()
 

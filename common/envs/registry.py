@@ -13,8 +13,9 @@ from typing import Any
 
 import gymnasium
 
-from common.envs.base import Env, Envs
+from common.envs.base import Env, Envs, env_seed
 from common.envs.config import EnvConfig
+from common.envs.multitask import MultiTask
 from common.envs.render import choose_backend
 from common.envs.vector import VectorEnvs
 from common.errors import UserError, nearest
@@ -22,34 +23,58 @@ from common.errors import UserError, nearest
 FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
 
 Task = str | Callable[..., gymnasium.Env]
-"""A name of one of the families, or a function that returns a Gymnasium environment."""
+"""A name of one of the families, several of them separated by commas, or a function that
+returns a Gymnasium environment."""
 
 
-def make(task: Task, config: EnvConfig, seed: int, num_envs: int | None = None) -> Envs:
-    """Builds the environments of a task.
+def make(
+    task: Task,
+    config: EnvConfig,
+    seed: int,
+    num_envs: int | None = None,
+    only: str | None = None,
+) -> Envs:
+    """Builds the environments of a task, or of several.
 
     Args:
         task: "dmc_walker_walk", "atari_pong", "gym_CartPole-v1", "package.module:factory",
-            or the factory itself; a factory is called with ``config.kwargs``.
+            or the factory itself; a factory is called with ``config.kwargs``. Of several
+            tasks, "dmc_walker_walk,dmc_cheetah_run", every episode is a random one; see
+            ``common.envs.multitask``.
         config: How they are built.
         seed: Seed from which each environment's own is derived.
         num_envs: How many; None takes ``config.amount``.
+        only: Which one of several tasks to play, padded as if with all.
 
     Raises:
-        UserError: The task is unknown or cannot be built.
+        UserError: A task is unknown or cannot be built.
     """
     amount = num_envs or config.amount
-    check_name(task)
-    if config.kwargs and isinstance(task, str) and task.startswith(("dmc_", "atari_")):
-        raise UserError(f"env.kwargs is for gym_ tasks and factories; {task!r} takes none")
+    for name in split(task):
+        _check(name, config, alone=len(split(task)) == 1)
     if isinstance(task, str) and task.startswith("atari_"):
         from common.envs.atari import AtariEnvs
 
         return AtariEnvs(task.removeprefix("atari_"), config, seed, amount)
     choose_backend()  # Before any import of MuJoCo, here or in a worker.
     processes = config.workers == "process" or (config.workers == "auto" and amount > 1)
-    build = functools.partial(make_one, task, config)
+    build = functools.partial(make_one, task, config, only=only)
     return VectorEnvs(build, amount, seed, processes)
+
+
+def split(task: Task) -> tuple[Task, ...]:
+    """Returns the tasks that are separated by commas; most often it is one."""
+    return tuple(part.strip() for part in task.split(",")) if isinstance(task, str) else (task,)
+
+
+def _check(name: Task, config: EnvConfig, alone: bool) -> None:
+    check_name(name)
+    if not isinstance(name, str):
+        return
+    if config.kwargs and name.startswith(("dmc_", "atari_")):
+        raise UserError(f"env.kwargs is for gym_ tasks and factories; {name!r} takes none")
+    if not alone and name.startswith("atari_"):
+        raise UserError(f"{name!r} cannot be one of several tasks; their actions are continuous")
 
 
 def check_name(task: Task) -> None:
@@ -71,12 +96,22 @@ def _suite_tasks() -> list[str]:
     return tasks
 
 
-def make_one(task: Task, config: EnvConfig, seed: int) -> Env:
+def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) -> Env:
     """Builds one environment in this process; for every family but Atari.
+
+    Args:
+        task: As of ``make``.
+        config: How it is built.
+        seed: Its seed.
+        only: As of ``make``.
 
     Raises:
         UserError: The task is unknown or cannot be built.
     """
+    names = split(task)
+    if len(names) > 1:
+        envs = {name: make_one(name, config, env_seed(seed, i)) for i, name in enumerate(names)}
+        return MultiTask(envs, seed, only)
     if callable(task):
         return _from_factory(task, config, seed)
     if task.startswith("dmc_"):

@@ -11,6 +11,7 @@ from common.envs.base import (
     LOG_PREFIX,
     RESERVED_KEYS,
     Crash,
+    Env,
     Row,
     adapted_space,
     check_actions,
@@ -83,6 +84,17 @@ class VectorEnvs:
             return self._slots[index].handle.render()
         except Crash:
             return None  # The next step meets the crash again, and mends it.
+
+    def local(self, index: int = 0) -> Env:
+        """Returns one of the environments itself; a crash replaces it.
+
+        Raises:
+            UserError: It runs in a process of its own.
+        """
+        handle = self._slots[index].handle
+        if not isinstance(handle, LocalHandle):
+            raise UserError("the environments run in other processes; set --env.workers none")
+        return handle.env
 
     def close(self) -> None:
         """Ends all environments."""

@@ -30,7 +30,7 @@ def test_rows_stack_with_types_and_missing_log_entries():
         "is_terminal": ("bool", (2,)),
         "log/a": ("float32", (2,)),
     }
-    np.testing.assert_array_equal(stacked["log/a"], [3, 0])
+    np.testing.assert_array_equal(stacked["log/a"], [3, np.nan])
     np.testing.assert_array_equal(stacked["is_last"], [False, True])
 
 

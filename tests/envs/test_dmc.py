@@ -66,7 +66,7 @@ def test_actions_are_scaled_to_the_bounds_and_clipped():
     env = make_one("dmc_cartpole_swingup", STATE, 0)
     env._middle, env._half = np.array([1.0]), np.array([3.0])  # As of bounds -2 and 4.
     seen = []
-    env._env.task.before_step = lambda action, physics: seen.append(float(action[0]))
+    env.environment.task.before_step = lambda action, physics: seen.append(float(action[0]))
     env.reset()
     for value in (-1, 0, 0.5, 1, 7):
         env.step(np.array([value], np.float32))
@@ -103,7 +103,7 @@ def test_a_time_limit_in_frames_cuts_without_terminal():
 def test_discount_zero_is_terminal():
     env = make_one("dmc_cartpole_balance", STATE, 0)
     env.reset()
-    env._env.task.get_termination = lambda physics: 0.0
+    env.environment.task.get_termination = lambda physics: 0.0
     row = env.step(np.zeros(1, np.float32))
     assert row["is_last"] and row["is_terminal"]
 
@@ -131,7 +131,7 @@ def test_pixels_show_what_dm_control_draws():
     env = make_one("dmc_quadruped_walk", EnvConfig(state=True), 0)
     env.reset()
     row = env.step(np.zeros(12, np.float32))
-    expected = env._env.physics.render(64, 64, camera_id=2)
+    expected = env.environment.physics.render(64, 64, camera_id=2)
     assert row["image"].dtype == np.uint8 and row["image"].std() > 10
     np.testing.assert_array_equal(row["image"], expected)
     np.testing.assert_array_equal(env.render(), expected)

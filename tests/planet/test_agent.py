@@ -12,8 +12,9 @@ import pytest
 from common.errors import UserError
 from common.spaces import ObservationSpec
 from common.world_model import world_model
-from planet.agent import PlaNet, make_agent, make_planner, quantize_images
+from planet.agent import PlaNet, make_agent, quantize_images
 from planet.config import Config, PlannerConfig
+from planet.planner import make_planner
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
 

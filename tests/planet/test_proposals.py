@@ -8,8 +8,8 @@ import numpy as np
 
 from common.spaces import ActionSpec
 from common.world_model import world_model
-from planet.agent import make_planner
 from planet.config import PlannerConfig
+from planet.planner import make_planner
 from planet.proposals import policy_proposal, random_walk
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, box, choice, random_params

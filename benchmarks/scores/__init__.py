@@ -1,0 +1,1 @@
+"""Scores of agents over the tasks of a benchmark, and what is computed from them."""

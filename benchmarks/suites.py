@@ -1,0 +1,133 @@
+"""The benchmarks: their tasks, their protocols, and the references that scores are measured by."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Literal
+
+REFERENCE = pathlib.Path(__file__).resolve().parent / "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How scores came about; scores of different protocols do not rank together.
+
+    Attributes:
+        frames: Simulator steps of training, action repeat included; None where unknown.
+        returns: Whether episodes of evaluations or of training were averaged.
+        sticky: Probability with which Atari repeats the previous action; None elsewhere.
+        actions: Whether Atari offers "all" 18 actions or the "minimal" set; None elsewhere.
+        inputs: What the agent sees.
+    """
+
+    frames: int | None
+    returns: Literal["evaluation", "training"] | None
+    sticky: float | None = None
+    actions: Literal["all", "minimal"] | None = None
+    inputs: Literal["pixels", "state"] = "pixels"
+
+    def __str__(self) -> str:
+        """Says it in a line, such as "200M frames, sticky 0.25, 18 actions, evaluation"."""
+        words = [f"{self.frames / 1e6:g}M frames" if self.frames else "frames unknown"]
+        if self.sticky is not None:
+            words.append(f"sticky {self.sticky:g}")
+        if self.actions is not None:
+            words.append("18 actions" if self.actions == "all" else "minimal actions")
+        words.append(self.inputs)
+        words.append(f"{self.returns} returns" if self.returns else "returns unknown")
+        return ", ".join(words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """One benchmark.
+
+    Attributes:
+        name: "atari", "atari100k", "dmc" or "dmc_proprio".
+        tasks: Task of the command line by the name that tables use, in their order:
+            ``{"Pong": "atari_pong", ...}``.
+        protocol: The benchmark's own.
+        configs: Presets with which it is run.
+        low: Score that counts as 0, by name (a random policy's).
+        gamer: Score that counts as 1, by name; of the control suite 1000.
+        record: The human world record, by name; empty where there is none.
+    """
+
+    name: str
+    tasks: Mapping[str, str]
+    protocol: Protocol
+    configs: tuple[str, ...]
+    low: Mapping[str, float]
+    gamer: Mapping[str, float]
+    record: Mapping[str, float]
+
+
+@functools.cache
+def suite(name: str) -> Suite:
+    """Returns a benchmark by its name, one of ``SUITES``."""
+    return SUITES[name]()
+
+
+def read_reference(file: str) -> dict[str, dict[str, str]]:
+    """Reads a table of reference scores: row by game or task, cell by column."""
+    with (REFERENCE / file).open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    key = "game" if "game" in rows[0] else "task"
+    return {row[key]: row for row in rows}
+
+
+def column(rows: Mapping[str, Mapping[str, str]], name: str) -> dict[str, float]:
+    """One column of a table as numbers; empty cells are left out."""
+    return {key: float(row[name]) for key, row in rows.items() if row[name]}
+
+
+def _atari() -> Suite:
+    rows = read_reference("atari_scores.csv")
+    return Suite(
+        "atari",
+        {game: f"atari_{row['rom']}" for game, row in rows.items()},
+        Protocol(200_000_000, "evaluation", 0.25, "all"),
+        ("atari",),
+        column(rows, "random"),
+        column(rows, "human_gamer"),
+        column(rows, "human_record"),
+    )
+
+
+def _atari100k() -> Suite:
+    rows = read_reference("atari100k_scores.csv")
+    return Suite(
+        "atari100k",
+        {game: f"atari_{row['rom']}" for game, row in rows.items()},
+        Protocol(400_000, "evaluation", 0.0, "minimal"),
+        ("atari100k",),
+        column(rows, "random"),
+        column(rows, "human_gamer"),
+        {},
+    )
+
+
+def _dmc(name: str, preset: str, inputs: Literal["pixels", "state"]) -> Suite:
+    rows = read_reference("dmc_scores.csv")
+    return Suite(
+        name,
+        {task: f"dmc_{task}" for task in rows},
+        Protocol(1_000_000, "evaluation", inputs=inputs),
+        (preset,),
+        dict.fromkeys(rows, 0.0),
+        dict.fromkeys(rows, 1000.0),
+        {},
+    )
+
+
+SUITES = {
+    "atari": _atari,
+    "atari100k": _atari100k,
+    "dmc": lambda: _dmc("dmc", "dmc_vision", "pixels"),
+    "dmc_proprio": lambda: _dmc("dmc_proprio", "dmc_proprio", "state"),
+}
+"""Builds each benchmark."""

@@ -1,0 +1,76 @@
+"""The true simulator as a model: the planner, proved apart from learning."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common.driver import NumpyRows
+from common.envs.simulator import Simulator
+from common.envs.vector import VectorEnvs
+from common.types import Array, Key, Params
+from planet.candidates import Rollout, initial_belief
+from planet.config import Config
+from planet.planner import first_belief, make_planner
+
+
+def simulator_rollout(simulator: Simulator) -> Rollout:
+    """Sums the rewards of MuJoCo itself.
+
+    Args:
+        simulator: Of the environments that are planned for; params are ignored, start is
+            ``pack(simulator.states())``.
+    """
+
+    def returns(start: Array, actions: Array) -> np.ndarray:
+        states = np.asarray(start).view(np.float64)
+        return simulator.rewards(states, np.asarray(actions)).sum(-1).astype(np.float32)
+
+    def rollout(params: Params, key: Key, start: Array, actions: Array) -> Array:
+        shape = jax.ShapeDtypeStruct(actions.shape[:2], jnp.float32)
+        return jax.pure_callback(returns, shape, start, actions)
+
+    return rollout
+
+
+def pack(states: np.ndarray) -> np.ndarray:
+    """Passes float64 ``[N, S]`` through JAX, bit by bit: uint32 ``[N, 2 S]``."""
+    return np.ascontiguousarray(states).view(np.uint32)
+
+
+class SimulatorPolicy:
+    """Plans each action with the simulator, from the state that it is in."""
+
+    def __init__(self, config: Config, envs: VectorEnvs, seed: int):
+        """Begins with empty memory.
+
+        Args:
+            config: Its ``planner`` applies.
+            envs: Environments of one task, in this process.
+            seed: Seed of the candidates.
+
+        Raises:
+            UserError: The environments cannot be simulated; see ``Simulator``.
+        """
+        actions = envs.action_spec
+        self._simulator = Simulator(envs)
+        self._key = jax.random.key(seed)
+        self._belief = initial_belief(actions, envs.num_envs, config.planner.horizon)
+        plan, rollout = make_planner(config.planner, actions), simulator_rollout(self._simulator)
+
+        def act(key: Key, start: Array, belief: Array, is_first: Array) -> tuple:
+            key, now = jax.random.split(key)
+            belief = first_belief(config.planner, actions, belief, is_first)
+            chosen = plan(rollout, {}, now, start, belief=belief)
+            return key, chosen.action, chosen.belief
+
+        self._act = jax.jit(act)
+
+    def __call__(self, rows: NumpyRows) -> np.ndarray:
+        """Plans from the present states; of the rows only ``is_first`` is read."""
+        start = pack(self._simulator.states())
+        self._key, action, self._belief = self._act(
+            self._key, start, self._belief, rows["is_first"]
+        )
+        return np.asarray(action)
