@@ -91,7 +91,8 @@ class Config:
     """A whole run of Dreamer.
 
     Attributes:
-        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory.
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory;
+            several, separated by commas, take turns by episode.
         seed: Seed of weights, environments, policy and replay.
         env: Environments.
         replay: Kept experience.
