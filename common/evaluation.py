@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -138,7 +140,7 @@ def evaluate(
     Returns:
         The episodes; None where they were given up.
     """
-    driver, silence, steps = Driver(envs), Silence(), 0
+    driver, silence, steps, begin = Driver(envs), Silence(), 0, time.monotonic()
     returns = np.full(envs.num_envs, np.nan)
     lengths = np.zeros(envs.num_envs, np.int64)
     frames: list[np.ndarray] = []
@@ -160,6 +162,16 @@ def evaluate(
                 lengths[episode.env] = episode.length
         if silence.too_long():
             over = int((~np.isnan(returns)).sum())
-            done = f"{over} of {envs.num_envs} episodes are over"
-            print(f"playing: step {steps:,}, {done}", flush=True)
+            print(
+                f"playing: step {steps:,}, {over} of {envs.num_envs} episodes are over"
+                f"{_time_left(steps, envs.max_steps, time.monotonic() - begin)}",
+                flush=True,
+            )
     return Evaluation(returns, lengths, np.stack(frames) if frames else None)
+
+
+def _time_left(steps: int, max_steps: int, seconds: float) -> str:
+    if not max_steps:
+        return ""
+    left = datetime.timedelta(seconds=round(seconds / steps * max(max_steps - steps, 0)))
+    return f", at most {left} left"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 
@@ -91,5 +93,15 @@ def test_says_how_far_it_is_when_it_takes_long(monkeypatch, capsys):
     monkeypatch.setattr(evaluation.Silence, "too_long", lambda self: True)
     evaluate(constant, make(Lengths, EnvConfig(workers="none"), 0, num_envs=3))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "playing: step 1, 0 of 3 episodes are over"
+    assert lines[0] == "playing: step 1, 0 of 3 episodes are over"  # Of unknown length.
     assert lines[-1] == f"playing: step {len(lines)}, 3 of 3 episodes are over"
+
+
+def test_says_how_much_time_is_left(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 7))
+    monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(evaluation, "Silence", lambda: types.SimpleNamespace(too_long=lambda: True))
+    evaluate(constant, make(Lengths, EnvConfig(workers="none", time_limit=20), 3, num_envs=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "playing: step 1, 0 of 1 episodes are over, at most 0:02:13 left"
+    assert lines[1] == "playing: step 2, 0 of 1 episodes are over, at most 0:02:06 left"

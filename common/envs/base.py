@@ -31,12 +31,14 @@ class Env(Protocol):
         observation_specs: What each observation key of a row holds.
         action_spec: How the flat action vector ``[A]`` maps to ``action_space``.
         action_repeat: Simulator steps (frames) per agent step.
+        max_steps: Agent steps of the longest episode; 0 where that is not known.
     """
 
     action_space: gymnasium.Space
     observation_specs: dict[str, ObservationSpec]
     action_spec: ActionSpec
     action_repeat: int
+    max_steps: int
 
     def reset(self) -> Row:
         """Begins an episode and returns its reset row."""
@@ -70,6 +72,7 @@ class Envs(Protocol):
         action_spec: How the flat action vector maps to ``action_space``.
         num_envs: N.
         action_repeat: Simulator steps (frames) per agent step.
+        max_steps: Agent steps of the longest episode; 0 where that is not known.
     """
 
     observation_space: gymnasium.spaces.Dict
@@ -78,6 +81,7 @@ class Envs(Protocol):
     action_spec: ActionSpec
     num_envs: int
     action_repeat: int
+    max_steps: int
 
     def step_async(self, action: np.ndarray) -> None:
         """Hands the actions ``[N, A]`` over; ``step_wait`` collects the rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -55,6 +56,11 @@ class ControlSuite:
         self.action_repeat = config.action_repeat or 2
         if config.action_repeat < 0:
             self.action_repeat = PLANET_REPEATS.get(domain, 2)
+        # dm_control tells its limit nowhere else.
+        limit = min(
+            getattr(self.environment, "_step_limit", math.inf), self._time_limit or math.inf
+        )
+        self.max_steps = math.ceil(limit / self.action_repeat) if limit < math.inf else 0
         bounds = self.environment.action_spec()
         self.action_space = gymnasium.spaces.Box(
             bounds.minimum.astype(np.float32), bounds.maximum.astype(np.float32)

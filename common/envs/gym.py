@@ -39,6 +39,9 @@ class GymEnv:
         self.observation_specs = observation_specs(env.observation_space)
         self.action_spec = action_spec(env.action_space)
         self.action_repeat = action_repeat
+        limits = [time_limit, env.spec and env.spec.max_episode_steps]
+        known = [limit for limit in limits if limit]
+        self.max_steps = -(-min(known) // action_repeat) if known else 0
         check_keys(self.observation_specs)
         self._env, self._time_limit = env, time_limit
         self._spaces = flat_spaces(env.observation_space)

@@ -28,6 +28,7 @@ class Description(NamedTuple):
     action_spec: ActionSpec
     action_space: gymnasium.Space
     action_repeat: int
+    max_steps: int
 
 
 class Handle(Protocol):
@@ -66,8 +67,9 @@ class LocalHandle:
         """Returns the environment's specs."""
         env = self.env
         return Description(
-            env.observation_specs, env.action_spec, env.action_space, env.action_repeat
-        )
+            env.observation_specs, env.action_spec, env.action_space, env.action_repeat,
+            env.max_steps,
+        )  # fmt: skip
 
     def send(self, action: np.ndarray) -> None:
         """Keeps the action for ``receive``."""

@@ -51,6 +51,8 @@ class MultiTask:
         self.action_spec = action_spec(self.action_space)
         self.observation_specs = _union(self._envs)
         self.action_repeat = max(env.action_repeat for env in self._envs.values())
+        steps = [self._envs[name].max_steps for name in self._playing]
+        self.max_steps = max(steps) if all(steps) else 0
 
     def reset(self) -> Row:
         """Draws a task and begins an episode of it."""

@@ -58,9 +58,10 @@ class VectorEnvs:
             self.close()
             raise
         self.num_envs = num_envs
-        self.observation_specs, self.action_spec, self.action_space, self.action_repeat = (
-            descriptions[0]
-        )
+        (
+            self.observation_specs, self.action_spec, self.action_space, self.action_repeat,
+            self.max_steps,
+        ) = descriptions[0]  # fmt: skip
         self.observation_space = adapted_space(self.observation_specs)
 
     def step_async(self, action: np.ndarray) -> None:

@@ -92,3 +92,23 @@ def test_every_family_keeps_the_protocol(task):
         env = make_one(task, config, 0)
         assert {name for name in _members(Env) if not hasattr(env, name)} == set()
     envs.close()
+
+
+@pytest.mark.parametrize(
+    "task, options, steps",
+    [
+        ("dmc_cheetah_run", {"action_repeat": -1}, 250),
+        ("dmc_cheetah_run", {"time_limit": 50, "action_repeat": 3}, 17),
+        ("dmc_cartpole_swingup,dmc_finger_spin", {"action_repeat": -1}, 500),
+        ("gym_CartPole-v1", {}, 500),
+        ("gym_CartPole-v1", {"time_limit": 9, "action_repeat": 2}, 5),
+        ("atari_pong", {"time_limit": 108_000}, 27_000),
+        ("atari_pong", {}, 0),
+        ("tests.envs.toys:Counter", {}, 0),
+    ],
+)
+def test_longest_episode(task, options, steps):
+    config = EnvConfig(pixels=False, state=True, workers="none", **options)
+    envs = make(task, config, 0, 1)
+    assert envs.max_steps == steps
+    envs.close()
