@@ -34,7 +34,7 @@ class AgentScores:
         scores: Raw final scores of the seeds ``[S]``, by name of the task; where only the
             mean over seeds is known it is one entry.
         seeds: Seeds behind each task's scores: the length of the entry, more where only
-            their mean is known.
+            their mean is known, 0 where even their number is not.
         curves: Learning curves by name of the task; empty where there are none.
         notes: What a reader must know: missing games, seeds that stopped early and the like.
         published: Whether it is one of the shipped references.
