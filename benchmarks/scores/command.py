@@ -34,6 +34,9 @@ from common.errors import UserError, nearest
 from common.logging.jsonl import METRICS
 from common.run_folder import CONFIG
 
+Versus = dict[tuple[str, str], tuple[Interval, int]]
+"""Probability that the first agent beats the second, and in how many tasks, by their names."""
+
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Adds the options that ``gather`` reads: where scores come from."""
@@ -129,8 +132,8 @@ def _score(benchmark: Suite, arguments: argparse.Namespace) -> None:
     if arguments.intervals:
         print()
         _print_table(_interval_lines(agents, results))
-        for (one, other), interval in versus.items():
-            print(f"P({one} > {other}) = {_shown(interval)}")
+        for (one, other), (interval, tasks) in versus.items():
+            print(f"P({one} > {other}) = {_shown(interval)} over {tasks} tasks")
     for note in _notes(benchmark, agents, results):
         print(f"note: {note}")
 
@@ -138,6 +141,10 @@ def _score(benchmark: Suite, arguments: argparse.Namespace) -> None:
 def _named_apart(agents: Sequence[AgentScores]) -> list[AgentScores]:
     """Adds the source to names that several agents share."""
     counts = collections.Counter(agent.name for agent in agents)
+    sources = collections.Counter((agent.name, agent.source) for agent in agents)
+    for (name, source), count in sources.items():
+        if count > 1:
+            raise UserError(f"{name} of {source} is given {count} times; give it once")
     return [
         dataclasses.replace(agent, name=f"{agent.name} ({agent.source})")
         if counts[agent.name] > 1
@@ -233,14 +240,15 @@ def _notes(
 
 def _improvements(
     agents: Sequence[AgentScores], benchmark: Suite, samples: int, seed: int
-) -> dict[tuple[str, str], Interval]:
-    """Probability of improvement of each pair whose seeds are known."""
+) -> Versus:
+    """Probability of improvement of each pair whose seeds are known, and their common tasks."""
     found = {}
     for index, one in enumerate(agents):
         for other in agents[index + 1 :]:
             interval = improvement(one, other, benchmark, samples, seed)
             if interval is not None:
-                found[one.name, other.name] = interval
+                common = sum(task in other.scores for task in one.scores)
+                found[one.name, other.name] = interval, common
     return found
 
 
@@ -262,7 +270,7 @@ def _record(
     benchmark: Suite,
     agents: Sequence[AgentScores],
     results: Sequence[Aggregates],
-    versus: Mapping[tuple[str, str], Interval],
+    versus: Versus,
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     return {
@@ -281,8 +289,8 @@ def _record(
         ],
         "notes": _notes(benchmark, agents, results),
         "probability_of_improvement": [
-            {"agent": one, "over": other, **interval._asdict()}
-            for (one, other), interval in versus.items()
+            {"agent": one, "over": other, **interval._asdict(), "tasks": tasks}
+            for (one, other), (interval, tasks) in versus.items()
         ],
         "tasks": list(rows),
     }

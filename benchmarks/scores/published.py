@@ -90,12 +90,20 @@ def _agent(suite: Suite, reference: _Reference) -> AgentScores:
         notes += (_LOOSE,)
     if reference.read is not None:
         runs, curves, more = reference.read()
-        scores |= runs
+        scores |= _moved_to(means, runs)
         seeds |= {task: len(values) for task, values in runs.items()}
         notes += more
     return AgentScores(
         reference.name, reference.protocol, reference.source, scores, seeds, curves, notes, True
     )
+
+
+def _moved_to(means: Mapping[str, float], runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Seeds that average to the table's means: their curves are shipped with few digits.
+
+    They move by less than a rounding error of theirs.
+    """
+    return {task: x + (means[task] - np.mean(x)) for task, x in runs.items()}
 
 
 def _table(suite: str) -> dict[str, dict[str, str]]:

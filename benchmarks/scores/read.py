@@ -30,8 +30,8 @@ def read_scores(path: pathlib.Path, suite: Suite) -> AgentScores:
     """Reads scores in long format, one row for each game, seed and number of frames.
 
     Args:
-        path: A CSV file with the columns game, seed, frames and return, or JSON lines
-            with these names (``.jsonl``). Several rows of a seed are its learning curve.
+        path: A CSV file with the columns game (or task), seed, frames and return, or JSON
+            lines with these names (``.jsonl``). Several rows of a seed are its curve.
         suite: The benchmark.
 
     Returns:
@@ -125,11 +125,12 @@ def _csv_rows(path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
+            names = _games(dict.fromkeys(reader.fieldnames or ()))
             for name in COLUMNS:
-                if name not in (reader.fieldnames or ()):
-                    raise UserError(f"{path} has no column {name!r}; expected {','.join(COLUMNS)}")
+                if name not in names:
+                    raise UserError(f"{path} has no column {name!r}; expected {', '.join(COLUMNS)}")
             for row in reader:
-                yield reader.line_num, row
+                yield reader.line_num, _games(row)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -144,17 +145,25 @@ def _json_rows(path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a file of JSON lines: {error}") from None
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except ValueError:
             raise UserError(f"{path}, line {number} is not JSON; expected one object") from None
-        missing = [name for name in COLUMNS if not isinstance(row, dict) or name not in row]
+        row = _games(row) if isinstance(row, dict) else {}
+        missing = [name for name in COLUMNS if name not in row]
         if missing:
             raise UserError(
                 f"{path}, line {number} has no {missing[0]!r}; expected {', '.join(COLUMNS)} "
                 "(give a folder of runs by --runs)"
             )
         yield number, row
+
+
+def _games(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose game is named by the column "task", as in our own records, or "game"."""
+    return {"game": row["task"], **row} if "task" in row else row
 
 
 def _number(row: Mapping[str, Any], name: str, place: str) -> float:
