@@ -53,28 +53,30 @@ def assemble(
         suite: The benchmark.
     """
     budget = min(x for x in (suite.protocol.frames, protocol.frames) if x is not None)
-    scores, curves, notes = {}, {}, []
+    scores, curves, unscored, short = {}, {}, [], []
     for task in suite.tasks:
         seeds = sorted((run for run in runs if run.task == task), key=lambda run: run.seed)
         finals = [_final(run, suite.protocol.frames * LATE) for run in seeds]
-        unscored = [run.seed for run, final in zip(seeds, finals, strict=True) if final is None]
-        if unscored:
-            notes.append(
-                f"{task}: no score within {_frames(suite.protocol.frames)} frames of "
-                f"{len(unscored)} of {len(seeds)} seeds ({', '.join(map(str, unscored))})"
-            )
+        without = [str(run.seed) for run, x in zip(seeds, finals, strict=True) if x is None]
+        if without:
+            unscored.append(f"{task} seed {', '.join(without)}")
         known = [final for final in finals if final is not None]
         if not known:
             continue
         scores[task] = np.array([value for _, value in known])
         curves[task] = _curve(seeds, suite.protocol.frames * TOGETHER)
-        short = [frames for frames, _ in known if frames < SHORT * budget]
-        if short:
-            reached = " to ".join(dict.fromkeys([_frames(min(short)), _frames(max(short))]))
-            notes.append(
-                f"{task}: {len(short)} of {len(seeds)} seeds stop at {reached} of "
-                f"{_frames(budget)} frames and count with their last score"
-            )
+        early = [frames for frames, _ in known if frames < SHORT * budget]
+        if early:
+            reached = " to ".join(dict.fromkeys([_frames(min(early)), _frames(max(early))]))
+            short.append(f"{task} {len(early)} of {len(seeds)} seeds at {reached}")
+    notes = []
+    if unscored:
+        notes.append(f"no score within {_frames(budget)} frames: {'; '.join(unscored)}")
+    if short:
+        notes.append(
+            f"stopped before {_frames(budget)} frames and counted with their last score: "
+            + ", ".join(short)
+        )
     seeds = {task: len(values) for task, values in scores.items()}
     return AgentScores(name, protocol, source, scores, seeds, curves, tuple(notes))
 

@@ -40,14 +40,15 @@ Versus = dict[tuple[str, str], tuple[Interval, int]]
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Adds the options that ``gather`` reads: where scores come from."""
-    paths: dict[str, Any] = {"nargs": "+", "type": pathlib.Path, "default": []}
+    several: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
+    paths = {"type": pathlib.Path, **several}
     parser.add_argument("--published", action="store_true", help="the published references")
     parser.add_argument(
         "--scores", metavar="FILE", **paths, help="tables: game, seed, frames, return (CSV, JSONL)"
     )
     parser.add_argument("--runs", metavar="FOLDER", **paths, help="folders of run folders")
     parser.add_argument(
-        "--agents", metavar="NAME", nargs="+", default=[],
+        "--agents", metavar="NAME", **several,
         help="only these, published ones that are not among the usual included",
     )  # fmt: skip
 

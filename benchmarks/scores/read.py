@@ -199,7 +199,8 @@ def _name(logdir: pathlib.Path, config: Mapping[str, Any], task: str) -> str:
 
 
 def _protocol(config: Mapping[str, Any], suite: Suite) -> Protocol:
-    env, frames = config["env"], int(config["run"]["frames"])
+    env = config["env"]
+    frames = min(int(config["run"]["frames"]), suite.protocol.frames)  # Later scores do not count.
     if suite.protocol.sticky is not None:
         actions = "all" if env["all_actions"] else "minimal"
         return Protocol(frames, "evaluation", float(env["sticky"]), actions)

@@ -57,7 +57,8 @@ def test_runs_that_stop_early_count_with_their_last_score_and_are_noted(table):
     agent = table(HEADER + "Pong,0,2e8,20\nPong,1,1e7,-3\nPong,1,12e6,-2\nPong,2,15e6,1\n")
     assert agent.scores["Pong"].tolist() == [20, -2, 1]
     assert agent.notes == (
-        "Pong: 2 of 3 seeds stop at 12M to 15M of 200M frames and count with their last score",
+        "stopped before 200M frames and counted with their last score: "
+        "Pong 2 of 3 seeds at 12M to 15M",
     )
     assert agent.protocol.frames == 200_000_000
     assert table(HEADER + "Pong,1,12e6,-2\n").protocol.frames == 12_000_000
@@ -66,10 +67,7 @@ def test_runs_that_stop_early_count_with_their_last_score_and_are_noted(table):
 def test_seeds_without_a_score_in_time_are_noted(table):
     agent = table(HEADER + "Pong,0,2e8,20\nPong,1,3e8,21\nAlien,0,3e8,5\n")
     assert set(agent.scores) == {"Pong"} and agent.scores["Pong"].tolist() == [20]
-    assert agent.notes == (
-        "Alien: no score within 200M frames of 1 of 1 seeds (0)",
-        "Pong: no score within 200M frames of 1 of 2 seeds (1)",
-    )
+    assert agent.notes == ("no score within 200M frames: Alien seed 0; Pong seed 1",)
 
 
 def test_evaluations_a_few_frames_apart_are_one_point_of_the_curve(table):
@@ -175,9 +173,8 @@ def test_unfinished_runs_are_noted(make_run):
     (agent,) = read_runs(logdir, ATARI)
     assert agent.scores["Pong"].tolist() == [20, -5] and "Alien" not in agent.scores
     assert agent.notes == (
-        "Alien: no score within 200M frames of 1 of 1 seeds (0)",
-        "Pong: no score within 200M frames of 1 of 3 seeds (2)",
-        "Pong: 1 of 3 seeds stop at 12M of 200M frames and count with their last score",
+        "no score within 200M frames: Alien seed 0; Pong seed 2",
+        "stopped before 200M frames and counted with their last score: Pong 1 of 3 seeds at 12M",
     )
 
 
@@ -185,6 +182,12 @@ def test_a_run_of_fewer_frames_is_of_another_protocol_and_not_unfinished(make_ru
     logdir = make_run("a/Pong/seed-0", [(50_000_000, 20.0)], frames=50_000_000)
     (agent,) = read_runs(logdir, ATARI)
     assert agent.protocol.frames == 50_000_000 and agent.notes == ()
+
+
+def test_a_run_of_more_frames_is_scored_at_those_of_the_benchmark(make_run):
+    evaluations = [(100_000_000, 1.0), (200_000_000, 2.0), (400_000_000, 3.0)]
+    (agent,) = read_runs(make_run("a/Pong/seed-0", evaluations, frames=400_000_000), ATARI)
+    assert agent.scores["Pong"].tolist() == [2] and agent.protocol == ATARI.protocol
 
 
 def test_runs_of_different_protocols_are_different_agents(make_run):

@@ -147,6 +147,7 @@ def test_agents_of_one_name_are_told_apart(run, table, tmp_path):
     second = tmp_path / "other" / "mine.csv"
     second.write_text(HEADER + "Pong,0,2e8,1\n")
     _, lines, _ = run("--scores", table, second)
+    assert lines == run("--scores", table, "--scores", second)[1]
     assert lines[1].startswith(f"mine ({table})") and lines[2].startswith(f"mine ({second})")
 
 
