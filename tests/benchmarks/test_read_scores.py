@@ -217,10 +217,12 @@ def test_runs_of_other_benchmarks_are_left_out(make_run):
     make_run("a/walker_walk/seed-0", [(million, 900.0)], task, million)
     inputs = {"pixels": False, "state": True}
     make_run("a/walker_walk/seed-1", [(million, 950.0)], task, million, env=inputs)
+    both = {"pixels": True, "state": True}  # Easier than the image alone.
+    make_run("a/walker_walk/seed-2", [(million, 990.0)], task, million, env=both)
     logdir = make_run("a/Pong/seed-0", [(million, 1.0)])
     (pixels,), (state,) = read_runs(logdir, suite("dmc")), read_runs(logdir, suite("dmc_proprio"))
     assert pixels.scores["walker_walk"].tolist() == [900]
-    assert state.scores["walker_walk"].tolist() == [950]
+    assert state.scores["walker_walk"].tolist() == [950, 990]
     assert state.protocol == suite("dmc_proprio").protocol
     assert state.notes[0].startswith("2 runs of ") and state.notes[0].endswith("left out")
 
