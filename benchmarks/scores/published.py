@@ -230,7 +230,7 @@ def _dmc_pixels() -> list[_Reference]:
                    read=runs("dreamerv3_2024", 0.95, 1)),
         _Reference("DrQ-v2", "drqv2_1m", _DREAMER_V3, evaluation, read=runs("drqv2", 0.95, 1)),
         _Reference("CURL", "curl_1m", _DREAMER_V3, unknown, 10),
-        _Reference("SAC", "sac_pixels_1m", _DREAMER_V3, unknown, 9),
+        _Reference("SAC", "sac_pixels_1m", _DREAMER_V3, unknown),  # 9 or 10 seeds.
         _Reference("PPO", "ppo_pixels_1m", _DREAMER_V3, unknown, 5),
         _Reference("TD-MPC2", "tdmpc2_pixels_1m", "nicklashansen/tdmpc2", evaluation, 3),
         _Reference("PlaNet-5M", "planet_5m", paper, later(unknown, 5), 5, usual=False),

@@ -10,6 +10,9 @@ import pytest
 
 from benchmarks.scores.command import score
 from benchmarks.suites import column, read_reference, suite
+from common import run_folder
+from common.config import update
+from tests.fake_agent import Config
 
 HEADER = "game,seed,frames,return\n"
 
@@ -175,10 +178,6 @@ def test_a_source_given_twice_is_refused(run, table):
 
 
 def test_runs_and_their_logs_are_sources(run, tmp_path):
-    from common import run_folder
-    from common.config import update
-    from tests.fake_agent import Config
-
     logdir = tmp_path / "dreamer" / "Pong" / "seed-0"
     config = update(Config(), {"task": "atari_pong", "run": {"frames": 200_000_000}})
     run_folder.write(logdir, "fake", config)
