@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -21,6 +20,7 @@ from common.errors import UserError, nearest
 from common.logging.jsonl import METRICS, SCORES, read_jsonl
 from common.logging.logger import ELAPSED
 from common.logging.videos import VIDEOS
+from common.report_html import write_page
 
 REPORT = "report.html"
 
@@ -84,15 +84,7 @@ def write_report(logdir: pathlib.Path) -> pathlib.Path:
         UserError: There is no run in the folder, or the page cannot be written.
     """
     logdir = pathlib.Path(logdir)
-    page = report_page.render(read_run(logdir))
-    path = logdir / REPORT
-    temporary = logdir / f".{REPORT}.tmp"
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free space on the disk") from error
-    return path
+    return write_page(logdir / REPORT, report_page.render(read_run(logdir)))
 
 
 def read_run(logdir: pathlib.Path) -> RunData:

@@ -63,7 +63,12 @@ class _Axes:
 
 
 def chart(
-    series: Sequence[Series], frame: Frame, x_label: str, y_label: str = "", robust: bool = False
+    series: Sequence[Series],
+    frame: Frame,
+    x_label: str,
+    y_label: str = "",
+    robust: bool = False,
+    name: str = "",
 ) -> str:
     """Draws series on common axes.
 
@@ -74,6 +79,7 @@ def chart(
         y_label: Name and unit of the vertical axis.
         robust: Cut the vertical axis at the 1st and 99th percentile, so that a single
             spike does not flatten the rest.
+        name: What it shows, for readers who hear the page; "" for the label of an axis.
 
     Returns:
         An ``<svg>`` element; "" where no finite value is there to draw.
@@ -86,7 +92,7 @@ def chart(
     clip = f"clip{next(_ids)}"
     parts = [
         f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" '
-        f'aria-label="{html.escape(y_label or x_label)}">',
+        f'aria-label="{html.escape(name or y_label or x_label)}">',
         _grid(axes, ticks, x_label, y_label),
         f'<clipPath id="{clip}"><rect x="{frame.left}" y="{frame.top}" '
         f'width="{frame.width - frame.left - frame.right}" '
@@ -118,6 +124,22 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     amounts = counts[ends] - counts[begins]
     means = (sums[ends] - sums[begins]) / np.maximum(amounts, 1)
     return np.where(amounts > 0, means, np.nan)
+
+
+def thin(frames: np.ndarray, values: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Averages neighbours until at most ``most`` points are left, which a chart can show.
+
+    Args:
+        frames: Positions ``[P]``.
+        values: Values there ``[P]``.
+        most: Points to keep.
+    """
+    amount = -(-len(frames) // most)
+    if amount <= 1:
+        return frames, values
+    starts = np.arange(0, len(frames), amount)
+    counts = np.diff([*starts, len(frames)])
+    return np.add.reduceat(frames, starts) / counts, np.add.reduceat(values, starts) / counts
 
 
 def nice_ticks(low: float, high: float, amount: int) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 import pathlib
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.logging.terminal import format_seconds
-from common.report_charts import Frame, Series, chart, legend, smooth
-from common.report_style import STYLE
+from common.report_charts import Frame, Series, chart, legend, smooth, thin
+from common.report_html import document, escape, note, section
 
 if TYPE_CHECKING:
     from common.report import Curve, RunData
@@ -38,35 +37,17 @@ def render(run: RunData) -> str:
     title = f"{agent} on {task}" if agent else task
     sections = [
         _headline(run),
-        _section("Learning curve", _learning_curve(run)),
-        _section("What it does, and what it imagines", _videos(run)),
+        section("Learning curve", _learning_curve(run)),
+        section("What it does, and what it imagines", _videos(run)),
         *_metrics(run),
-        _section("How it was made", _provenance(run)),
+        section("How it was made", _provenance(run)),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body><main>"
-        f"<header><h1>{_text(title)}</h1><p>Run folder <code>{_text(run.logdir.resolve())}</code>"
-        f"{_seed(run)}</p></header>{''.join(sections)}</main></body></html>\n"
-    )
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{_text(title)}</h2>{body}</section>"
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{_text(text)}</p>'
+    subtitle = f"Run folder <code>{escape(run.logdir.resolve())}</code>{_seed(run)}"
+    return document(title, subtitle, sections)
 
 
 def _seed(run: RunData) -> str:
-    return f" · seed {_text(run.settings['seed'])}" if "seed" in run.settings else ""
+    return f" · seed {escape(run.settings['seed'])}" if "seed" in run.settings else ""
 
 
 def _last(run: RunData, name: str) -> float:
@@ -100,8 +81,8 @@ def _headline(run: RunData) -> str:
         ("", "Frames per second", _number(speed), f"{_number(updates)} updates per second"),
     ]
     items = [
-        f'<div class="card {style}"><dt>{_text(name)}</dt><dd>{_text(value)}</dd>'
-        f"<small>{_text(small)}</small></div>"
+        f'<div class="card {style}"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
+        f"<small>{escape(small)}</small></div>"
         for style, name, value, small in cards
     ]
     return f"<dl class='cards'>{''.join(items)}</dl>"
@@ -127,17 +108,17 @@ def _learning_curve(run: RunData) -> str:
         )
         label = f"their mean over {window} episodes"
         mean = smooth(returns, window)
-        series.append(Series("line", *_thin(frames, mean), "train", label))
+        series.append(Series("line", *thin(frames, mean, _MOST_POINTS), "train", label))
     series += _evaluations(run)
     random = _last(run, "random/return_mean")
     if random == random:
         series.append(Series("rule", np.zeros(1), np.array([random]), "random", "random policy"))
     drawing = chart(series, Frame(920, 400), _X_LABEL, "return of an episode")
     if not drawing:
-        return _note("No episode has ended and no evaluation was made yet.")
-    notes = "" if len(frames) else _note("scores.jsonl holds no training episode.")
+        return note("No episode has ended and no evaluation was made yet.")
+    notes = "" if len(frames) else note("scores.jsonl holds no training episode.")
     if "eval/return_mean" not in run.metrics:
-        notes += _note("There was no evaluation yet; training episodes act with noise.")
+        notes += note("There was no evaluation yet; training episodes act with noise.")
     return f"{legend(series)}<figure>{drawing}</figure>{notes}"
 
 
@@ -156,7 +137,7 @@ def _evaluations(run: RunData) -> list[Series]:
 
 def _videos(run: RunData) -> str:
     if not run.videos:
-        return _note("The run has no videos yet (or run.video is off).")
+        return note("The run has no videos yet (or run.video is off).")
     figures = []
     for name, (frames, path) in sorted(run.videos.items()):
         policy = not name.startswith("open_loop")
@@ -171,7 +152,7 @@ def _videos(run: RunData) -> str:
         style = "policy" if policy else "strip"
         figures.append(
             f'<figure class="{style}">{_player(path)}'
-            f"<figcaption>{_text(caption)}</figcaption></figure>"
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     return f'<div class="videos">{"".join(figures)}</div>'
 
@@ -180,10 +161,10 @@ def _player(path: pathlib.Path) -> str:
     content = path.read_bytes()
     if not content or len(content) > _LARGEST_VIDEO:
         size = f"{len(content) / 1e6:.0f} MB"
-        return _note(f"{path.name} ({size}) is not shown here; open the file itself.")
+        return note(f"{path.name} ({size}) is not shown here; open the file itself.")
     source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
     if path.suffix == ".gif":
-        return f'<img src="{source}" alt="{_text(path.stem)}">'
+        return f'<img src="{source}" alt="{escape(path.stem)}">'
     # Without controls, which would cover the lowest row; a click pauses.
     pause = "this.paused ? this.play() : this.pause()"
     return (
@@ -205,52 +186,42 @@ def _metrics(run: RunData) -> list[str]:
         names = sorted(curves, key=lambda name: ("loss" not in name, name))
         charts = "".join(_small(name, curves[name]) for name in names)
         if charts:
-            sections.append(_section(title, f'<div class="grid-of-charts">{charts}</div>'))
+            sections.append(section(title, f'<div class="grid-of-charts">{charts}</div>'))
     if not sections:
-        sections.append(_section("Losses", _note("metrics.jsonl holds no losses yet.")))
+        sections.append(section("Losses", note("metrics.jsonl holds no losses yet.")))
     return sections
 
 
 def _small(name: str, curve: Curve) -> str:
     bad = int((~np.isfinite(curve.values)).sum())
-    line = Series("line", *_thin(curve.frames, curve.values), "metric")
+    line = Series("line", *thin(curve.frames, curve.values, _MOST_POINTS), "metric")
     frame = Frame(290, 150, left=52, bottom=24)
-    drawing = chart([line], frame, "", robust=True) or _note("no finite value")
+    drawing = chart([line], frame, "", robust=True, name=name) or note("no finite value")
     warning = f' <b class="bad">{bad} not finite</b>' if bad else ""
     value = f"{curve.last:.4g}" if math.isfinite(curve.last) else "?"
     return (
-        f"<figure><figcaption><b>{_text(name.replace('_', ' '))}</b> {value}{warning}"
+        f"<figure><figcaption><b>{escape(name.replace('_', ' '))}</b> {value}{warning}"
         f"</figcaption>{drawing}</figure>"
     )
-
-
-def _thin(frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages neighbours until a chart can show every point."""
-    amount = -(-len(frames) // _MOST_POINTS)
-    if amount <= 1:
-        return frames, values
-    starts = np.arange(0, len(frames), amount)
-    counts = np.diff([*starts, len(frames)])
-    return np.add.reduceat(frames, starts) / counts, np.add.reduceat(values, starts) / counts
 
 
 def _provenance(run: RunData) -> str:
     parts = []
     if run.versions:
         rows = "".join(
-            f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>"
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
             for name, value in run.versions.items()
         )
         parts.append(
             f"<details><summary>Versions and hardware</summary><table>{rows}</table></details>"
         )
     else:
-        parts.append(_note("The run folder does not say with which versions it was made."))
+        parts.append(note("The run folder does not say with which versions it was made."))
     if run.config:
         parts.append(
             "<details><summary>Configuration, resolved</summary>"
-            f"<pre>{_text(run.config)}</pre></details>"
+            f"<pre>{escape(run.config)}</pre></details>"
         )
     else:
-        parts.append(_note("config.yaml is missing."))
+        parts.append(note("config.yaml is missing."))
     return "".join(parts)
