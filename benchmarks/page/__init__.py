@@ -1,0 +1,1 @@
+"""The page of a benchmark: scores of agents as tables and charts, in one file."""
