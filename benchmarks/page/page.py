@@ -89,9 +89,8 @@ def _missing(suite: Suite, results: Sequence[Result]) -> str:
         if absent:
             words = f"{len(absent)} of {len(suite.tasks)} tasks are missing and count nowhere: "
             words += f"{', '.join(absent)}."
-            items.append(
-                f'<li><b>{escape(result.name)}:</b> <span class="missing">{escape(words)}</span></li>'
-            )
+            name = f"<b>{escape(result.name)}:</b>"
+            items.append(f'<li>{name} <span class="missing">{escape(words)}</span></li>')
         for remark in (*result.agent.notes, *result.aggregates.notes):
             said[remark].append(result.name)
     for remark, names in said.items():
