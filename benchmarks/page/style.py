@@ -39,6 +39,7 @@ svg .line.thin {{ stroke-width: 1.3; }}
 svg .bar {{ fill: currentColor; }} svg .bar.other {{ stroke: currentColor; fill-opacity: 0.3; }}
 svg .hatch {{ fill: url(#hatch); }} #hatch path {{ stroke: var(--card); stroke-width: 3; }}
 svg .whisker {{ stroke: var(--ink); stroke-width: 1.5; fill: none; }}
+svg tspan.missing {{ fill: var(--bad); font-weight: 400; }}
 svg .name {{ fill: var(--ink); font-weight: 600; }} svg .group {{ font-style: italic; }}
 svg .zero {{ stroke: var(--soft); }}
 .definitions {{ position: absolute; width: 0; height: 0; }}

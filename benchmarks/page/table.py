@@ -37,32 +37,31 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 def columns(suite: Suite, results: Sequence[Result]) -> list[tuple[str, str]]:
     """Headings of the table and the small words below them, from the second column on."""
-    heads = [(name, "") for name, _ in _references(suite)]
-    for result in results:
-        if not result.focus:
-            heads.append((result.name, _other(result)))
+    heads = []
     for result in results:
         if result.focus:
-            name = result.name
+            name, other = result.name, _other(result)
             scale = "return / 1000" if suite.name.startswith("dmc") else "gamer = 1"
-            heads.append((name, _other(result) or "mean over seeds, 95% interval"))
+            heads.append((name, f"{f'{other}, ' if other else ''}mean over seeds, 95% interval"))
             heads.append((f"{name}, {scale}", "normalised"))
             if suite.record:
                 heads.append((f"{name}, record = 1", "clipped at 1"))
             heads.append((f"{name}, seeds", ""))
-    return heads
+    heads += [(name, "") for name, _ in _references(suite)]
+    return heads + [(result.name, _other(result)) for result in results if not result.focus]
 
 
 def cells(task: str, suite: Suite, results: Sequence[Result]) -> list[tuple[float | None, str]]:
     """Cells of one row as value and text, from the second column on; None where missing."""
-    row = [(of[task], raw(of[task])) for _, of in _references(suite)]
+    row = []
+    for result in results:
+        if result.focus:
+            row += _detail(result.tasks.get(task), bool(suite.record))
+    row += [(of[task], raw(of[task])) for _, of in _references(suite)]
     for result in results:
         if not result.focus:
             score = result.tasks.get(task)
             row.append((score.raw.point, raw(score.raw.point)) if score else _MISSING)
-    for result in results:
-        if result.focus:
-            row += _detail(result.tasks.get(task), bool(suite.record))
     return row
 
 
