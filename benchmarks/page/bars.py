@@ -10,24 +10,25 @@ from benchmarks.scores.bootstrap import Interval
 from common.report_charts import nice_ticks, short
 from common.report_html import escape
 
-APART = "Another protocol or tasks missing: not ranked with others"
+APART = "Protocol other or unknown, or tasks missing: not ranked"
+LOWER_IS_BETTER = ("optimality gap",)
 HATCH = (
     '<svg class="definitions" aria-hidden="true"><defs><pattern id="hatch" width="7" height="7" '
     'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M0 0V7"/></pattern>'
     "</defs></svg>"
 )
 """The pattern over the bars of agents that stand apart; the page needs it once."""
-_WIDTH, _LEFT, _RIGHT = 440, 8, 12
+_WIDTH, _LEFT, _RIGHT = 400, 8, 12
+_LONGEST_NAME = 24
 _ROW, _GROUP, _BAR = 36, 26, 12
 
 
-def bars(name: str, results: Sequence[Result], tasks: int) -> str:
+def bars(name: str, results: Sequence[Result]) -> str:
     """Draws one aggregate of all agents.
 
     Args:
         name: Name of the aggregate.
         results: The agents, those that stand apart last.
-        tasks: Tasks of the benchmark.
 
     Returns:
         A ``<figure>``; "" where no agent has the aggregate.
@@ -44,12 +45,13 @@ def bars(name: str, results: Sequence[Result], tasks: int) -> str:
             others = True
             parts.append(f'<text x="{_LEFT}" y="{y + 18}" class="group">{APART}</text>')
             y += _GROUP
-        parts.append(_row(result, result.aggregates.values[name], tasks, y, low, scale))
+        parts.append(_row(result, result.aggregates.values[name], y, low, scale))
         y += _ROW
     for tick in nice_ticks(low, high or 1.0, 5):
         x = _LEFT + (tick - low) * scale
         parts.append(f'<text x="{x:.1f}" y="{y + 14}" class="mid">{short(tick)}</text>')
-    caption = f"<figcaption><b>{escape(name[0].upper() + name[1:])}</b></figcaption>"
+    lower = " lower is better" if name in LOWER_IS_BETTER else ""
+    caption = f"<figcaption><b>{escape(name[0].upper() + name[1:])}</b>{lower}</figcaption>"
     return (
         f'<figure>{caption}<svg viewBox="0 0 {_WIDTH} {y + 18:.0f}" role="img" '
         f'aria-label="{escape(name)}">{"".join(parts)}</svg></figure>'
@@ -63,19 +65,23 @@ def number(value: Interval) -> str:
     return f"{value.point:.2f} ({value.low:.2f} to {value.high:.2f})"
 
 
-def coverage(result: Result, tasks: int) -> str:
+def coverage(result: Result) -> str:
     """Says how many tasks are behind an agent's aggregates; "" where it is all."""
-    return f"{len(result.tasks)} of {tasks} tasks" if result.aggregates.missing else ""
+    absent = len(result.aggregates.missing)
+    return f"{len(result.tasks)} of {len(result.tasks) + absent} tasks" if absent else ""
 
 
-def _row(result: Result, value: Interval, tasks: int, y: float, low: float, scale: float) -> str:
-    incomplete = coverage(result, tasks)
+def _row(result: Result, value: Interval, y: float, low: float, scale: float) -> str:
+    incomplete = coverage(result)
     words = f' <tspan class="missing">{incomplete}</tspan>' if incomplete else ""
+    name, whole = result.name, ""
+    if len(name) > _LONGEST_NAME:
+        name, whole = f"{name[: _LONGEST_NAME - 1]}…", f"<title>{escape(name)}</title>"
     zero, end = (_LEFT + (x - low) * scale for x in (0.0, value.point))
     style = f"{color_class(result.color)}{' other' if result.apart else ''}"
     box = f'x="{min(zero, end):.1f}" y="{y + 18}" width="{abs(end - zero):.1f}" height="{_BAR}"'
     parts = [
-        f'<text x="{_LEFT}" y="{y + 13}" class="name">{escape(result.name)}{words}</text>',
+        f'<text x="{_LEFT}" y="{y + 13}" class="name">{whole}{escape(name)}{words}</text>',
         f'<text x="{_WIDTH - _RIGHT}" y="{y + 13}" class="end">{number(value)}</text>',
         f'<rect class="bar {style}" {box}/>',
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.page.bars import coverage
 from benchmarks.page.results import Profiles, Result
 from benchmarks.page.style import color_class
 from benchmarks.suites import Suite
@@ -16,7 +17,7 @@ _MOST_POINTS = 120
 
 
 def profile_figure(profiles: Profiles, results: Sequence[Result]) -> str:
-    """Draws the performance profiles of one scale; other protocols are dashed."""
+    """Draws the performance profiles of one scale; agents that stand apart are dashed."""
     series = []
     for result in reversed(results):
         profile = profiles.by_agent.get(result.name)
@@ -27,7 +28,7 @@ def profile_figure(profiles: Profiles, results: Sequence[Result]) -> str:
             series.append(
                 Series("band", x, profile.low, color_class(result.color), high=profile.high)
             )
-        dashed = " dashed" if result.differences else ""
+        dashed = " dashed" if result.apart else ""
         style = f"{color_class(result.color)}{dashed}"
         series.append(Series("line", x, profile.share, style, profile_label(result)))
     name = f"Share of runs above a score, {profiles.scale} = 1"
@@ -40,9 +41,11 @@ def profile_figure(profiles: Profiles, results: Sequence[Result]) -> str:
 
 def profile_label(result: Result) -> str:
     """Name of an agent in a legend, with what sets its curve apart."""
-    words = [] if result.runs_known else ["of means over seeds"]
-    words += ["other protocol"] if result.differences else []
-    return f"{result.name} ({', '.join(words)})" if words else result.name
+    agent = result.agent
+    runs = all(agent.seeds[task] == len(agent.scores[task]) for task in result.tasks)
+    words = [coverage(result), "" if runs else "of means over seeds", result.remark]
+    said = ", ".join(filter(None, words))
+    return f"{result.name} ({said})" if said else result.name
 
 
 def curve_figures(results: Sequence[Result], suite: Suite) -> str:
@@ -63,7 +66,7 @@ def _style(result: Result) -> str:
 
 def _label(result: Result) -> str:
     band = ", band from the lowest to the highest seed" if result.focus else ""
-    return f"{result.name}{band}{' (other protocol)' if result.differences else ''}"
+    return f"{result.label}{band}"
 
 
 def _curves(task: str, results: Sequence[Result]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.page.bars import APART, coverage
+from benchmarks.page.bars import APART, LOWER_IS_BETTER, coverage
 from benchmarks.page.charts import profile_label
 from benchmarks.page.results import Profiles, Result
 from benchmarks.page.style import light_color
@@ -43,6 +43,8 @@ def write_figures(
         if figure is not None:
             paths.append(folder / f"{name}.png")
             figure.savefig(paths[-1])
+        else:  # None is left of an earlier report.
+            (folder / f"{name}.png").unlink(missing_ok=True)
     return paths
 
 
@@ -68,18 +70,18 @@ def _aggregates(suite: Suite, results: Sequence[Result]) -> Any:
         for row, result in enumerate(shown):
             _bar(axes, row, result, name)
         axes.axvline(0, color="0.4", linewidth=0.8)
-        axes.set_title(name, fontsize=10)
+        axes.set_title(f"{name}, lower is better" if name in LOWER_IS_BETTER else name, fontsize=10)
         axes.tick_params(labelsize=8)
-    labels = [_row_label(result, len(suite.tasks)) for result in shown]
+    labels = [_row_label(result) for result in shown]
     panels[0].set_yticks(range(len(shown)), labels, fontsize=8)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
     if any(result.apart for result in shown):
         figure.supxlabel(f"Hatched: {APART[0].lower()}{APART[1:]}", fontsize=8)
     return figure
 
 
-def _row_label(result: Result, tasks: int) -> str:
-    words = [coverage(result, tasks)] + ["other protocol" if result.differences else ""]
+def _row_label(result: Result) -> str:
+    words = [coverage(result), result.remark]
     said = ", ".join(filter(None, words))
     return f"{_plain(result.name)}\n({said})" if said else _plain(result.name)
 
@@ -106,7 +108,7 @@ def _profiles(profiles: Sequence[Profiles], results: Sequence[Result]) -> Any:
             if profile is None:
                 continue
             color = light_color(result.color)
-            line = "--" if result.differences else "-"
+            line = "--" if result.apart else "-"
             label = _plain(profile_label(result))
             axes.plot(each.thresholds, profile.share, line, color=color, label=label)
             if profile.low is not None:
@@ -162,10 +164,9 @@ def _curve(axes: Axes, result: Result, task: str) -> None:
 def _legend_line(result: Result) -> Any:
     from matplotlib.lines import Line2D
 
-    label = f"{result.name} (other protocol)" if result.differences else result.name
     line = "-" if result.focus else "--"
     return Line2D(
-        np.zeros(0), np.zeros(0), ls=line, c=light_color(result.color), label=_plain(label)
+        np.zeros(0), np.zeros(0), ls=line, c=light_color(result.color), label=_plain(result.label)
     )
 
 

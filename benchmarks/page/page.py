@@ -60,14 +60,14 @@ def _how_to_read(suite: Suite, results: Sequence[Result]) -> str:
     )
     if any(result.apart for result in results):
         words += (
-            " Hatched bars stand apart: their scores came about under another protocol, or tasks "
-            "are missing, so they do not rank with the others."
+            " Hatched bars stand apart: their protocol is not the benchmark's or not fully "
+            "known, or tasks are missing, so they do not rank with the others."
         )
     return f"<p>{escape(words)}</p>"
 
 
 def _aggregates(suite: Suite, results: Sequence[Result]) -> str:
-    figures = "".join(bars(name, results, len(suite.tasks)) for name in headline(suite))
+    figures = "".join(bars(name, results) for name in headline(suite))
     return f'<div class="pairs">{figures}</div>' if figures else note("There is no score yet.")
 
 
@@ -106,7 +106,8 @@ def _profiles(profiles: Sequence[Profiles], results: Sequence[Result]) -> str:
         return note("There is no score yet.")
     words = (
         "How large a share of runs, averaged over tasks, scores above the value on the "
-        "horizontal axis. Bands: 95%, pointwise. Dashed: another protocol."
+        "horizontal axis. Bands: 95%, pointwise. Dashed: those "
+        "that stand apart."
     )
     return f'<p>{escape(words)}</p><div class="pairs">{figures}</div>'
 
@@ -115,14 +116,15 @@ def _tasks(suite: Suite, results: Sequence[Result]) -> str:
     words = "Raw returns, means over seeds. Press a heading to sort."
     apart = [result.name for result in results if result.differences]
     if apart:
-        words += f" Not of the benchmark's protocol: {', '.join(apart)}."
+        words += f" Protocol not the benchmark's, or not fully known: {', '.join(apart)}."
     return f"<p>{escape(words)}</p>{table.table(suite, results)}"
 
 
 def _curves(suite: Suite, results: Sequence[Result]) -> str:
     words = (
         "Return over frames (simulator steps, action repeat included), mean over seeds. A seed's "
-        "last return stands until its next one, also where it stopped early. Dashed: shown for "
+        "last return stands until its next one, also where it stopped early. Curves end with the "
+        "budget of their protocol. Dashed: shown for "
         "comparison."
     )
     return f"<p>{escape(words)}</p>{charts.curve_figures(results, suite)}"

@@ -13,9 +13,11 @@ import numpy as np
 
 from benchmarks.scores import metrics
 from benchmarks.scores.aggregate import Aggregates, TaskScore, aggregate, scored, task_scores
+from benchmarks.scores.assemble import LATE
 from benchmarks.scores.tables import AgentScores, Curve
 from benchmarks.suites import Protocol, Suite
 
+_UNKNOWN = "unknown"
 _EARLY = 0.99
 _MOST_PROFILE = 8.0
 _PROFILE_POINTS = 81
@@ -85,7 +87,8 @@ class Result:
         aggregates: What follows from them.
         tasks: A row for each task that it has, by name.
         curves: Its learning curves, by task.
-        differences: How its protocol differs from the benchmark's; empty where it does not.
+        differences: How its protocol differs from the benchmark's, or what of it is unknown;
+            empty where it is the same.
         focus: Whether the page shows it in detail, the others beside it.
         color: Number of its colour.
     """
@@ -109,9 +112,22 @@ class Result:
         return bool(self.differences or self.aggregates.missing)
 
     @property
-    def runs_known(self) -> bool:
-        """Whether all its scores are known seed by seed."""
+    def resampled(self) -> bool:
+        """Whether all its scores are known seed by seed, so that they can be resampled."""
         return all(map(self.agent.per_seed, self.tasks))
+
+    @property
+    def remark(self) -> str:
+        """Two words on its protocol, for labels; "" where it is the benchmark's."""
+        if not self.differences:
+            return ""
+        known = [words for words in self.differences if _UNKNOWN not in words]
+        return "other protocol" if known else "protocol not fully known"
+
+    @property
+    def label(self) -> str:
+        """Its name, with what a reader of a chart must know."""
+        return f"{self.name} ({self.remark})" if self.remark else self.name
 
 
 def evaluate(
@@ -132,13 +148,14 @@ def evaluate(
     results = []
     for color, agent in enumerate(sorted(agents, key=lambda agent: agent.name not in focus)):
         curves = {task: agent.curves[task] for task in suite.tasks if task in agent.curves}
+        budget = max(suite.protocol.frames, agent.protocol.frames or 0) * LATE
         rows = task_scores(agent, suite, samples if agent.name in focus else 0, seed)
         results.append(
             Result(
                 agent=agent,
                 aggregates=aggregate(agent, suite, samples, seed),
                 tasks={row.task: row for row in rows},
-                curves={task: summarize(curve) for task, curve in curves.items()},
+                curves={task: summarize(curve, budget) for task, curve in curves.items()},
                 differences=differences(agent.protocol, suite.protocol),
                 focus=agent.name in focus,
                 color=color,
@@ -149,21 +166,25 @@ def evaluate(
 
 def _best_known(agents: Sequence[AgentScores], suite: Suite) -> set[str]:
     """The published agent to show in detail where there is no other one."""
-    for agent in agents:
-        tasks = scored(agent, suite)
-        if tasks and agent.protocol == suite.protocol and all(map(agent.per_seed, tasks)):
-            return {agent.name}
-    return {agent.name for agent in agents[:1]}
+    best = max(
+        agents,
+        key=lambda agent: (
+            bool(agent.scores) and all(map(agent.per_seed, scored(agent, suite))),
+            agent.protocol == suite.protocol,
+        ),
+        default=None,
+    )
+    return {best.name} if best else set()
 
 
 def differences(protocol: Protocol, own: Protocol) -> tuple[str, ...]:
     """Says in words how a protocol differs from the benchmark's own."""
     words = []
     if protocol.frames != own.frames:
-        frames = f"{protocol.frames / 1e6:g}M" if protocol.frames else "unknown"
+        frames = f"{protocol.frames / 1e6:g}M" if protocol.frames else _UNKNOWN
         words.append(f"frames {frames} instead of {own.frames / 1e6:g}M")
     if protocol.returns != own.returns:
-        words.append(f"{protocol.returns or 'unknown'} returns instead of {own.returns}")
+        words.append(f"{protocol.returns or _UNKNOWN} returns instead of {own.returns}")
     if protocol.sticky != own.sticky:
         words.append(f"sticky actions {_known(protocol.sticky)} instead of {_known(own.sticky)}")
     if protocol.actions != own.actions:
@@ -174,12 +195,14 @@ def differences(protocol: Protocol, own: Protocol) -> tuple[str, ...]:
 
 
 def _known(value: float | str | None) -> str:
-    return "unknown" if value is None else str(value)
+    return _UNKNOWN if value is None else str(value)
 
 
-def summarize(curve: Curve) -> Summary:
-    """Averages a learning curve over its seeds."""
-    returns = np.asarray(curve.returns, float)
+def summarize(curve: Curve, budget: float = math.inf) -> Summary:
+    """Averages a learning curve over its seeds, up to a number of frames."""
+    within = np.asarray(curve.frames) <= budget
+    returns = np.asarray(curve.returns, float)[:, within]
+    steps = np.asarray(curve.frames, float)[within]
     finite = np.isfinite(returns)
     begun = np.flatnonzero(finite.any(0))
     if not len(begun):
@@ -187,8 +210,8 @@ def summarize(curve: Curve) -> Summary:
         return Summary(empty, empty, empty, empty, len(returns), len(returns))
     newest = np.maximum.accumulate(np.where(finite, np.arange(finite.shape[1]), 0), 1)
     held = np.take_along_axis(returns, newest, 1)[:, begun[0] : begun[-1] + 1]
-    frames = np.asarray(curve.frames, float)[begun[0] : begun[-1] + 1]
-    ends = np.asarray(curve.frames)[newest[:, -1]]
+    frames = steps[begun[0] : begun[-1] + 1]
+    ends = steps[newest[:, -1]]
     early = int(np.sum((ends < _EARLY * frames[-1]) | ~finite.any(1)))
     mean, low, high = np.nanmean(held, 0), np.nanmin(held, 0), np.nanmax(held, 0)
     return Summary(frames, mean, low, high, len(returns), early)
@@ -216,7 +239,7 @@ def profiles(
             if tasks:
                 scores[result.name] = metrics.normalize(raw, low, high)
         thresholds = np.linspace(0, _upper(list(scores.values())), _PROFILE_POINTS)
-        known = {result.name for result in results if result.runs_known and samples}
+        known = {result.name for result in results if result.resampled and samples}
         by_agent = {
             name: _profile(values, thresholds, min(samples, _PROFILE_SAMPLES), seed)
             if name in known

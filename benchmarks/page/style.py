@@ -11,6 +11,10 @@ COLORS = (
     ("#c43d74", "#ee85ae"),
     ("#16899b", "#5cc3d3"),
     ("#6b7280", "#a3abb7"),
+    ("#7a4a2b", "#c9a184"),
+    ("#5f7a1f", "#b5cf6b"),
+    ("#9c2fae", "#dd8cf0"),
+    ("#1f3a6e", "#c3d0f0"),
 )
 """Colour of each agent, on light and on dark screens."""
 

@@ -40,15 +40,15 @@ def columns(suite: Suite, results: Sequence[Result]) -> list[tuple[str, str]]:
     heads = []
     for result in results:
         if result.focus:
-            name, other = result.name, _other(result)
+            name, remark = result.name, result.remark
             scale = "return / 1000" if suite.name.startswith("dmc") else "gamer = 1"
-            heads.append((name, f"{f'{other}, ' if other else ''}mean over seeds, 95% interval"))
+            heads.append((name, ", ".join(filter(None, [remark, "mean over seeds, 95% interval"]))))
             heads.append((f"{name}, {scale}", "normalised"))
             if suite.record:
                 heads.append((f"{name}, record = 1", "clipped at 1"))
             heads.append((f"{name}, seeds", ""))
     heads += [(name, "") for name, _ in _references(suite)]
-    return heads + [(result.name, _other(result)) for result in results if not result.focus]
+    return heads + [(result.name, result.remark) for result in results if not result.focus]
 
 
 def cells(task: str, suite: Suite, results: Sequence[Result]) -> list[tuple[float | None, str]]:
@@ -99,10 +99,6 @@ def _references(suite: Suite) -> list[tuple[str, dict[str, float]]]:
         return []
     references = [("Random", suite.low), ("Gamer", suite.gamer), ("Record", suite.record)]
     return [(name, dict(of)) for name, of in references if of]
-
-
-def _other(result: Result) -> str:
-    return "other protocol" if result.differences else ""
 
 
 def _detail(score: TaskScore | None, records: bool) -> list[tuple[float | None, str]]:

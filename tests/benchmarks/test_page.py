@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.page import command, results
+from benchmarks.page.bars import bars
 from benchmarks.page.printed import agrees, comparison
 from benchmarks.page.style import COLORS
 from benchmarks.scores.tables import AgentScores, Curve
@@ -104,13 +105,13 @@ def test_the_page_says_what_limits_the_scores(report):
     text = Page(report.read_text()).text
     for expected in [
         "atari: 2 agents, 3 tasks",
-        "Another protocol or tasks missing: not ranked with others",
+        "Protocol other or unknown, or tasks missing: not ranked",
         "Other 2 of 3 tasks",
         "Other: 1 of 3 tasks are missing and count nowhere: Zaxxon.",
         "Ours <b>: a seed crashed",
         "in every task only the mean over seeds is known",
-        "Other (of means over seeds, other protocol)",
-        "Not of the benchmark's protocol: Other.",
+        "Other (2 of 3 tasks, of means over seeds, other protocol)",
+        "Protocol not the benchmark's, or not fully known: Other.",
         "training returns instead of evaluation; sticky actions 0.0 instead of 0.25",
         "Alien 3 seeds, 1 stop early",
         "0.001M frames, sticky 0.25, 18 actions, pixels, evaluation returns",
@@ -164,6 +165,24 @@ def test_agents_that_stand_apart_come_last():
     assert other.apart and not other.focus and other.differences
     incomplete = dataclasses.replace(other.agent, protocol=OWN)
     assert results.evaluate([incomplete], SUITE, 0)[0].apart
+    loose = dataclasses.replace(ours.agent, protocol=dataclasses.replace(OWN, returns=None))
+    assert results.evaluate([loose], SUITE, 0)[0].remark == "protocol not fully known"
+    assert (ours.remark, other.remark) == ("", "other protocol")
+
+
+def test_long_names_are_cut_in_bars_only():
+    agent = dataclasses.replace(make_agents()[1], name="an agent with a name that is long")
+    figure = bars("gamer mean", results.evaluate([agent], SUITE, 0))
+    assert f"<title>{agent.name}</title>an agent with a name th…</text>" in figure
+
+
+def test_published_agents_with_known_runs_are_in_focus_where_there_is_no_other():
+    other, ours = make_agents()
+    known = dataclasses.replace(ours, published=True)
+    assert [result.focus for result in results.evaluate([other, known], SUITE, 0)] == [True, False]
+    loose = dataclasses.replace(known, protocol=other.protocol, name="loose")
+    assert [r.name for r in results.evaluate([other, loose], SUITE, 0) if r.focus] == ["loose"]
+    assert results.evaluate([], SUITE, 0) == []
 
 
 def test_a_short_seed_keeps_its_last_return():
@@ -173,6 +192,9 @@ def test_a_short_seed_keeps_its_last_return():
     np.testing.assert_array_equal(summary.low, [1, 1, 3, 3])
     np.testing.assert_array_equal(summary.high, [1, 5, 5, 7])
     assert (summary.runs, summary.early) == (2, 1)
+    within = results.summarize(curve, 2.0)
+    np.testing.assert_array_equal(within.mean, [1, 3, 4])
+    assert within.early == 1
 
 
 def test_a_curve_without_values_is_empty():
@@ -210,10 +232,13 @@ def test_other_benchmarks(tmp_path):
     scores = {task: np.array([500.0, 700.0]) for task in dmc.tasks}
     agent = AgentScores("Full", dmc.protocol, "x", scores, dict.fromkeys(scores, 2))
     empty = AgentScores("Empty", Protocol(None, None), "y", {}, {})
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "curves.png").write_text("of an earlier report")
     path = command.write_report(tmp_path, dmc, [agent, empty], 50)
     text = Page(path.read_text()).text
     assert "divided by 1000" in text and "Gamer" not in text
     assert "None of the agents has learning curves." in text
+    assert "Optimality gap lower is better" in text
     assert "Empty: 20 of 20 tasks are missing" in text
     assert "frames unknown instead of 1M; unknown returns instead of evaluation" in text
     assert not (tmp_path / "figures" / "curves.png").exists()
