@@ -176,6 +176,16 @@ def test_long_names_are_cut_in_bars_only():
     assert f"<title>{agent.name}</title>an agent with a name th…</text>" in figure
 
 
+def test_bars_below_zero_end_at_zero():
+    ours = make_agents()[1]
+    worse = {task: np.array([SUITE.low[task] - 10.0] * 2) for task in SUITE.tasks}
+    agents = [ours, dataclasses.replace(ours, name="Worse", scores=worse)]
+    figure = bars("gamer mean", results.evaluate(agents, SUITE, 0))
+    boxes = re.findall(r'class="bar [^>]* x="([\d.]+)" y="\d+[.\d]*" width="([\d.]+)"', figure)
+    (zero, _), (left, width) = [tuple(map(float, box)) for box in boxes]
+    assert left + width == pytest.approx(zero, abs=0.2) and 0 < left < zero
+
+
 def test_published_agents_with_known_runs_are_in_focus_where_there_is_no_other():
     other, ours = make_agents()
     known = dataclasses.replace(ours, published=True)
