@@ -79,6 +79,20 @@ def latest(directory: pathlib.Path) -> int | None:
     return steps[-1] if steps else None
 
 
+def metadata(directory: pathlib.Path) -> dict[str, Any] | None:
+    """Returns what the caller said of the newest checkpoint, without its arrays.
+
+    Returns:
+        The metadata; None without a checkpoint, or with one that cannot be read.
+    """
+    steps = _steps(pathlib.Path(directory))
+    try:
+        index = json.loads((directory / f"{steps[-1]:012d}" / _INDEX).read_text())
+        return index["metadata"]
+    except (IndexError, OSError, ValueError, KeyError):
+        return None
+
+
 def restore(
     directory: pathlib.Path, like: Tree, step: int | None = None
 ) -> tuple[Tree, dict[str, Any]]:

@@ -1,0 +1,119 @@
+"""The benchmarks' command: ``python -m benchmarks <suite> <command> [options]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchmarks.suites import SUITES, suite
+from common.errors import UserError, nearest
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        call: ``(suite name, words after the command) -> exit code``.
+        summary: What it does.
+    """
+
+    call: Callable[[str, Sequence[str]], int]
+    summary: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The words after the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: that of the command, 2 after a user's mistake, 130 after an interrupt.
+    """
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # The reader, such as "head", has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    name, *rest = argv
+    if name not in SUITES:
+        raise UserError(f"unknown suite {name!r}{nearest(name, SUITES)}")
+    if not rest or rest[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    word, *words = rest
+    if word not in COMMANDS:
+        raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
+    return COMMANDS[word].call(name, words)
+
+
+def _overview() -> str:
+    lines = ["usage: python -m benchmarks <suite> <command> [--option VALUE ...]", "", "suites:"]
+    for name in SUITES:
+        one = suite(name)
+        lines.append(f"  {name:<13}{len(one.tasks)} tasks: {one.protocol}")
+    lines += ["", "commands:"]
+    lines += [f"  {word:<13}{command.summary}" for word, command in COMMANDS.items()]
+    lines += [
+        "",
+        "'python -m benchmarks <suite> <command> --help' explains the options of a command.",
+        "",
+        "for example:",
+        "  python -m benchmarks atari run --games all --seeds 5 --jobs 4 --logdir runs/atari",
+        "  python -m benchmarks atari run --launcher slurm --partition gpu --logdir runs/atari",
+        "  python -m benchmarks dmc run --games walker_walk --logdir runs/dmc -- --run.frames 1e5",
+        "  python -m benchmarks atari status --logdir runs/atari",
+        "",
+        "other benchmarks: python -m benchmarks.learning, benchmarks.planning, benchmarks.speed",
+    ]
+    return "\n".join(lines)
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    from benchmarks.jobs.command import run
+
+    return run(name, argv)
+
+
+def _status(name: str, argv: Sequence[str]) -> int:
+    from benchmarks.jobs.command import status
+
+    return status(name, argv)
+
+
+def _score(name: str, argv: Sequence[str]) -> int:
+    from benchmarks.scores.command import score
+
+    return score(name, argv)
+
+
+def _report(name: str, argv: Sequence[str]) -> int:
+    from benchmarks.page.command import report
+
+    return report(name, argv)
+
+
+COMMANDS = {
+    "run": Command(_run, "Trains an agent on every task and seed; again, it goes on with that."),
+    "status": Command(_status, "Shows which jobs are done, running or failed, and the time left."),
+    "score": Command(_score, "Computes the scores of finished runs."),
+    "report": Command(_report, "Writes scores and learning curves as one HTML file."),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""The job list of a benchmark: which runs it consists of, and the command of each.
+
+``<logdir>/jobs.json`` holds it, a job per line. Runs lie in
+``<logdir>/<agent>/<game>/seed-<n>``, what they print in ``<logdir>/logs``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+
+from benchmarks.suites import Suite
+from common import flags, presets
+from common.config import update
+from common.errors import UserError, nearest
+
+JOBS = "jobs.json"
+LOGS = "logs"
+AGENTS = ("dreamer", "planet")
+_OWN = ("configs", "task", "seed", "logdir")
+"""Options of the train command that the job list sets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        game: Name of the task in the suite's table, such as "Pong" or "walker_walk".
+        seed: Seed of the run.
+        task: The task as the train command knows it.
+    """
+
+    game: str
+    seed: int
+    task: str
+
+    def __str__(self) -> str:
+        """Names the job in a sentence."""
+        return f"{self.game} seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The job list.
+
+    Attributes:
+        logdir: Folder of the benchmark, absolute.
+        suite: Name of the suite.
+        agent: "dreamer" or "planet".
+        configs: Presets of every run.
+        options: Further words of every train command.
+        frames: Length of a run.
+        jobs: The runs.
+    """
+
+    logdir: pathlib.Path
+    suite: str
+    agent: str
+    configs: tuple[str, ...]
+    options: tuple[str, ...]
+    frames: int
+    jobs: tuple[Job, ...]
+
+    def folder(self, job: Job) -> pathlib.Path:
+        """Returns the run folder of a job."""
+        return self.logdir / self.agent / job.game / f"seed-{job.seed}"
+
+    def log(self, job: Job) -> pathlib.Path:
+        """Returns the file that collects what the attempts of a job print."""
+        return self.logdir / LOGS / f"{job.game}-{job.seed}.log"
+
+    def record(self, job: Job) -> pathlib.Path:
+        """Returns the file that counts the attempts of a job."""
+        return self.log(job).with_suffix(".json")
+
+    def command(self, job: Job) -> list[str]:
+        """Returns the words of the train command of a job."""
+        words = [sys.executable, "-m", self.agent, "train", "--configs", *self.configs]
+        words += ["--task", job.task, "--seed", str(job.seed)]
+        return [*words, "--logdir", str(self.folder(job)), *self.options]
+
+
+def make(
+    suite: Suite,
+    logdir: pathlib.Path,
+    agent: str,
+    configs: Sequence[str],
+    games: Sequence[str],
+    seeds: int,
+    options: Sequence[str],
+) -> Plan:
+    """Builds a job list; touches nothing.
+
+    Args:
+        suite: The benchmark.
+        logdir: Its folder; need not exist.
+        agent: Which agent to train.
+        configs: Presets, or YAML files; none takes the suite's.
+        games: Names of tasks, or "all".
+        seeds: Number of seeds, from 0 on.
+        options: Further words for the train command.
+
+    Raises:
+        UserError: An unknown agent, game, preset or option.
+    """
+    if agent not in AGENTS:
+        raise UserError(f"unknown agent {agent!r}{nearest(agent, AGENTS)}")
+    if seeds < 1:
+        raise UserError(f"--seeds is {seeds}; expected at least 1")
+    known = presets.preset_names()
+    named = [name if name in known else _absolute(name) for name in configs or suite.configs]
+    frames = _frames(agent, named, options)
+    jobs = [
+        Job(game, seed, suite.tasks[game])
+        for game in choose_games(suite, games)
+        for seed in range(seeds)
+    ]
+    logdir = logdir.expanduser().absolute()
+    return Plan(logdir, suite.name, agent, tuple(named), tuple(options), frames, tuple(jobs))
+
+
+def choose_games(suite: Suite, names: Iterable[str]) -> list[str]:
+    """Returns the games of a suite by their names, in the order of its table.
+
+    Args:
+        suite: The benchmark.
+        names: Names of its table or of its tasks, in any case; "all" for every one.
+
+    Raises:
+        UserError: No game has that name.
+    """
+    spelled = {}
+    for game, task in suite.tasks.items():
+        spelled |= dict.fromkeys((game, task, task.partition("_")[2]), game)
+    found = {name.lower(): game for name, game in spelled.items()}
+    chosen = set()
+    for name in names:
+        if name.lower() == "all":
+            chosen |= set(suite.tasks)
+        elif name.lower() in found:
+            chosen.add(found[name.lower()])
+        else:
+            hint = nearest(name.lower(), (game.lower() for game in suite.tasks))
+            raise UserError(f"{suite.name} has no game {name!r}{hint}")
+    return [game for game in suite.tasks if game in chosen]
+
+
+def _absolute(preset: str) -> str:
+    """A job may run elsewhere: a preset's file is named by its whole path."""
+    path = pathlib.Path(preset).expanduser()
+    return str(path.absolute()) if path.exists() else preset
+
+
+def _frames(agent: str, configs: Sequence[str], options: Sequence[str]) -> int:
+    """Returns the length of the runs after all options are found to be right."""
+    default = importlib.import_module(f"{agent}.config").Config()
+    parsed = flags.parse_flags(options, default, ("logdir",))
+    given = {*parsed.extra, *parsed.values, *(["configs"] if parsed.configs else [])}
+    for name in _OWN:
+        if name in given:
+            remedy = "give it before the --" if name == "configs" else "leave it out"
+            raise UserError(f"the job list sets --{name} of every run; {remedy}")
+    config = update(default, presets.load_presets(configs, agent))
+    return update(config, parsed.values).run.frames
+
+
+def read(logdir: pathlib.Path) -> Plan:
+    """Reads the job list of a folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    logdir = logdir.expanduser().absolute()
+    path = logdir / JOBS
+    if not path.exists():
+        raise UserError(f"there is no job list in {logdir}; the run command makes one")
+    try:
+        values = json.loads(path.read_text())
+        jobs = tuple(Job(**job) for job in values.pop("jobs"))
+        values |= {name: tuple(values[name]) for name in ("configs", "options")}
+        return Plan(logdir, **values, jobs=jobs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a job list of this package: {error}") from error
+
+
+def extend(plan: Plan) -> Plan:
+    """Adds the jobs that a folder lists already; touches nothing.
+
+    Raises:
+        UserError: The folder lists runs of another agent, or of other options.
+    """
+    if not (plan.logdir / JOBS).exists():
+        return plan
+    earlier = read(plan.logdir)
+    for name in ("suite", "agent", "configs", "options", "frames"):
+        before, now = getattr(earlier, name), getattr(plan, name)
+        if before != now:
+            raise UserError(
+                f"{plan.logdir} holds a benchmark with {name} {_words(before)}, not {_words(now)}; "
+                "repeat its options (games and seeds may be added), or choose another --logdir"
+            )
+    return dataclasses.replace(plan, jobs=tuple(dict.fromkeys((*earlier.jobs, *plan.jobs))))
+
+
+def write(plan: Plan) -> None:
+    """Writes the job list into its folder, which is made.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    values = dataclasses.asdict(plan)
+    del values["logdir"], values["jobs"]
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}," for name, value in values.items()]
+    jobs = ",\n".join(f"  {json.dumps(dataclasses.asdict(job))}" for job in plan.jobs)
+    text = "\n".join(["{", *lines, ' "jobs": [', jobs, " ]", "}", ""])
+    temporary = plan.logdir / f".{JOBS}-{os.getpid()}"
+    try:
+        (plan.logdir / LOGS).mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        temporary.replace(plan.logdir / JOBS)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {plan.logdir}: {error.strerror}; choose another --logdir"
+        ) from error
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,143 @@
+"""Works on one job: starts its train command, and again where it failed.
+
+Every launcher does its work by this class, whatever decides where and when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+from benchmarks.jobs import record as records
+from benchmarks.jobs import states
+from benchmarks.jobs.plan import Job, Plan
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MISTAKE = 2
+"""Exit code of the train command after a user's mistake, which no repetition mends."""
+
+Outcome = Literal["done", "failed", "stopped", "held"]
+
+
+class Work:
+    """One job in progress."""
+
+    def __init__(
+        self, plan: Plan, job: Job, retries: int, environment: Mapping[str, str] | None = None
+    ):
+        """Starts nothing yet.
+
+        Args:
+            plan: The job list.
+            job: The job.
+            retries: How often to start again after a failure.
+            environment: Variables for the run beside those of this process.
+        """
+        self._plan, self._job, self._retries = plan, job, retries
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        self._environment |= environment or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self) -> Outcome:
+        """Makes attempts until the run is complete, or failed once too often, or stopped.
+
+        Returns:
+            How it ended; "held" where another process works on the job.
+        """
+        plan, job = self._plan, self._job
+        with records.hold(plan.log(job)) as log:
+            if log is None:
+                return "held"
+            record = records.read(plan.record(job))
+            if record.attempts and not record.attempts[-1].outcome:
+                record.end("lost")
+                record.write(plan.record(job))
+            while not self._stopping:
+                if states.finished(plan, job):
+                    return "done"
+                if record.failed:
+                    return "failed"
+                self._attempt(record, log)
+                if record.attempts[-1].outcome == "stopped":
+                    break
+            return "stopped"
+
+    def stop(self) -> None:
+        """Tells the run to write a checkpoint and end; makes no further attempt."""
+        self._stopping = True
+        if self._process is not None:
+            self._process.terminate()
+
+    def join(self) -> None:
+        """Waits for the end of a stopped run, also inside a signal's handler."""
+        if self._process is not None:
+            # Whoever waits in ``run`` collects the process: here it is left as it is.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+
+    def _attempt(self, record: records.Record, log: int) -> None:
+        """Runs the train command once and records it."""
+        plan, path = self._plan, self._plan.record(self._job)
+        attempt = record.begin(socket.gethostname())
+        record.write(path)
+        command = plan.command(self._job)
+        head = f"--- attempt {len(record.attempts)} at {attempt.started} on {attempt.host}"
+        os.write(log, f"{head}\n{shlex.join(command)}\n".encode())
+        self._process = _start(command, self._environment, log)
+        attempt.pid = self._process.pid
+        try:
+            record.write(path)
+            self._close(record, self._wait(self._process))
+        except BaseException:  # A launcher that gives the machine back raises from a handler.
+            self.stop()
+            self._close(record, self._process.wait())
+            raise
+
+    def _close(self, record: records.Record, code: int) -> None:
+        """Records how an attempt ended."""
+        if code == 0 and states.finished(self._plan, self._job):
+            record.end("done", code)
+        elif code == 0 or self._stopping:
+            record.end("stopped", code)
+        else:
+            record.end("failed", code)
+            record.failures += 1
+            record.failed = code == MISTAKE or record.failures > self._retries
+        record.write(self._plan.record(self._job))
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        if self._stopping:  # Told so before there was a process.
+            process.terminate()
+        while process.poll() is None:
+            time.sleep(0.1)
+        return process.returncode
+
+
+def _start(command: list[str], environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    """Starts a process that only hears of a stop by the launcher's SIGTERM.
+
+    The session of its own keeps a terminal's Ctrl-C away. Slurm sends SIGUSR2 to everybody
+    in a job before its time is over; a process started with it blocked does not die of it.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
