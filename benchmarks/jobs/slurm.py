@@ -7,6 +7,7 @@ the run writes a checkpoint and the task goes back to the queue.
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -108,6 +109,8 @@ def launch(
     Raises:
         UserError: submitit is missing, or Slurm, or it refused the jobs.
     """
+    # Its way to set up logging would close the handlers of others.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     try:
         import submitit
     except ImportError as error:
@@ -133,7 +136,7 @@ def launch(
     try:
         with executor.batch():
             submitted = [executor.submit(Task(plan, job, retries)) for job in new]
-    except (submitit.core.utils.FailedJobError, OSError) as error:
+    except (RuntimeError, OSError) as error:
         raise UserError(f"Slurm refused the jobs: {str(error).splitlines()[-1]}") from error
     known |= {str(job): one.job_id for job, one in zip(new, submitted, strict=True)}
     lines = [f"{number} {job}\n" for job, number in known.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import types
@@ -19,7 +20,7 @@ from benchmarks.jobs.plan import Job
 from benchmarks.jobs.work import Work
 from benchmarks.suites import SUITES, suite
 from common.errors import UserError
-from tests.benchmarks.scripted import FINISH, leave, scripted
+from tests.benchmarks.scripted import FINISH, ScriptedPlan, leave, scripted
 
 TINY = ["--configs", "dmc_proprio", "debug", "--games", "walker_walk", "--seeds", "2"]
 
@@ -243,6 +244,18 @@ def test_the_process_gets_variables_and_finds_the_package(tmp_path):
     plan = scripted(tmp_path, 'cd /; "$PYTHON" -c "import benchmarks.suites"; echo "$MINE"')
     Work(plan, plan.jobs[0], 0, {"MINE": "a word", "PYTHON": sys.executable}).run()
     assert plan.log(plan.jobs[0]).read_text().splitlines()[2:] == ["a word"]
+
+
+def test_the_signal_before_the_end_of_time_does_not_reach_the_process(tmp_path):
+    class Shown(ScriptedPlan):
+        def command(self, job):
+            return ["grep", "SigBlk", "/proc/self/status"]
+
+    plan = Shown(**vars(scripted(tmp_path)))
+    Work(plan, plan.jobs[0], retries=0).run()
+    blocked = int(plan.log(plan.jobs[0]).read_text().split()[-1], 16)
+    assert blocked & 1 << signal.SIGUSR2 - 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_status_shows_every_job_and_when_the_rest_is_done(tmp_path, capsys):

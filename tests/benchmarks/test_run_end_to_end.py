@@ -1,0 +1,178 @@
+"""A whole benchmark of a debug agent: three tasks, two seeds, with what goes wrong in practice."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.jobs import plan as plans
+from benchmarks.jobs import record as records
+from benchmarks.jobs import states
+from benchmarks.jobs.plan import Job, Plan
+from common import checkpoint
+
+DEADLINE = 240
+SUITE = "dmc_proprio"
+GAMES = ("cartpole_balance", "cartpole_swingup", "pendulum_swingup")
+WORDS = [*f"--configs {SUITE} debug --seeds 2 --retries 1 --games".split(), *GAMES]
+OPTIONS = "-- --run.frames 202 --run.random_episodes 0 --run.pretrain 1 --run.video false".split()
+BROKEN = "cartpole_balance", 1
+"""Game and seed of the job that fails until its folder is mended."""
+
+
+def start(logdir: pathlib.Path, *words: str) -> subprocess.Popen[str]:
+    """Starts the run command."""
+    base = [sys.executable, "-m", "benchmarks", SUITE, "run", "--logdir", str(logdir)]
+    return subprocess.Popen(
+        [*base, *WORDS, *words, *OPTIONS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def finish(launcher: subprocess.Popen[str], code: int) -> str:
+    """Waits for the end of a launcher; returns what it printed."""
+    out, _ = launcher.communicate(timeout=DEADLINE)
+    assert launcher.returncode == code, out
+    return out
+
+
+def wait_for(condition, launcher):
+    """Waits until something is so while a launcher works."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert launcher.poll() is None, launcher.communicate()[0]
+        assert time.monotonic() < end, "the launcher got nowhere"
+        time.sleep(0.05)
+
+
+def sabotage(logdir: pathlib.Path) -> pathlib.Path:
+    """Leaves a file where one job wants to make a folder; returns it."""
+    game, seed = BROKEN
+    folder = logdir / "dreamer" / game / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    (folder / "replay").write_text("in the way")
+    return folder / "replay"
+
+
+def job_of(plan: Plan, game: str, seed: int) -> Job:
+    """Finds a job."""
+    return next(job for job in plan.jobs if (job.game, job.seed) == (game, seed))
+
+
+def training(plan: Plan, job: Job) -> bool:
+    """Whether a run has got as far as to write its folder."""
+    return (plan.folder(job) / "config.yaml").exists()
+
+
+def kill_when_training(logdir: pathlib.Path, game: str, launcher) -> Job:
+    """Kills one run in its middle, as a machine out of memory would; returns its job."""
+    wait_for((logdir / plans.JOBS).exists, launcher)
+    plan = plans.read(logdir)
+    job = job_of(plan, game, 0)
+    wait_for(lambda: training(plan, job), launcher)
+    os.kill(records.read(plan.record(job)).attempts[-1].pid, signal.SIGKILL)
+    return job
+
+
+def outcomes(plan: Plan, job: Job) -> list[str]:
+    """How the attempts of a job ended."""
+    return [one.outcome for one in records.read(plan.record(job)).attempts]
+
+
+def check_failure(plan: Plan, out: str) -> None:
+    """One job was tried twice and reported with its last lines."""
+    job = job_of(plan, *BROKEN)
+    assert outcomes(plan, job) == ["failed", "failed"]
+    assert f"failed: {job}, exit code 1; trying again" in out
+    assert f"failed: {job}, exit code 1, 2 failed attempt(s)" in out and "  | FileExists" in out
+
+
+def check_complete(logdir: pathlib.Path) -> None:
+    """All run folders are complete."""
+    plan = plans.read(logdir)
+    assert len(plan.jobs) == 6
+    for job in plan.jobs:
+        folder = plan.folder(job)
+        assert states.progress(plan, job).state == "done"
+        assert checkpoint.metadata(folder / "checkpoints")["finished_frames"] == 202
+        assert (folder / "export.npz").exists() and (folder / "report.html").exists()
+        assert f"task: {job.task}\nseed: {job.seed}\n" in (folder / "config.yaml").read_text()
+
+
+def status(logdir: pathlib.Path) -> str:
+    """What the status command prints."""
+    words = [sys.executable, "-m", "benchmarks", SUITE, "status", "--logdir", str(logdir)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.timeout(600)
+def test_local(tmp_path):
+    """One job is killed, one fails, the launcher is stopped; then it goes on."""
+    obstacle = sabotage(tmp_path)
+    launcher = start(tmp_path, "--jobs", "2")
+    killed = kill_when_training(tmp_path, "cartpole_balance", launcher)
+    plan = plans.read(tmp_path)
+    last = job_of(plan, "pendulum_swingup", 0)
+    wait_for(lambda: training(plan, last), launcher)
+    assert any(word in status(tmp_path) for word in (" running,", " done,"))
+    launcher.send_signal(signal.SIGTERM)
+    out = finish(launcher, 130)
+    assert out.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert outcomes(plan, killed) == ["failed", "done"]
+    assert not any(records.held(plan.log(job)) for job in plan.jobs)
+    check_failure(plan, out)
+    shown = status(tmp_path)
+    assert "1 failed" in shown and "  | FileExists" in shown and "waiting" in shown
+
+    obstacle.unlink()
+    launcher = start(tmp_path, "--jobs", "2")
+    wait_for(lambda: len(outcomes(plan, job_of(plan, "pendulum_swingup", 1))) > 0, launcher)
+    launcher.kill()  # What it started goes on, and the next launcher waits for it.
+    finish(launcher, -signal.SIGKILL)
+    finish(start(tmp_path, "--jobs", "2"), 0)
+    check_complete(tmp_path)
+    assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in status(tmp_path)
+    began = time.monotonic()
+    assert "6 jobs in" in finish(start(tmp_path, "--jobs", "2"), 0)
+    assert time.monotonic() - began < 20
+    check_complete(tmp_path)
+
+
+@pytest.mark.timeout(600)
+def test_ray(tmp_path, monkeypatch):
+    """The same on a cluster of two CPUs."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster = ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False)
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", cluster["gcs_address"])
+        obstacle = sabotage(tmp_path)
+        launcher = start(tmp_path, "--launcher", "ray", "--cores", "3")
+        assert "error: a job asks for 3 CPUs; the Ray cluster has 2" in finish(launcher, 2)
+        launcher = start(tmp_path, "--launcher", "ray")
+        killed = kill_when_training(tmp_path, "cartpole_balance", launcher)
+        plan = plans.read(tmp_path)
+        last = job_of(plan, "pendulum_swingup", 0)
+        wait_for(lambda: training(plan, last), launcher)
+        launcher.send_signal(signal.SIGTERM)
+        out = finish(launcher, 130)
+        assert outcomes(plan, killed) == ["failed", "done"]
+        assert not any(records.held(plan.log(job)) for job in plan.jobs)
+        check_failure(plan, out)
+
+        obstacle.unlink()
+        out = finish(start(tmp_path, "--launcher", "ray"), 0)
+        assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in out
+        check_complete(tmp_path)
+    finally:
+        ray.shutdown()
