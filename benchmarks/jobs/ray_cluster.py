@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.jobs import work
-from benchmarks.jobs.plan import Job, Plan
+from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
 from common.errors import UserError
 
@@ -109,6 +112,7 @@ class _Queue:
         self._waiting, self._running = deque(jobs), {}
         self._lost: Counter[Job] = Counter()
         self._stopping = False
+        self._stop_file = plan.logdir / LOGS / f".stop-{uuid.uuid4().hex}"
 
     def serve(self) -> bool:
         """Keeps the cluster busy until nothing is left; whether it was not stopped."""
@@ -117,12 +121,15 @@ class _Queue:
             while self._running or (self._waiting and not self._stopping):
                 while self._waiting and not self._stopping and len(self._running) < self._parallel:
                     job = self._waiting.popleft()
-                    task = self._task.remote(self._plan, job, self._retries, self._environment)
+                    task = self._task.remote(
+                        self._plan, job, self._retries, self._environment, self._stop_file
+                    )
                     self._running[task] = job
                 ready, _ = self._ray.wait(list(self._running), timeout=1)
                 for task in ready:
                     self._collect(task, self._running.pop(task))
                 watch.look()
+        self._stop_file.unlink(missing_ok=True)
         return not self._stopping
 
     def _collect(self, task: Any, job: Job) -> None:
@@ -130,8 +137,6 @@ class _Queue:
         try:
             outcome = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            if self._stopping:
-                return
             self._lost[job] += 1
             again = self._lost[job] <= self._retries
             words = "trying again" if again else "given up"
@@ -141,14 +146,38 @@ class _Queue:
             self._waiting.append(job)
 
     def _stop(self) -> None:
+        """Leaves a file for the tasks: Ray 2.60 may abort when it cancels one that runs."""
         self._stopping = True
-        for task in self._running:
-            self._ray.cancel(task)
+        self._stop_file.touch()
 
 
-def run_job(plan: Plan, job: Job, retries: int, environment: dict[str, str]) -> work.Outcome:
-    """What a task of the cluster does; the arguments are those of ``Work``."""
-    outcome = work.Work(plan, job, retries, environment).run()
+def run_job(
+    plan: Plan, job: Job, retries: int, environment: dict[str, str], stop: pathlib.Path
+) -> work.Outcome:
+    """What a task of the cluster does.
+
+    Args:
+        plan: The job list.
+        job: The job.
+        retries: How often to start again after a failure.
+        environment: Variables for the run beside those of the cluster.
+        stop: File that appears when the run shall stop.
+    """
+    one, ended = work.Work(plan, job, retries, environment), threading.Event()
+
+    def listen() -> None:
+        while not stop.exists():
+            if ended.wait(1):
+                return
+        one.stop()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        outcome = one.run()
+    finally:
+        ended.set()
+        listener.join()
     if outcome == "held":  # The launcher asks again at once.
         time.sleep(1)
     return outcome

@@ -155,7 +155,7 @@ def test_ray(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     cluster = ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False)
     try:
-        monkeypatch.setenv("RAY_ADDRESS", cluster["gcs_address"])
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address_info["gcs_address"])
         obstacle = sabotage(tmp_path)
         launcher = start(tmp_path, "--launcher", "ray", "--cores", "3")
         assert "error: a job asks for 3 CPUs; the Ray cluster has 2" in finish(launcher, 2)
