@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
 from common import checkpoint
+from common.logging.jsonl import read_jsonl
 
 DEADLINE = 240
 SUITE = "dmc_proprio"
@@ -108,10 +110,39 @@ def check_complete(logdir: pathlib.Path) -> None:
         assert f"task: {job.task}\nseed: {job.seed}\n" in (folder / "config.yaml").read_text()
 
 
+def check_scored(logdir: pathlib.Path) -> None:
+    """The scores are those of the runs' last evaluations, and the page shows them."""
+    plan = plans.read(logdir)
+    table = logdir / "scores.json"
+    out = ask("score", "--runs", str(logdir), "--json", str(table))
+    assert "(3 of 20 tasks)" in out and "protocol: 0.000202M frames, state, evaluation" in out
+    (agent,) = json.loads(table.read_text())["agents"]
+    assert agent["name"] == "dreamer" and len(agent["missing"]) == 17
+    rows = {row["task"]: row for row in json.loads(table.read_text())["tasks"]}
+    for game in GAMES:
+        finals = [last_return(plan.folder(job)) for job in plan.jobs if job.game == game]
+        assert rows[game]["seeds"] == 2
+        assert rows[game]["return"] == pytest.approx(sum(finals) / 2)
+    ask("report", "--runs", str(logdir), "--out", str(logdir / "page"), "--bootstrap", "100")
+    page = (logdir / "page" / "report.html").read_text()
+    assert all(game in page for game in GAMES) and "3 of 20 tasks" in page
+
+
+def last_return(folder: pathlib.Path) -> float:
+    """The mean return of a run's last evaluation."""
+    rows = read_jsonl(folder / "metrics.jsonl")
+    return [row["eval/return_mean"] for row in rows if "eval/return_mean" in row][-1]
+
+
+def ask(*words: str) -> str:
+    """What a command of the suite prints."""
+    command = [sys.executable, "-m", "benchmarks", SUITE, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def status(logdir: pathlib.Path) -> str:
     """What the status command prints."""
-    words = [sys.executable, "-m", "benchmarks", SUITE, "status", "--logdir", str(logdir)]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return ask("status", "--logdir", str(logdir))
 
 
 @pytest.mark.timeout(600)
@@ -145,12 +176,14 @@ def test_local(tmp_path):
     assert "6 jobs in" in finish(start(tmp_path, "--jobs", "2"), 0)
     assert time.monotonic() - began < 20
     check_complete(tmp_path)
+    check_scored(tmp_path)
 
 
 @pytest.mark.timeout(600)
 def test_ray(tmp_path, monkeypatch):
     """The same on a cluster of two CPUs."""
-    ray = pytest.importorskip("ray")
+    import ray
+
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     cluster = ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False)
@@ -174,5 +207,6 @@ def test_ray(tmp_path, monkeypatch):
         out = finish(start(tmp_path, "--launcher", "ray"), 0)
         assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in out
         check_complete(tmp_path)
+        check_scored(tmp_path)
     finally:
         ray.shutdown()
