@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ from benchmarks.jobs.watch import Watch, stop_signals
 from common.errors import UserError
 
 MOST_AT_A_TIME = 1000
+CONNECT_SECONDS = 20
 HANDED_ON = ("JAX_", "XLA_", "MUJOCO_")
 """Beginnings of the names of variables that the runs take from the launcher's shell."""
 
@@ -71,6 +73,7 @@ def _connect() -> Any:
     paths = os.pathsep.join(filter(None, [str(work.ROOT), os.environ.get("PYTHONPATH")]))
     address = os.environ.get("RAY_ADDRESS")
     try:
+        _check_address(address or "")
         ray.init(
             address=address,
             log_to_driver=False,
@@ -78,12 +81,18 @@ def _connect() -> Any:
             runtime_env={"env_vars": {"PYTHONPATH": paths}},
             **({} if address else {"include_dashboard": False}),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot reach the Ray cluster of RAY_ADDRESS={address}: {reason}") from (
-            error
-        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot reach the Ray cluster of RAY_ADDRESS={address}: {str(error).splitlines()[0]}"
+        ) from error
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Raises an OSError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 class _Queue:

@@ -144,6 +144,13 @@ def test_submitit_and_ray_are_asked_for_where_missing(tmp_path, monkeypatch):
         ray_cluster.launch(plan, plan.jobs, ray_cluster.Request(), 0)
 
 
+def test_a_ray_cluster_that_is_gone_is_named(tmp_path, monkeypatch):
+    plan = scripted(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match="RAY_ADDRESS=127.0.0.1:1: .*refused"):
+        ray_cluster.launch(plan, plan.jobs, ray_cluster.Request(), 0)
+
+
 def test_a_slurm_command_without_slurm_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     words = "dmc run --games walker_walk --seeds 1 --launcher slurm".split()

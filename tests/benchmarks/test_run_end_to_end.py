@@ -81,13 +81,24 @@ def kill_when_training(logdir: pathlib.Path, game: str, launcher) -> Job:
     plan = plans.read(logdir)
     job = job_of(plan, game, 0)
     wait_for(lambda: training(plan, job), launcher)
-    os.kill(records.read(plan.record(job)).attempts[-1].pid, signal.SIGKILL)
+    os.kill(process_of(plan, job), signal.SIGKILL)
     return job
 
 
 def outcomes(plan: Plan, job: Job) -> list[str]:
     """How the attempts of a job ended."""
     return [one.outcome for one in records.read(plan.record(job)).attempts]
+
+
+def process_of(plan: Plan, job: Job) -> int:
+    """The process of the attempt under way; 0 without one."""
+    last = records.read(plan.record(job)).attempts[-1:]
+    return last[0].pid if last and not last[0].outcome else 0
+
+
+def parent(pid: int) -> int:
+    """The process that started another one."""
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def check_failure(plan: Plan, out: str) -> None:
@@ -166,7 +177,7 @@ def test_local(tmp_path):
 
     obstacle.unlink()
     launcher = start(tmp_path, "--jobs", "2")
-    wait_for(lambda: len(outcomes(plan, job_of(plan, "pendulum_swingup", 1))) > 0, launcher)
+    wait_for(lambda: process_of(plan, job_of(plan, "pendulum_swingup", 1)), launcher)
     launcher.kill()  # What it started goes on, and the next launcher waits for it.
     finish(launcher, -signal.SIGKILL)
     finish(start(tmp_path, "--jobs", "2"), 0)
@@ -204,7 +215,14 @@ def test_ray(tmp_path, monkeypatch):
         check_failure(plan, out)
 
         obstacle.unlink()
-        out = finish(start(tmp_path, "--launcher", "ray"), 0)
+        launcher = start(tmp_path, "--launcher", "ray")
+        job = job_of(plan, "pendulum_swingup", 1)
+        wait_for(lambda: process_of(plan, job), launcher)
+        worker = parent(process_of(plan, job))  # The cluster's process; the run outlives it.
+        os.kill(worker, signal.SIGKILL)
+        out = finish(launcher, 0)
+        assert f"lost: {job}, WorkerCrashedError; trying again" in out
+        assert outcomes(plan, job)[-1] == "lost"
         assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in out
         check_complete(tmp_path)
         check_scored(tmp_path)
