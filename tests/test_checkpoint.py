@@ -203,3 +203,12 @@ def test_sharded_arrays_keep_their_sharding(tmp_path):
     restored = checkpoint.restore(tmp_path, like)[0]["x"]
     assert restored.sharding.device_set == like["x"].sharding.device_set
     np.testing.assert_array_equal(restored, like["x"])
+
+
+def test_metadata_is_read_without_the_arrays(tmp_path):
+    assert checkpoint.metadata(tmp_path / "none") is None
+    for step in (3, 12):
+        checkpoint.save(tmp_path, step, {"w": jnp.ones(2)}, {"frames": step}, keep=2)
+    assert checkpoint.metadata(tmp_path) == {"frames": 12}
+    (tmp_path / f"{12:012d}" / "checkpoint.json").write_text('{"meta')
+    assert checkpoint.metadata(tmp_path) is None

@@ -95,8 +95,9 @@ def launch(plan: Plan, jobs: Sequence[Job], slots: Sequence[Slot], retries: int)
     watch = Watch(plan, jobs, retries)
     pool = _Pool(plan, jobs, slots, retries)
     with stop_signals(pool.stop):
+        pool.start()
         while pool.busy():
-            time.sleep(0.2)
+            time.sleep(0.5)
             watch.look()
         watch.look()
     return not pool.stopping
@@ -116,6 +117,9 @@ class _Pool:
         self._threads = [
             threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in slots
         ]
+
+    def start(self) -> None:
+        """Begins with the first jobs."""
         for thread in self._threads:
             thread.start()
 
