@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.suites import SUITES, suite
-from common.errors import UserError, nearest
+from common.errors import UserError, exit_code, nearest
 
 
 class Command(NamedTuple):
@@ -32,17 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: that of the command, 2 after a user's mistake, 130 after an interrupt.
     """
-    try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # The reader, such as "head", has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    words = list(sys.argv[1:] if argv is None else argv)
+    return exit_code(lambda: _dispatch(words))
 
 
 def _dispatch(argv: list[str]) -> int:

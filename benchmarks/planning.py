@@ -19,8 +19,9 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.options import Parser
 from common import versions
-from common.errors import UserError
+from common.errors import UserError, exit_code
 from common.evaluation import Evaluation, play
 from planet.config import Config, PlannerConfig
 from planet.simulator import SimulatorPolicy
@@ -84,22 +85,16 @@ def table(results: pathlib.Path) -> str:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.planning",
+    parser = Parser(
+        "python -m benchmarks.planning",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("tasks", nargs="*", help="such as dmc_cheetah_run (the six of PlaNet)")
     parser.add_argument("--episodes", type=int, default=1, help="episodes of each task (1)")
     parser.add_argument("--candidates", type=int, default=1000, help="a tenth are kept (1000)")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--table", action="store_true", help="print the records and stop")
-    arguments = parser.parse_args()
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(parser.parse()))
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import config as configs
 from common import doctor, flags, presets, run_folder
-from common.errors import UserError, nearest
+from common.errors import UserError, exit_code, nearest
 from common.program import Program
 from common.versions import DISTRIBUTION, version_of
 
@@ -70,17 +70,8 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
         130 after an interrupt.
     """
     prepare()
-    try:
-        return _dispatch(name, load_program, list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # The reader, such as "head", has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    words = list(sys.argv[1:] if argv is None else argv)
+    return exit_code(lambda: _dispatch(name, load_program, words))
 
 
 def prepare() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -13,6 +15,28 @@ class UserError(ValueError):
     The message is one line: what is wrong, and what would be right. The command
     line prints it after ``error:`` and exits with code 2.
     """
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command; says a user's mistake in one line.
+
+    Args:
+        command: Does the work and returns its exit code.
+
+    Returns:
+        The command's exit code, 2 after a user's mistake, 130 after an interrupt.
+    """
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # The reader, such as "head", has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:

@@ -7,37 +7,17 @@ import os
 import pathlib
 import shlex
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from benchmarks.jobs import plan as plans
 from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
+from benchmarks.options import Parser
 from benchmarks.suites import suite
 from common.errors import UserError, nearest
 
 FEW = 20
 """Failed jobs whose last lines are shown."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a user's mistake as such, with the nearest option."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises a UserError."""
-        raise UserError(f"{message}; see {self.prog} --help")
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Reads a command line.
-
-        Raises:
-            UserError: An unknown option, or a wrong or missing value.
-        """
-        values, unknown = self.parse_known_args(list(argv))
-        if unknown:
-            choices = [name for action in self._actions for name in action.option_strings]
-            raise UserError(f"unknown option {unknown[0]}{nearest(unknown[0], choices)}")
-        return values
 
 
 def run(suite_name: str, argv: Sequence[str]) -> int:
@@ -92,7 +72,7 @@ def status(suite_name: str, argv: Sequence[str]) -> int:
     Raises:
         UserError: There is no benchmark of that suite.
     """
-    parser = Parser(f"python -m benchmarks {suite_name} status", allow_abbrev=False)
+    parser = Parser(f"python -m benchmarks {suite_name} status")
     parser.add_argument("--logdir", required=True, help="folder of the benchmark")
     plan = plans.read(pathlib.Path(parser.parse(argv).logdir))
     if plan.suite != suite_name:
@@ -122,7 +102,6 @@ def _run_parser(suite_name: str) -> Parser:
         description="Trains an agent on every task and seed. The same command on the same "
         "folder goes on where it was; games and seeds may be added.",
         epilog="What follows -- goes to every train command: -- --run.frames 1e6",
-        allow_abbrev=False,
     )
     own = ", ".join(suite(suite_name).configs)
     add = parser.add_argument

@@ -14,28 +14,27 @@ import pathlib
 import sys
 
 from benchmarks.learning.record import read_run, write_record
-from common.errors import UserError
+from benchmarks.options import Parser
+from common.errors import exit_code
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results" / "learning"
 
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning",
+    parser = Parser(
+        "python -m benchmarks.learning",
         description="Records learning curves of runs of one task that differ in their seed.",
     )
     parser.add_argument("name", help="name of the record")
     parser.add_argument("runs", nargs="+", type=pathlib.Path, help="run folders")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
-    arguments = parser.parse_args()
-    try:
-        runs = [read_run(path) for path in arguments.runs]
-        written = write_record(arguments.results, arguments.name, runs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for path in written:
+    return exit_code(lambda: _run(parser.parse()))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    runs = [read_run(path) for path in arguments.runs]
+    for path in write_record(arguments.results, arguments.name, runs):
         print(path)
     return 0
 

@@ -6,13 +6,12 @@ python -m benchmarks atari report --published --runs logdir --out report
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import platform
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 
+from benchmarks.options import Parser
 from benchmarks.page import page, results
 from benchmarks.page.figures import write_figures
 from benchmarks.page.tables import write_tables
@@ -21,7 +20,7 @@ from benchmarks.scores.command import add_sources, gather
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
 from common import versions
-from common.errors import UserError, check_least
+from common.errors import UserError, check_least, exit_code
 from common.report_html import write_page
 
 REPORT = "report.html"
@@ -30,19 +29,17 @@ FIGURES = "figures"
 
 def report(suite_name: str, argv: Sequence[str]) -> int:
     """Runs the command line of one benchmark; returns the exit code."""
-    arguments = _parser(suite_name).parse_args(argv)
-    try:
-        check_least(arguments, "--", bootstrap=0, seed=0)
-        benchmark = suite(suite_name)
-        made = _made_with(suite_name, argv) | {"bootstrap": f"{arguments.bootstrap} samples"}
-        made |= {"seed of the bootstrap": str(arguments.seed)}
-        agents = gather(benchmark, arguments)
-        path = write_report(
-            arguments.out, benchmark, agents, arguments.bootstrap, arguments.seed, made
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _report(suite_name, argv))
+
+
+def _report(suite_name: str, argv: Sequence[str]) -> int:
+    arguments = _parser(suite_name).parse(argv)
+    check_least(arguments, "--", bootstrap=0, seed=0)
+    benchmark = suite(suite_name)
+    made = _made_with(suite_name, argv) | {"bootstrap": f"{arguments.bootstrap} samples"}
+    made |= {"seed of the bootstrap": str(arguments.seed)}
+    agents = gather(benchmark, arguments)
+    path = write_report(arguments.out, benchmark, agents, arguments.bootstrap, arguments.seed, made)
     print(f"report: {path}")
     return 0
 
@@ -83,9 +80,9 @@ def write_report(
     return write_page(folder / REPORT, html)
 
 
-def _parser(suite_name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks {suite_name} report",
+def _parser(suite_name: str) -> Parser:
+    parser = Parser(
+        f"python -m benchmarks {suite_name} report",
         description="Writes a page with the scores of agents, and its figures as PNG and CSV.",
     )
     add_sources(parser)

@@ -13,10 +13,10 @@ import dataclasses
 import io
 import json
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.options import Parser
 from benchmarks.scores.aggregate import (
     BOOTSTRAP_SAMPLES,
     Aggregates,
@@ -30,7 +30,7 @@ from benchmarks.scores.published import published, published_names
 from benchmarks.scores.read import read_runs, read_scores
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
-from common.errors import UserError, nearest
+from common.errors import UserError, exit_code, nearest
 from common.logging.jsonl import METRICS
 from common.run_folder import CONFIG
 
@@ -83,18 +83,12 @@ def gather(suite: Suite, arguments: argparse.Namespace) -> list[AgentScores]:
 
 def score(suite_name: str, argv: Sequence[str]) -> int:
     """Runs the command line of one benchmark; returns the exit code."""
-    arguments = _parser(suite_name).parse_args(argv)
-    try:
-        _score(suite(suite_name), arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _score(suite(suite_name), _parser(suite_name).parse(argv)))
 
 
-def _parser(suite_name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks {suite_name} score",
+def _parser(suite_name: str) -> Parser:
+    parser = Parser(
+        f"python -m benchmarks {suite_name} score",
         description="Prints the aggregates of each agent in a line.",
     )
     add_sources(parser)
@@ -110,7 +104,7 @@ def _parser(suite_name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _score(benchmark: Suite, arguments: argparse.Namespace) -> None:
+def _score(benchmark: Suite, arguments: argparse.Namespace) -> int:
     for name in ("bootstrap", "seed"):
         if getattr(arguments, name) < 0:
             raise UserError(f"--{name} is {getattr(arguments, name)}; expected at least 0")
@@ -137,6 +131,7 @@ def _score(benchmark: Suite, arguments: argparse.Namespace) -> None:
             print(f"P({one} > {other}) = {_shown(interval)} over {tasks} tasks")
     for note in _notes(benchmark, agents, results):
         print(f"note: {note}")
+    return 0
 
 
 def _named_apart(agents: Sequence[AgentScores]) -> list[AgentScores]:

@@ -18,7 +18,8 @@ import pathlib
 import subprocess
 import sys
 
-from common.errors import UserError
+from benchmarks.options import Parser
+from common.errors import UserError, exit_code
 from common.huge_pages import restart_with_huge_pages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -28,22 +29,16 @@ RESULTS = ROOT / "results" / "speed"
 def main() -> int:
     """Runs the command line; returns the exit code."""
     restart_with_huge_pages()
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed",
+    parser = Parser(
+        "python -m benchmarks.speed",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workloads", nargs="*", help="shape, piece, or wildcard of shape/piece")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each (7)")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(parser.parse()))
 
 
 def _run(arguments: argparse.Namespace) -> int:

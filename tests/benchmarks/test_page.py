@@ -271,6 +271,7 @@ def test_shipped_scores_reproduce_what_was_printed(tmp_path, capsys):
     ("argv", "message"),
     [
         ([], "nothing to score"),
+        (["--publishd"], "unknown option --publishd; did you mean '--published'?"),
         (["--published", "--bootstrap", "-1"], "--bootstrap is -1"),
         (["--published", "--seed", "-1"], "--seed is -1"),
         (["--published", "--bootstrap", "0", "--out", "{file}/x"], "cannot write into"),

@@ -158,6 +158,8 @@ def test_agents_of_one_name_are_told_apart(run, table, tmp_path):
     ("words", "message"),
     [
         ((), "there is nothing to score; give --published, --scores or --runs"),
+        (("--bootstrap", "many"), "argument --bootstrap: invalid int value: 'many'; see python"),
+        (("--intervls",), "unknown option --intervls; did you mean '--intervals'?"),
         (("--published", "--agents", "Rainbo"), "unknown agent 'Rainbo'; did you mean 'Rainbow'?"),
         (("--published", "--bootstrap", "-1"), "--bootstrap is -1; expected at least 0"),
         (("--published", "--seed", "-1"), "--seed is -1; expected at least 0"),

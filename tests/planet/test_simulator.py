@@ -56,8 +56,9 @@ def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "dmc_reacher_easy.json").read_text())
     assert found["agent_steps"] == [2] and found["published_return"] == 964
     assert "dmc_reacher_easy" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["planning", "--episodes", "0"])
-    assert planning.main() == 2
+    for words in (["--episodes", "0"], ["--episods", "1"]):
+        monkeypatch.setattr("sys.argv", ["planning", *words])
+        assert planning.main() == 2
 
 
 @pytest.mark.slow  # Minutes to an hour each; recorded in benchmarks/results/planning.
