@@ -2,7 +2,7 @@
 
 ``world_model`` returns a ``WorldModel``, a NamedTuple of pure functions that knows
 no agent, no environment and no replay. Parameters are a mapping from component name
-("encoder", "rssm", "decoder", "reward", "discount") to Haiku parameters.
+("encoder", the dynamics' name, "decoder", "reward", "discount") to Haiku parameters.
 
 The loss (DreamerV2, arXiv:2010.02193, Eq. 2), means over B and T:
 
@@ -27,12 +27,13 @@ import jax.numpy as jnp
 
 from common import precision
 from common.distributions import Bernoulli, unit_normal_log_prob
-from common.dynamics import rssm
+from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, State
 from common.dynamics.kl import KLConfig, kl_loss
 from common.dynamics.overshooting import overshooting_loss
 from common.dynamics.rssm import RSSMConfig
-from common.errors import check_least, check_range
+from common.dynamics.transformer import TransformerConfig
+from common.errors import UserError, check_least, check_range, nearest
 from common.model_losses import (
     Losses,
     loss_metrics,
@@ -46,14 +47,18 @@ from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
 from common.types import Array, Key, Params, Rows
 
+_DYNAMICS = {"rssm": rssm, "transformer": transformer}
+"""Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig:
     """Everything that the world model can be told.
 
     Attributes:
-        dynamics: Latent dynamics: "rssm".
+        dynamics: Latent dynamics: "rssm" or "transformer".
         rssm: The recurrent state-space model.
+        transformer: The transformer dynamics.
         encoder: From observations to embeddings.
         decoder: From latent states to observations.
         reward: The reward head.
@@ -76,8 +81,9 @@ class WorldModelConfig:
             losses and statistics stay in float32.
     """
 
-    dynamics: Literal["rssm"] = "rssm"
+    dynamics: Literal["rssm", "transformer"] = "rssm"
     rssm: RSSMConfig = RSSMConfig()
+    transformer: TransformerConfig = TransformerConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
     reward: HeadConfig = HeadConfig()
@@ -98,6 +104,9 @@ class WorldModelConfig:
         """Raises a UserError where a value is out of its range."""
         check_range("world_model.discount_factor", self.discount_factor, 0, 1)
         check_least(self, "world_model.", reward_scale=0, discount_scale=0)
+        if self.dynamics not in _DYNAMICS:
+            hint = nearest(self.dynamics, _DYNAMICS)
+            raise UserError(f"unknown world_model.dynamics {self.dynamics!r}{hint}")
 
 
 class WorldModel(NamedTuple):
@@ -193,14 +202,14 @@ def _components(
     weights = jax.eval_shape(encoder.init, jax.random.key(0), rows)
     embed = jax.eval_shape(encoder.apply, weights, rows)
 
-    dynamics = rssm.functions(config.rssm, actions.size, embed.shape[-1])
+    module, options = _DYNAMICS[config.dynamics], getattr(config, config.dynamics)
+    dynamics = module.functions(options, actions.size, embed.shape[-1])
 
     def init(key: Key) -> Params:
         keys = iter(jax.random.split(key, 5))
         params = {"encoder": encoder.init(next(keys), rows)}
-        params["rssm"] = dynamics.init(next(keys))
-        state = rssm.initial(config.rssm, 1)
-        feature = dynamics.feature(params["rssm"], state)
+        params[config.dynamics] = dynamics.init(next(keys))
+        feature = dynamics.feature(params[config.dynamics], module.initial(options, 1))
         params["decoder"] = decoder.init(next(keys), feature)
         params["reward"] = reward.init(next(keys), feature)
         if config.predict_discount:
@@ -228,13 +237,14 @@ def _assemble(
     actions: ActionSpec,
     parts: _Components,
 ) -> WorldModel:
-    dynamics = parts.dynamics
+    dynamics, name = parts.dynamics, config.dynamics
+    module, options = _DYNAMICS[name], getattr(config, name)
 
     def feature(params: Params, state: State) -> Array:
-        return dynamics.feature(params["rssm"], state)
+        return dynamics.feature(params[name], state)
 
-    initial = functools.partial(rssm.initial, config.rssm)
-    draw_noise = functools.partial(rssm.draw_noise, config.rssm)
+    initial = functools.partial(module.initial, options)
+    draw_noise = functools.partial(module.draw_noise, options)
 
     def reward(params: Params, feature: Array) -> Array:
         return parts.reward(params["reward"], feature)
@@ -248,7 +258,7 @@ def _assemble(
         embed = parts.encode(params["encoder"], transform_vectors(config, specs, batch))
         start = initial(embed.shape[0]) if start is None else start
         rows = embed, batch["action"], batch["is_first"]
-        return dynamics.observe(params["rssm"], start, *rows, noise=noise), embed
+        return dynamics.observe(params[name], start, *rows, noise=noise), embed
 
     def draw_overshooting(key: Key, shape: tuple[int, int]) -> Noise:
         steps = config.kl.overshooting + 1
@@ -268,7 +278,7 @@ def _assemble(
         terms = {key: -log_prob.mean() for key, log_prob in log_probs.items()} | {"kl": kl}
         if config.kl.overshooting:
             terms["overshooting"] = _overshooting(
-                config.kl, dynamics, params["rssm"], observed, batch, overshooting
+                config.kl, dynamics, params[name], observed, batch, overshooting
             )
         return Losses(terms, total_loss(config, terms), log_probs, observed, kl_value, embed)
 
@@ -278,10 +288,10 @@ def _assemble(
     def observe_step(params: Params, noise: Noise, state: State, rows: Rows) -> State:
         embed = parts.encode(params["encoder"], transform_vectors(config, specs, rows))
         seen = embed, rows["action"], rows["is_first"]
-        return dynamics.observe_step(params["rssm"], state, *seen, noise=noise)
+        return dynamics.observe_step(params[name], state, *seen, noise=noise)
 
     def imagine_step(params: Params, noise: Noise, state: State, action: Array) -> State:
-        return dynamics.imagine_step(params["rssm"], state, action, noise=noise)
+        return dynamics.imagine_step(params[name], state, action, noise=noise)
 
     def imagine(params: Params, key: Key, start: State, actions: Array) -> State:
         noise = draw_noise(key, (actions.shape[1], actions.shape[0]))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from common import precision
-from common.dynamics import rssm
+from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions
 from common.dynamics.rssm import RSSMConfig
+from common.dynamics.transformer import TransformerConfig
 from tests.compiling import compiled
 
 BATCH, TIME, ACTION, EMBED = 3, 5, 2, 6
@@ -22,11 +23,15 @@ TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
 class Variant(NamedTuple):
-    """A dynamics with everything that a test needs to run it."""
+    """A dynamics with everything that a test needs to run it.
+
+    ``unread`` names the entries of a state that no later step reads.
+    """
 
     functions: DynamicsFunctions
     initial: Callable[[int], Any]
     draw_noise: Callable[..., jax.Array]
+    unread: tuple[str, ...] = ()
 
 
 def _rssm(latent, cell, norm):
@@ -38,12 +43,27 @@ def _rssm(latent, cell, norm):
     )
 
 
+def _transformer(context, layers, kv_heads):
+    config = TransformerConfig(
+        stoch=3, classes=4, context=context, layers=layers,
+        heads=2, kv_heads=kv_heads, width=8, units=7,
+    )  # fmt: skip
+    return Variant(
+        transformer.functions(config, ACTION, EMBED),
+        functools.partial(transformer.initial, config),
+        functools.partial(transformer.draw_noise, config),
+        unread=("deter",),
+    )
+
+
 VARIANTS = {
     "categorical, layer-norm GRU": _rssm("categorical", "layer_norm_gru", "none"),
     "gaussian, layer-norm GRU, norms": _rssm("gaussian", "layer_norm_gru", "layer"),
     "gaussian, GRU": _rssm("gaussian", "gru", "none"),
     "categorical, GRU, norms": _rssm("categorical", "gru", "layer"),
     "gaussian, original GRU": _rssm("gaussian", "original_gru", "none"),
+    "transformer": _transformer(context=3, layers=2, kv_heads=1),
+    "transformer, long context": _transformer(context=9, layers=1, kv_heads=2),
 }
 
 
@@ -175,8 +195,11 @@ def test_every_weight_and_input_gets_a_gradient(case):
     shapes = jax.tree.leaves((observed.states, observed.prior))
     random = [rng.normal(size=x.shape).astype(np.float32) for x in shapes]
     gradient = compiled(jax.grad(loss, (0, 1, 2, 3)))
-    gradients = gradient(case.params, case.start, case.embed, case.action, random)
-    for path, x in jax.tree_util.tree_leaves_with_path(gradients):
+    params, start, *inputs = gradient(case.params, case.start, case.embed, case.action, random)
+    for name in case.variant.unread:
+        assert not np.any(getattr(start, name))
+        start = start._replace(**{name: None})
+    for path, x in jax.tree_util.tree_leaves_with_path((params, start, inputs)):
         assert np.isfinite(x).all() and np.abs(x).max() > 1e-6, path
 
 
