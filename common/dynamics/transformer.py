@@ -18,7 +18,7 @@ attends to, so that from every state imagination can go on at the price of one t
 
     2 (context − 1) layers kv_heads width / heads   floats in each state
 
-15 KiB with the default sizes. The states of a batch, ``[B, T]``, have such a window each;
+7.5 KiB with the default sizes. The states of a batch, ``[B, T]``, have such a window each;
 learning by imagination over H steps keeps H B T of them for its backward pass.
 """
 
@@ -59,7 +59,7 @@ class TransformerConfig:
     context: int = 16
     layers: int = 2
     heads: int = 4
-    kv_heads: int = 2
+    kv_heads: int = 1
     width: int = 128
     units: int = 256
 
@@ -84,7 +84,7 @@ class TransformerState(NamedTuple):
     Attributes:
         deter: Output of the transformer ``[..., D]``.
         stoch: Stochastic sample, one-hot ``[..., S, K]``.
-        keys: Of the newest M tokens, the newest last ``[..., M, layers, kv_heads, D / heads]``.
+        keys: Of the newest M tokens, the newest last ``[..., layers, kv_heads, M, D / heads]``.
         values: In the shape of the keys.
         valid: 1 for tokens of this episode, 0 where there is none yet ``[..., M]``.
     """
@@ -99,7 +99,7 @@ class TransformerState(NamedTuple):
 def initial(config: TransformerConfig, batch_size: int) -> TransformerState:
     """Returns zeros ``[N, ...]``, the state before the first observation."""
     memory, size = config.context - 1, config.width // config.heads
-    window = jnp.zeros((batch_size, memory, config.layers, config.kv_heads, size))
+    window = jnp.zeros((batch_size, config.layers, config.kv_heads, memory, size))
     return TransformerState(
         jnp.zeros((batch_size, config.width)),
         jnp.zeros((batch_size, config.stoch, config.classes)),
@@ -219,20 +219,18 @@ class Transformer(hk.Module):
 
         keys, values = [], []
         for layer, block in enumerate(self._blocks):
-            token, key, value = block(
-                token, start.keys[:, :, layer], start.values[:, :, layer], seen
-            )
+            token, key, value = block(token, start.keys[:, layer], start.values[:, layer], seen)
             keys.append(key)
             values.append(value)
-        same = _windows(episode, memory) == now[..., None]
-
-        def window(x: Array) -> Array:
-            """Windows of tokens, zero where they are of an earlier episode."""
-            x = _windows(x, memory)
-            return x * same.reshape(same.shape + (1,) * (x.ndim - 3)).astype(x.dtype)
-
-        windows = window(jnp.stack(keys, 2)), window(jnp.stack(values, 2)), window(valid)
-        return TransformerState(layer_norm(token, *self._norm), stoch, *windows)
+        same = (_windows(episode, memory) == now[..., None]).astype(token.dtype)
+        # What belongs to an earlier episode is zero, as it is behind the initial state.
+        keys, values = (
+            jnp.moveaxis(_windows(jnp.stack(x, 1), memory, axis=3), 3, 1)
+            * same[:, :, None, None, :, None]
+            for x in (keys, values)
+        )
+        valid = _windows(valid, memory) * same
+        return TransformerState(layer_norm(token, *self._norm), stoch, keys, values, valid)
 
     def _distribution(
         self, x: Array, layer: tuple[Array, Array], last: tuple[Array, Array]
@@ -252,14 +250,16 @@ def _sample(distribution: OneHot, noise: Noise, dtype: jnp.dtype) -> Array:
     return sample.astype(dtype)
 
 
-def _windows(x: Array, size: int) -> Array:
-    """Returns the last ``size`` entries up to each of the T new ones, ``[N, T, size, ...]``.
+def _windows(x: Array, size: int, axis: int = 1) -> Array:
+    """Returns the last ``size`` entries up to each of the T new ones.
 
     Args:
-        x: Remembered entries and T new ones behind, ``[N, size + T, ...]``.
+        x: Remembered entries and T new ones behind; the axis has ``size + T`` entries.
         size: Number of remembered entries.
+        axis: The axis of time; T and ``size`` take its place.
     """
-    steps = x.shape[1] - size
+    steps = x.shape[axis] - size
     if steps == 1:  # The gradient of a slice is much faster than that of a gather.
-        return x[:, None, 1:]
-    return x[:, 1 + jnp.arange(steps)[:, None] + jnp.arange(size)]
+        return jnp.expand_dims(jax.lax.slice_in_dim(x, 1, None, axis=axis), axis)
+    index = 1 + jnp.arange(steps)[:, None] + jnp.arange(size)
+    return jnp.take(x, index, axis=axis, mode="clip")

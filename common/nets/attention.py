@@ -16,8 +16,8 @@ from common.nets.layers import Dense, LayerNorm, layer_norm
 from common.types import Array
 
 Block = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
-"""(tokens [N, T, D], keys [N, M, G, E], values [N, M, G, E], mask [N, T, M + T]) -> the next
-tokens [N, T, D], and keys and values [N, M + T, G, E] with those of the T tokens behind."""
+"""(tokens [N, T, D], keys [N, G, M, E], values [N, G, M, E], mask [N, T, M + T]) -> the next
+tokens [N, T, D], and keys and values [N, G, M + T, E] with those of the T tokens behind."""
 
 
 def make_block(
@@ -58,10 +58,12 @@ def make_block(
 
     def block(x: Array, keys: Array, values: Array, mask: Array) -> tuple[Array, Array, Array]:
         mixed = _affine(layer_norm(x, *norm), mix_in)
-        query, key, value = jnp.split(mixed, (sizes[0], sizes[0] + sizes[1]), -1)
-        query, key, value = (part.reshape(*x.shape[:2], -1, size) for part in (query, key, value))
-        keys = jnp.concatenate([keys, key], 1)
-        values = jnp.concatenate([values, value], 1)
+        query, key, value = (
+            part.reshape(*x.shape[:2], -1, size).swapaxes(1, 2)
+            for part in jnp.split(mixed, (sizes[0], sizes[0] + sizes[1]), -1)
+        )
+        keys = jnp.concatenate([keys, key], 2)
+        values = jnp.concatenate([values, value], 2)
         y = x + _affine(_attend(query, keys, values, mask, distances), mix_out)
         hidden = jax.nn.gelu(_affine(layer_norm(y, *feed_norm), feed_in))
         return y + _affine(hidden, feed_out), keys, values
@@ -77,19 +79,23 @@ class _Distances(hk.Module):
 
 
 def _attend(query: Array, keys: Array, values: Array, mask: Array, distances: Array) -> Array:
-    """Mixes values ``[N, S, G, E]`` for queries ``[N, T, heads, E]``; returns ``[N, T, D]``.
+    """Mixes values ``[N, G, S, E]`` for queries ``[N, heads, T, E]``; returns ``[N, T, D]``.
 
     The queries belong to the last T of the S tokens.
     """
-    batch, steps, heads, size = query.shape
-    length, groups = keys.shape[1:3]
-    query = query.reshape(batch, steps, groups, heads // groups, size)
-    scores = jnp.einsum("ntgre,nsge->ngrts", query, keys).astype(jnp.float32) * size**-0.5
+    batch, heads, steps, size = query.shape
+    groups, length = keys.shape[1:3]
+    grouped = heads // groups, steps
+    # Heads that share keys are rows of the same matrix product.
+    query = query.reshape(batch, groups, -1, size)
+    scores = (query @ keys.swapaxes(2, 3)).astype(jnp.float32) * size**-0.5
+    scores = scores.reshape(batch, groups, *grouped, length)
     distance = jnp.arange(length - steps, length)[:, None] - jnp.arange(length)
-    bias = distances[:, jnp.clip(distance, 0, distances.shape[1] - 1)]
-    scores += bias.reshape(1, groups, heads // groups, steps, length)
+    bias = jnp.take(distances, jnp.clip(distance, 0, distances.shape[1] - 1), axis=1)
+    scores += bias.reshape(groups, *grouped, length)
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, -jnp.inf))
-    mixed = jnp.einsum("ngrts,nsge->ntgre", weights.astype(values.dtype), values)
+    mixed = weights.astype(values.dtype).reshape(batch, groups, -1, length) @ values
+    mixed = mixed.reshape(batch, heads, steps, size).swapaxes(1, 2)
     return mixed.reshape(batch, steps, heads * size)
 
 

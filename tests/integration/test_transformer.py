@@ -1,0 +1,66 @@
+"""Both agents with transformer dynamics from the command line: train, go on, evaluate, load."""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import common
+import common.driver
+import common.learner
+import dreamer.__main__
+import planet.__main__
+from common.envs import EnvConfig, make_one
+from common.logging import read_jsonl
+from tests.compiling import compiled
+
+AGENTS = {"dreamer": dreamer, "planet": planet}
+
+
+@pytest.fixture(autouse=True)
+def _compile_fast(monkeypatch):
+    fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
+    for module in (common.driver, common.learner):
+        monkeypatch.setattr(module, "jax", fast)
+
+
+def train(agent, logdir, options):
+    """Runs the command; returns the last value of every metric."""
+    words = f"train --logdir {logdir} --dynamics transformer --run.eval_episodes 1 {options}"
+    assert AGENTS[agent].__main__.main(words.split()) == 0
+    metrics = {}
+    for record in read_jsonl(logdir / "metrics.jsonl"):
+        metrics |= record
+    return metrics
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_from_state(agent, tmp_path, capsys):
+    """Two environments while training, one in evaluation, and a checkpoint to go on from."""
+    options = "--configs dmc_proprio debug --task dmc_cartpole_swingup --env.time_limit 64"
+    options += " --env.amount 2 --run.log_every 100 --prefetch 0 --run.frames"
+    before = train(agent, tmp_path, f"{options} 600")
+    after = train(agent, tmp_path, f"{options} 900")
+    for name in ("world_model/loss", "world_model/kl", "eval/return_mean"):
+        assert np.isfinite(before[name]) and np.isfinite(after[name])
+    assert AGENTS[agent].__main__.main(["eval", "--logdir", str(tmp_path), "--episodes", "2"]) == 0
+    assert "over 2 episodes" in capsys.readouterr().out
+    _, params = common.load_world_model(tmp_path)
+    assert "transformer" in params and "rssm" not in params
+    loaded, carry = AGENTS[agent].load(str(tmp_path)), None
+    row = make_one("dmc_cartpole_swingup", EnvConfig(pixels=False, state=True), 0).reset()
+    for _ in range(3):
+        action, carry = loaded.act({key: row[key] for key in ("position", "velocity")}, carry)
+        assert action.shape == (1,)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_from_pixels(agent, tmp_path):
+    """Images, vectors and discrete actions; the report predicts images with closed eyes."""
+    options = "--configs gym debug --task tests.envs.toys:Counter --run.frames 300"
+    metrics = train(agent, tmp_path, f"{options} --run.log_every 50 --run.report_every 200")
+    assert np.isfinite(metrics["world_model/image_loss"])
+    assert list((tmp_path / "videos").glob("open_loop_image*"))
