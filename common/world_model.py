@@ -238,13 +238,12 @@ def _assemble(
     parts: _Components,
 ) -> WorldModel:
     dynamics, name = parts.dynamics, config.dynamics
-    module, options = _DYNAMICS[name], getattr(config, name)
 
     def feature(params: Params, state: State) -> Array:
         return dynamics.feature(params[name], state)
 
-    initial = functools.partial(module.initial, options)
-    draw_noise = functools.partial(module.draw_noise, options)
+    initial = functools.partial(_DYNAMICS[name].initial, getattr(config, name))
+    draw_noise = functools.partial(_DYNAMICS[name].draw_noise, getattr(config, name))
 
     def reward(params: Params, feature: Array) -> Array:
         return parts.reward(params["reward"], feature)

@@ -188,7 +188,7 @@ PUBLISHED = {
 
 PLANET = {
     "latent": "gaussian",
-    "stoch": 30,
+    "rssm.stoch": 30,
     "deter": 200,
     "rssm.hidden": 200,
     "rssm.std": "softplus",
