@@ -1,4 +1,4 @@
-"""Both agents with transformer dynamics from the command line: train, go on, evaluate, load."""
+"""Both agents with transformer dynamics: train, go on, evaluate, load, and solve."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import planet.__main__
 from common.envs import EnvConfig, make_one
 from common.logging import read_jsonl
 from tests.compiling import compiled
+from tests.envs import known
+from tests.integration import test_known_optimum
 
 AGENTS = {"dreamer": dreamer, "planet": planet}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _compile_fast(monkeypatch):
     fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
     for module in (common.driver, common.learner):
@@ -37,6 +39,7 @@ def train(agent, logdir, options):
     return metrics
 
 
+@pytest.mark.usefixtures("_compile_fast")
 @pytest.mark.parametrize("agent", AGENTS)
 def test_from_state(agent, tmp_path, capsys):
     """Two environments while training, one in evaluation, and a checkpoint to go on from."""
@@ -57,6 +60,7 @@ def test_from_state(agent, tmp_path, capsys):
         assert action.shape == (1,)
 
 
+@pytest.mark.usefixtures("_compile_fast")
 @pytest.mark.parametrize("agent", AGENTS)
 def test_from_pixels(agent, tmp_path):
     """Images, vectors and discrete actions; the report predicts images with closed eyes."""
@@ -64,3 +68,19 @@ def test_from_pixels(agent, tmp_path):
     metrics = train(agent, tmp_path, f"{options} --run.log_every 50 --run.report_every 200")
     assert np.isfinite(metrics["world_model/image_loss"])
     assert list((tmp_path / "videos").glob("open_loop_image*"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "environment"),
+    [("dreamer", known.Corridor), ("planet", known.Wind)],
+    ids=["dreamer", "planet"],
+)
+def test_known_optimum_is_reached(agent, environment, tmp_path, monkeypatch):
+    """Discrete actions learned in imagination, continuous ones planned; one compilation."""
+    model = test_known_optimum.SIZES["world_model"]
+    monkeypatch.setitem(model, "dynamics", "transformer")
+    sizes = {"stoch": 8, "classes": 8, "context": 8, "layers": 1, "width": 32, "units": 32}
+    monkeypatch.setitem(model, "transformer", sizes)
+    random, learned, traces = test_known_optimum.solve(agent, environment, tmp_path)
+    assert (learned - random) / (environment.OPTIMUM - random) > 0.9
+    assert traces == 1
