@@ -71,14 +71,17 @@ def record(config: Config, result: Evaluation, seconds: float) -> dict[str, Any]
 
 def table(results: pathlib.Path) -> str:
     """Lists what is recorded beside what was published."""
-    lines = [f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates"]
+    lines = [
+        f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates horizon"
+    ]
     for path in sorted(results.glob("*.json")):
         one = json.loads(path.read_text())
         published, mean = one["published_return"], one["mean_return"]
         ratio = f"{mean / published:.3f}" if published else "-"
         lines.append(
             f"{one['task']:<22} {published or '-':>9} {mean:>7.1f} {ratio:>6} "
-            f"{len(one['returns']):>8} {one['planner']['candidates']}"
+            f"{len(one['returns']):>8} {one['planner']['candidates']:>10} "
+            f"{one['planner']['horizon']:>7}"
         )
     return "\n".join(lines)
 
@@ -92,6 +95,7 @@ def main() -> int:
     parser.add_argument("tasks", nargs="*", help="such as dmc_cheetah_run (the six of PlaNet)")
     parser.add_argument("--episodes", type=int, default=1, help="episodes of each task (1)")
     parser.add_argument("--candidates", type=int, default=1000, help="a tenth are kept (1000)")
+    parser.add_argument("--horizon", type=int, default=12, help="steps of a plan (12)")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--table", action="store_true", help="print the records and stop")
     return exit_code(lambda: _run(parser.parse()))
@@ -102,13 +106,14 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError("--episodes must be at least 1 and --candidates at least 10")
     arguments.results.mkdir(parents=True, exist_ok=True)
     amount = arguments.candidates
-    planner = PlannerConfig(candidates=amount, top=amount // 10)
+    planner = PlannerConfig(candidates=amount, top=amount // 10, horizon=arguments.horizon)
+    suffix = "" if arguments.horizon == PlannerConfig.horizon else f"-horizon{arguments.horizon}"
     for task in () if arguments.table else arguments.tasks or PUBLISHED:
         print(f"{task}: {arguments.episodes} episode(s)", flush=True)
         config, start = Config(task=task, planner=planner), time.monotonic()
         result = plan(config, arguments.episodes)
         found = record(config, result, time.monotonic() - start)
-        (arguments.results / f"{task}.json").write_text(json.dumps(found, indent=1) + "\n")
+        (arguments.results / f"{task}{suffix}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(table(arguments.results))
     return 0
 

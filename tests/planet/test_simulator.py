@@ -46,7 +46,8 @@ def test_plans_better_than_random_actions(warm):
 
 
 def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["planning", "dmc_reacher_easy", "--results", str(tmp_path)])
+    words = ["planning", "dmc_reacher_easy", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
     short = lambda config, episodes: play(  # noqa: E731
         config.task, dataclasses.replace(STATE, time_limit=8), episodes, 0,
         lambda envs: SimulatorPolicy(dataclasses.replace(config, planner=SMALL), envs, 0),
@@ -56,6 +57,10 @@ def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "dmc_reacher_easy.json").read_text())
     assert found["agent_steps"] == [2] and found["published_return"] == 964
     assert "dmc_reacher_easy" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*words, "--horizon", "7", "--candidates", "10"])
+    assert planning.main() == 0
+    found = json.loads((tmp_path / "dmc_reacher_easy-horizon7.json").read_text())
+    assert (found["planner"]["horizon"], found["planner"]["top"]) == (7, 1)
     for words in (["--episodes", "0"], ["--episods", "1"]):
         monkeypatch.setattr("sys.argv", ["planning", *words])
         assert planning.main() == 2
