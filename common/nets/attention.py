@@ -6,7 +6,8 @@ values, E entries of one head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -20,10 +21,59 @@ Block = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
 tokens [N, T, D], and keys and values [N, G, M + T, E] with those of the T tokens behind."""
 
 
+class Memory(NamedTuple):
+    """Keys and values that queries attend to.
+
+    A memory of N rows may serve R rows of queries, R / N of them side by side: what they
+    share is stored, and multiplied, once.
+
+    Attributes:
+        keys: ``[N, G, S, E]``.
+        values: ``[N, G, S, E]``.
+        mask: Which keys each query sees ``[N, T, S]``; ``[N, 1, S]`` where all see the same.
+        distance: From each key to each query, whose bias applies ``[T, S]``.
+    """
+
+    keys: Array
+    values: Array
+    mask: Array
+    distance: Array
+
+
+Remember = Callable[[Array, Array], Sequence[Memory]]
+"""(keys [R, G, T, E], values [R, G, T, E] of the present tokens) -> all they attend to."""
+Layer = Callable[[Array, Remember], tuple[Array, Sequence[Memory]]]
+"""(tokens [R, T, D], remember) -> the next tokens [R, T, D], and what ``remember`` returned."""
+
+
 def make_block(
     name: str, *, width: int, heads: int, kv_heads: int, units: int, window: int
 ) -> Block:
-    """Creates the weights of a block inside a Haiku transform.
+    """Creates a layer, see ``make_layer``, that attends to the newest tokens of its sequence.
+
+    The mask must hide what is not within the window.
+    """
+    layer = make_layer(
+        name, width=width, heads=heads, kv_heads=kv_heads, units=units, window=window
+    )
+
+    def block(x: Array, keys: Array, values: Array, mask: Array) -> tuple[Array, Array, Array]:
+        def remember(key: Array, value: Array) -> Sequence[Memory]:
+            length, steps = mask.shape[2], x.shape[1]
+            distance = jnp.arange(length - steps, length)[:, None] - jnp.arange(length)
+            both = (jnp.concatenate(pair, 2) for pair in ((keys, key), (values, value)))
+            return (Memory(*both, mask, distance),)
+
+        x, (memory,) = layer(x, remember)
+        return x, memory.keys, memory.values
+
+    return block
+
+
+def make_layer(
+    name: str, *, width: int, heads: int, kv_heads: int, units: int, window: int
+) -> Layer:
+    """Creates the weights of a layer inside a Haiku transform.
 
     With n the layer norm, x the tokens and t, s their places in time:
 
@@ -42,7 +92,7 @@ def make_block(
         heads: Heads of queries; E = width / heads.
         kv_heads: Heads of keys and values, G.
         units: Units of the feed-forward part.
-        window: Distances that have a bias, 0 to window - 1; the mask must hide larger ones.
+        window: Distances that have a bias, 0 to window - 1; larger ones share the last.
     """
     size = width // heads
     sizes = width, kv_heads * size, kv_heads * size
@@ -56,19 +106,18 @@ def make_block(
     feed_norm = LayerNorm(name=f"{name}_feed_norm").parameters(width)
     feed_in, feed_out = dense("feed_in", width, units), dense("feed_out", units, width)
 
-    def block(x: Array, keys: Array, values: Array, mask: Array) -> tuple[Array, Array, Array]:
+    def layer(x: Array, remember: Remember) -> tuple[Array, Sequence[Memory]]:
         mixed = _affine(layer_norm(x, *norm), mix_in)
         query, key, value = (
             part.reshape(*x.shape[:2], -1, size).swapaxes(1, 2)
             for part in jnp.split(mixed, (sizes[0], sizes[0] + sizes[1]), -1)
         )
-        keys = jnp.concatenate([keys, key], 2)
-        values = jnp.concatenate([values, value], 2)
-        y = x + _affine(_attend(query, keys, values, mask, distances), mix_out)
+        memories = remember(key, value)
+        y = x + _affine(_attend(query, memories, distances), mix_out)
         hidden = jax.nn.gelu(_affine(layer_norm(y, *feed_norm), feed_in))
-        return y + _affine(hidden, feed_out), keys, values
+        return y + _affine(hidden, feed_out), memories
 
-    return block
+    return layer
 
 
 class _Distances(hk.Module):
@@ -78,25 +127,35 @@ class _Distances(hk.Module):
         return hk.get_parameter("bias", (heads, window), init=jnp.zeros)
 
 
-def _attend(query: Array, keys: Array, values: Array, mask: Array, distances: Array) -> Array:
-    """Mixes values ``[N, G, S, E]`` for queries ``[N, heads, T, E]``; returns ``[N, T, D]``.
+def _attend(query: Array, memories: Sequence[Memory], distances: Array) -> Array:
+    """Mixes the values of all memories for queries ``[R, heads, T, E]``; returns ``[R, T, D]``."""
+    rows, heads, steps, size = query.shape
+    scores = [_scores(query, memory, distances) for memory in memories]
+    weights = jax.nn.softmax(jnp.concatenate(scores, -1))
+    mixed, begin = 0.0, 0
+    for memory in memories:
+        count, groups, length, _ = memory.values.shape
+        part = weights[..., begin : begin + length].astype(memory.values.dtype)
+        begin += length
+        part = part.reshape(count, rows // count, groups, -1, length).swapaxes(1, 2)
+        part = part.reshape(count, groups, -1, length) @ memory.values
+        part = part.reshape(count, groups, rows // count, -1, size).swapaxes(1, 2)
+        mixed += part.reshape(rows, heads, steps, size)
+    return mixed.swapaxes(1, 2).reshape(rows, steps, heads * size)
 
-    The queries belong to the last T of the S tokens.
-    """
-    batch, heads, steps, size = query.shape
-    groups, length = keys.shape[1:3]
-    grouped = heads // groups, steps
-    # Heads that share keys are rows of the same matrix product.
-    query = query.reshape(batch, groups, -1, size)
-    scores = (query @ keys.swapaxes(2, 3)).astype(jnp.float32) * size**-0.5
-    scores = scores.reshape(batch, groups, *grouped, length)
-    distance = jnp.arange(length - steps, length)[:, None] - jnp.arange(length)
-    bias = jnp.take(distances, jnp.clip(distance, 0, distances.shape[1] - 1), axis=1)
-    scores += bias.reshape(groups, *grouped, length)
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, -jnp.inf))
-    mixed = weights.astype(values.dtype).reshape(batch, groups, -1, length) @ values
-    mixed = mixed.reshape(batch, heads, steps, size).swapaxes(1, 2)
-    return mixed.reshape(batch, steps, heads * size)
+
+def _scores(query: Array, memory: Memory, distances: Array) -> Array:
+    """Scores of the keys of one memory ``[R, heads, T, S]``, -inf where they are masked."""
+    rows, heads, steps, size = query.shape
+    count, groups, length, _ = memory.keys.shape
+    # Heads that share keys, and rows that share a memory, are rows of the same matrix product.
+    query = query.reshape(count, rows // count, groups, -1, size).swapaxes(1, 2)
+    scores = query.reshape(count, groups, -1, size) @ memory.keys.swapaxes(2, 3)
+    scores = scores.reshape(count, groups, rows // count, -1, length).swapaxes(1, 2)
+    scores = scores.reshape(count, rows // count, heads, steps, length)
+    index = jnp.clip(memory.distance, 0, distances.shape[1] - 1)
+    scores = scores.astype(jnp.float32) * size**-0.5 + jnp.take(distances, index, axis=1)
+    return jnp.where(memory.mask[:, None, None], scores, -jnp.inf).reshape(rows, *scores.shape[2:])
 
 
 def _affine(x: Array, weights: tuple[Array, Array]) -> Array:
