@@ -135,11 +135,12 @@ def _attend(query: Array, memories: Sequence[Memory], distances: Array) -> Array
     mixed, begin = 0.0, 0
     for memory in memories:
         count, groups, length, _ = memory.values.shape
+        shared, queries = rows // count, heads // groups * steps
         part = weights[..., begin : begin + length].astype(memory.values.dtype)
         begin += length
-        part = part.reshape(count, rows // count, groups, -1, length).swapaxes(1, 2)
-        part = part.reshape(count, groups, -1, length) @ memory.values
-        part = part.reshape(count, groups, rows // count, -1, size).swapaxes(1, 2)
+        part = part.reshape(count, shared, groups, queries, length).swapaxes(1, 2)
+        part = part.reshape(count, groups, shared * queries, length) @ memory.values
+        part = part.reshape(count, groups, shared, queries, size).swapaxes(1, 2)
         mixed += part.reshape(rows, heads, steps, size)
     return mixed.swapaxes(1, 2).reshape(rows, steps, heads * size)
 
@@ -148,11 +149,12 @@ def _scores(query: Array, memory: Memory, distances: Array) -> Array:
     """Scores of the keys of one memory ``[R, heads, T, S]``, -inf where they are masked."""
     rows, heads, steps, size = query.shape
     count, groups, length, _ = memory.keys.shape
+    shared, queries = rows // count, heads // groups * steps
     # Heads that share keys, and rows that share a memory, are rows of the same matrix product.
-    query = query.reshape(count, rows // count, groups, -1, size).swapaxes(1, 2)
-    scores = query.reshape(count, groups, -1, size) @ memory.keys.swapaxes(2, 3)
-    scores = scores.reshape(count, groups, rows // count, -1, length).swapaxes(1, 2)
-    scores = scores.reshape(count, rows // count, heads, steps, length)
+    query = query.reshape(count, shared, groups, queries, size).swapaxes(1, 2)
+    scores = query.reshape(count, groups, shared * queries, size) @ memory.keys.swapaxes(2, 3)
+    scores = scores.reshape(count, groups, shared, queries, length).swapaxes(1, 2)
+    scores = scores.reshape(count, shared, heads, steps, length)
     index = jnp.clip(memory.distance, 0, distances.shape[1] - 1)
     scores = scores.astype(jnp.float32) * size**-0.5 + jnp.take(distances, index, axis=1)
     return jnp.where(memory.mask[:, None, None], scores, -jnp.inf).reshape(rows, *scores.shape[2:])
