@@ -1,4 +1,4 @@
-"""A linear system whose best plans are known, and a small model that learns it."""
+"""Two linear systems whose best plans are known, and a small model that learns both."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.dynamics import tdm
-from common.dynamics.steps import Steps
+from common.dynamics.steps import pad
 from common.dynamics.tdm_config import TDMConfig
 from common.optimizers import OptimizerConfig, make_optimizer
 
-MATRIX = np.array([[0.9, 0.3], [-0.3, 0.9]], np.float32)
-GAIN = np.array([0.1, 0.4], np.float32)
+BODIES = {
+    "plane": (
+        np.array([[0.9, 0.3], [-0.3, 0.9]], np.float32),
+        np.array([[0.1], [0.4]], np.float32),
+    ),
+    "line": (np.array([[0.95]], np.float32), np.array([[0.15, -0.1]], np.float32)),
+}
+"""Matrices M and G of x' = M x + G a: bodies of 2 and 1 numbers, with 1 and 2 actions."""
+SIZES = 2, 2
 CONFIG = TDMConfig(
     tokeniser="uniform",
     bins=64,
@@ -29,48 +36,49 @@ CONFIG = TDMConfig(
     decode="mean",
 )
 BIN_WIDTHS = (np.array(CONFIG.high) - np.array(CONFIG.low)) / CONFIG.bins
-UPDATES, BATCH, TIME = 5000, 32, 5
+UPDATES, BATCH, TIME = 5000, 24, 5
 
 
-def simulate(start, actions):
-    """x' = M x + a g, r = -|x'|^2 / 2: states ``[..., H, 2]`` and rewards of ``[..., H]``."""
+def simulate(body, start, actions):
+    """States ``[..., H, D]`` and rewards -|x|^2 / 2 of actions ``[..., H, A]``."""
+    matrix, gain = BODIES[body]
     states = []
-    for step in range(actions.shape[-1]):
-        start = start @ MATRIX.T + actions[..., step, None] * GAIN
+    for step in range(actions.shape[-2]):
+        start = start @ matrix.T + actions[..., step, :] @ gain.T
         states.append(start)
     states = jnp.stack(states, -2)
     return states, -jnp.square(states).sum(-1) / 2
 
 
-def best_return(start, horizon):
+def best_return(body, start, horizon):
     """The largest return by projected gradient ascent: the return is concave in the actions."""
-    gradient = jax.grad(lambda actions: simulate(start, actions)[1].sum())
+    gradient = jax.grad(lambda actions: simulate(body, start, actions)[1].sum())
     ascend = lambda _, actions: jnp.clip(actions + 0.2 * gradient(actions), -1, 1)  # noqa: E731
-    actions = jax.lax.fori_loop(0, 500, ascend, jnp.zeros((start.shape[0], horizon)))
-    return simulate(start, actions)[1].sum(-1)
+    actions = jnp.zeros((start.shape[0], horizon, BODIES[body][1].shape[1]))
+    return simulate(body, start, jax.lax.fori_loop(0, 500, ascend, actions))[1].sum(-1)
 
 
-def draw(key, batch=BATCH, time=TIME):
-    """Episodes of random actions from random states."""
+def draw(body, key, batch=BATCH, time=TIME):
+    """Episodes of random actions from random states, in the sizes of the model."""
     keys = jax.random.split(key)
-    start = jax.random.uniform(keys[0], (batch, 2), minval=-1.5, maxval=1.5)
-    actions = jax.random.uniform(keys[1], (batch, time), minval=-1, maxval=1)
-    states, rewards = simulate(start, actions[:, 1:])
-    return Steps(
-        jnp.concatenate([start[:, None], states], 1),
-        actions.at[:, 0].set(0)[..., None],
-        jnp.pad(rewards, ((0, 0), (1, 0))),
-        jnp.zeros((batch, time), bool).at[:, 0].set(True),
-        jnp.ones((batch, 2), bool),
-        jnp.ones((batch, 1), bool),
-    )
+    size, action_size = BODIES[body][1].shape
+    start = jax.random.uniform(keys[0], (batch, size), minval=-1.5, maxval=1.5)
+    actions = jax.random.uniform(keys[1], (batch, time, action_size), minval=-1, maxval=1)
+    states, rewards = simulate(body, start, actions[:, 1:])
+    rows = {
+        "state": jnp.concatenate([start[:, None], states], 1),
+        "action": actions.at[:, 0].set(0),
+        "reward": jnp.pad(rewards, ((0, 0), (1, 0))),
+        "is_first": jnp.zeros((batch, time), bool).at[:, 0].set(True),
+    }
+    return pad(rows, *SIZES)
 
 
 @functools.cache
 def trained(order):
-    """Returns the configuration, and parameters after 5,000 updates on fresh episodes."""
+    """Returns the configuration, and parameters of one model that learned both bodies."""
     config = dataclasses.replace(CONFIG, order=order)
-    model = tdm.functions(config, 2, 1)
+    model = tdm.functions(config, *SIZES)
     optimizer = make_optimizer(
         OptimizerConfig(lr=1.0, clip=1.0, weight_decay=0.0, eps=1e-8, adam="standard")
     )
@@ -78,7 +86,9 @@ def trained(order):
     def update(carry, now):
         key, done = now
         params, state = carry
-        gradient = jax.grad(lambda p: model.loss(p, draw(key))[0])(params)
+        bodies = [draw(body, key) for body in BODIES]
+        batch = jax.tree.map(lambda *x: jnp.concatenate(x), *bodies)
+        gradient = jax.grad(lambda p: model.loss(p, batch)[0])(params)
         new, state, _ = optimizer.update(gradient, state, params)
         # A short warm-up, then half a cosine.
         rate = 3e-3 * jnp.minimum(1, 20 * done) * (1 + jnp.cos(jnp.pi * done)) / 2
