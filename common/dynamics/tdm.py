@@ -97,7 +97,8 @@ class TDMFunctions(NamedTuple):
         init: ``(key) -> params``.
         predict: ``(params, steps [B, T]) -> logits [B, T - 1, D + 1, bins]`` of the rows behind
             the first, each given all before it (and before it in its row).
-        start: ``(params, steps [N, T]) -> Context``; the last row is the present one.
+        start: ``(params, steps [N, T]) -> Context``; the last row is the present one. A short
+            past may be filled up in front: rows before the newest ``is_first`` are hidden.
         imagine_step: ``(params, key, futures, action [N, J, A]) -> (observation [N, J, D],
             reward [N, J], futures)``; ``branch`` makes the first futures.
         loss: ``(params, steps [B, T]) -> (loss, metrics)``.
