@@ -85,29 +85,17 @@ def column(rows: Mapping[str, Mapping[str, str]], name: str) -> dict[str, float]
     return {key: float(row[name]) for key, row in rows.items() if row[name]}
 
 
-def _atari() -> Suite:
-    rows = read_reference("atari_scores.csv")
+def _atari(name: str, protocol: Protocol) -> Suite:
+    rows = read_reference(f"{name}_scores.csv")
+    records = {game: row for game, row in rows.items() if "human_record" in row}
     return Suite(
-        "atari",
+        name,
         {game: f"atari_{row['rom']}" for game, row in rows.items()},
-        Protocol(200_000_000, "evaluation", 0.25, "all"),
-        ("atari",),
+        protocol,
+        (name,),
         column(rows, "random"),
         column(rows, "human_gamer"),
-        column(rows, "human_record"),
-    )
-
-
-def _atari100k() -> Suite:
-    rows = read_reference("atari100k_scores.csv")
-    return Suite(
-        "atari100k",
-        {game: f"atari_{row['rom']}" for game, row in rows.items()},
-        Protocol(400_000, "evaluation", 0.0, "minimal"),
-        ("atari100k",),
-        column(rows, "random"),
-        column(rows, "human_gamer"),
-        {},
+        column(records, "human_record"),
     )
 
 
@@ -125,8 +113,8 @@ def _dmc(name: str, preset: str, inputs: Literal["pixels", "state"]) -> Suite:
 
 
 SUITES = {
-    "atari": _atari,
-    "atari100k": _atari100k,
+    "atari": lambda: _atari("atari", Protocol(200_000_000, "evaluation", 0.25, "all")),
+    "atari100k": lambda: _atari("atari100k", Protocol(400_000, "evaluation", 0.0, "minimal")),
     "dmc": lambda: _dmc("dmc", "dmc_vision", "pixels"),
     "dmc_proprio": lambda: _dmc("dmc_proprio", "dmc_proprio", "state"),
 }

@@ -67,6 +67,17 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
     raise UserError(f"{name} is {value}; expected {wanted}")
 
 
+def check_multiples(config: object, prefix: str = "", **parts: str) -> None:
+    """Raises a UserError where a number is no multiple of the one whose name is given."""
+    for name, divisor in parts.items():
+        whole, part = getattr(config, name), getattr(config, divisor)
+        if whole % part:
+            raise UserError(
+                f"{prefix}{name} is {whole}; expected a multiple of {prefix}{divisor}, "
+                f"which is {part}"
+            )
+
+
 def check_least(config: object, prefix: str = "", **least: float) -> None:
     """Raises a UserError where a number of a configuration is below the least one given."""
     for name, low in least.items():

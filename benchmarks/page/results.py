@@ -13,12 +13,11 @@ import numpy as np
 
 from benchmarks.scores import metrics
 from benchmarks.scores.aggregate import Aggregates, TaskScore, aggregate, scored, task_scores
-from benchmarks.scores.assemble import LATE
+from benchmarks.scores.assemble import LATE, SHORT
 from benchmarks.scores.tables import AgentScores, Curve
 from benchmarks.suites import Protocol, Suite
 
 _UNKNOWN = "unknown"
-_EARLY = 0.99
 _MOST_PROFILE = 8.0
 _PROFILE_POINTS = 81
 _PROFILE_SAMPLES = 1000
@@ -212,7 +211,7 @@ def summarize(curve: Curve, budget: float = math.inf) -> Summary:
     held = np.take_along_axis(returns, newest, 1)[:, begun[0] : begun[-1] + 1]
     frames = steps[begun[0] : begun[-1] + 1]
     ends = steps[newest[:, -1]]
-    early = int(np.sum((ends < _EARLY * frames[-1]) | ~finite.any(1)))
+    early = int(np.sum((ends < SHORT * frames[-1]) | ~finite.any(1)))
     mean, low, high = np.nanmean(held, 0), np.nanmin(held, 0), np.nanmax(held, 0)
     return Summary(frames, mean, low, high, len(returns), early)
 

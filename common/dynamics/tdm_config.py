@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from common.dynamics.tokens import MuLaw, Tokeniser, Uniform
-from common.errors import UserError, check_least, nearest
+from common.errors import UserError, check_least, check_multiples, nearest
 
 CHOICES = {
     "tokeniser": ("mu_law", "symlog", "uniform"),
@@ -62,12 +62,7 @@ class TDMConfig:
                 value = getattr(self, name)
                 raise UserError(f"unknown tdm.{name} {value!r}{nearest(value, choices)}")
         check_least(self, "tdm.", context=1, layers=1, heads=1, kv_heads=1, width=1, units=1)
-        for name, parts in (("width", "heads"), ("heads", "kv_heads")):
-            whole, divisor = getattr(self, name), getattr(self, parts)
-            if whole % divisor:
-                raise UserError(
-                    f"tdm.{name} is {whole}; expected a multiple of tdm.{parts}, which is {divisor}"
-                )
+        check_multiples(self, "tdm.", width="heads", heads="kv_heads")
         self.tokens()
 
     def tokens(self) -> Tokeniser:

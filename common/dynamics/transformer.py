@@ -33,7 +33,7 @@ import jax.numpy as jnp
 
 from common.distributions import OneHot, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
-from common.errors import UserError, check_least
+from common.errors import check_least, check_multiples
 from common.nets.attention import make_block
 from common.nets.layers import Dense, LayerNorm, layer_norm
 from common.types import Array, Key
@@ -69,13 +69,7 @@ class TransformerConfig:
             self, "transformer.",
             stoch=1, classes=2, context=2, layers=1, heads=1, kv_heads=1, width=1, units=1,
         )  # fmt: skip
-        for name, parts in (("width", "heads"), ("heads", "kv_heads")):
-            whole, divisor = getattr(self, name), getattr(self, parts)
-            if whole % divisor:
-                raise UserError(
-                    f"transformer.{name} is {whole}; expected a multiple of "
-                    f"transformer.{parts}, which is {divisor}"
-                )
+        check_multiples(self, "transformer.", width="heads", heads="kv_heads")
 
 
 class TransformerState(NamedTuple):
