@@ -58,11 +58,11 @@ def test_returns_are_sums_of_imagined_rewards(order):
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_error_on_linear_systems_falls_below_the_bin_width(order, body):
-    """The mean stays below it for six steps; samples scatter. One model learned both bodies."""
+    """Mean and argmax stay below it for six steps; samples scatter. One model learned both."""
     config, params = trained(order)
     steps = draw(body, jax.random.key(7), batch=200, time=PAST + 6)
     want = jnp.concatenate([steps.observation, steps.reward[..., None]], -1)[:, PAST:]
-    for decode, most in (("mean", 0.8), ("argmax", 1.2), ("sample", 1.6)):
+    for decode, most in (("mean", 0.7), ("argmax", 1.0), ("sample", 1.4)):
         model = tdm.functions(dataclasses.replace(config, decode=decode), *SIZES)
 
         def imagine(params, steps, actions, model=model):
