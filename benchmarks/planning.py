@@ -2,6 +2,7 @@
 
     python -m benchmarks.planning                          # the six tasks of PlaNet
     python -m benchmarks.planning dmc_walker_walk --candidates 250
+    python -m benchmarks.planning dmc_finger_spin --random_walk 500    # besides the 1000
     python -m benchmarks.planning --table                  # what is recorded so far
 
 Each task's result goes to benchmarks/results/planning, one JSON each: returns of every
@@ -72,7 +73,8 @@ def record(config: Config, result: Evaluation, seconds: float) -> dict[str, Any]
 def table(results: pathlib.Path) -> str:
     """Lists what is recorded beside what was published."""
     lines = [
-        f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates horizon"
+        f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates "
+        "random walks horizon"
     ]
     for path in sorted(results.glob("*.json")):
         one = json.loads(path.read_text())
@@ -81,6 +83,7 @@ def table(results: pathlib.Path) -> str:
         lines.append(
             f"{one['task']:<22} {published or '-':>9} {mean:>7.1f} {ratio:>6} "
             f"{len(one['returns']):>8} {one['planner']['candidates']:>10} "
+            f"{one['planner']['random_walk']:>12} "
             f"{one['planner']['horizon']:>7}"
         )
     return "\n".join(lines)
@@ -96,6 +99,7 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=1, help="episodes of each task (1)")
     parser.add_argument("--candidates", type=int, default=1000, help="a tenth are kept (1000)")
     parser.add_argument("--horizon", type=int, default=12, help="steps of a plan (12)")
+    parser.add_argument("--random_walk", type=int, default=0, help="walks tried as well (0)")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--table", action="store_true", help="print the records and stop")
     return exit_code(lambda: _run(parser.parse()))
@@ -105,9 +109,17 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.episodes < 1 or arguments.candidates < 10:
         raise UserError("--episodes must be at least 1 and --candidates at least 10")
     arguments.results.mkdir(parents=True, exist_ok=True)
-    amount = arguments.candidates
-    planner = PlannerConfig(candidates=amount, top=amount // 10, horizon=arguments.horizon)
-    suffix = "" if arguments.horizon == PlannerConfig.horizon else f"-horizon{arguments.horizon}"
+    planner = PlannerConfig(
+        candidates=arguments.candidates,
+        top=arguments.candidates // 10,
+        horizon=arguments.horizon,
+        random_walk=arguments.random_walk,
+    )
+    suffix = "".join(
+        f"-{name}{getattr(planner, name)}"
+        for name in ("horizon", "random_walk")
+        if getattr(planner, name) != getattr(PlannerConfig, name)
+    )
     for task in () if arguments.table else arguments.tasks or PUBLISHED:
         print(f"{task}: {arguments.episodes} episode(s)", flush=True)
         config, start = Config(task=task, planner=planner), time.monotonic()

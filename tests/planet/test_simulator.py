@@ -57,10 +57,12 @@ def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "dmc_reacher_easy.json").read_text())
     assert found["agent_steps"] == [2] and found["published_return"] == 964
     assert "dmc_reacher_easy" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", [*words, "--horizon", "7", "--candidates", "10"])
+    more = ["--horizon", "7", "--candidates", "10", "--random_walk", "5"]
+    monkeypatch.setattr("sys.argv", [*words, *more])
     assert planning.main() == 0
-    found = json.loads((tmp_path / "dmc_reacher_easy-horizon7.json").read_text())
-    assert (found["planner"]["horizon"], found["planner"]["top"]) == (7, 1)
+    found = json.loads((tmp_path / "dmc_reacher_easy-horizon7-random_walk5.json").read_text())
+    planner = found["planner"]
+    assert (planner["horizon"], planner["top"], planner["random_walk"]) == (7, 1, 5)
     for words in (["--episodes", "0"], ["--episods", "1"]):
         monkeypatch.setattr("sys.argv", ["planning", *words])
         assert planning.main() == 2
