@@ -40,7 +40,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -152,56 +152,3 @@ def check_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray], specs: Spe
                 f"replay file {path} holds {key!r} as {found.dtype} {found.shape[1:]}, this "
                 f"task has {np.dtype(dtype)} {tuple(shape)}; {remedy}"
             )
-
-
-def read_episodes(directory: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the episodes of a folder in the episode format, one stream after another.
-
-    Args:
-        directory: The folder; one stream's current episode is in memory at a time.
-
-    Yields:
-        One dict of arrays ``[T, ...]`` per episode. Where the oldest rows of a stream
-        were dropped or a file is damaged, the remaining part of the episode is yielded
-        (its first row then lacks ``is_first``).
-
-    Raises:
-        UserError: The folder does not exist or holds no ``.npz`` file, or two files of a
-            stream disagree.
-    """
-    directory = pathlib.Path(directory)
-    files = sorted(list_chunks(directory), key=lambda file: (file.stream, file.start, file))
-    if not files:
-        raise UserError(f"no episodes in {directory}; give a folder with .npz files")
-    return _episodes(files)
-
-
-def _episodes(files: list[ChunkFile]) -> Iterator[dict[str, np.ndarray]]:
-    parts: list[dict[str, np.ndarray]] = []
-    position = (FOREIGN, 0)
-    for file in files:
-        arrays = read_chunk(file.path)
-        if arrays is None:
-            continue
-        if parts:
-            specs = {key: (value.shape[1:], value.dtype) for key, value in parts[0].items()}
-            check_chunk(file.path, arrays, specs)
-        joined = file.stream != FOREIGN and position == (file.stream, file.start)
-        if parts and not joined:
-            yield _join(parts)
-            parts = []
-        rows = len(arrays["is_first"])
-        starts = [int(row) for row in np.flatnonzero(arrays["is_first"])]
-        for begin, end in zip([0, *starts], [*starts, rows], strict=True):
-            if parts and arrays["is_first"][begin]:
-                yield _join(parts)
-                parts = []
-            if end > begin:
-                parts.append({key: value[begin:end] for key, value in arrays.items()})
-        position = (file.stream, file.start + rows)
-    if parts:
-        yield _join(parts)
-
-
-def _join(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -91,7 +90,7 @@ def test_state_drops_what_was_added_after_it(tmp_path):
     assert len(resumed) == 240
     np.testing.assert_array_equal(resumed.sample(32, 5)["id"], before["id"])
     resumed.flush()
-    assert sum(len(episode["reward"]) for episode in read_episodes(tmp_path)) == 240
+    assert sum(len(np.load(path)["reward"]) for path in tmp_path.glob("*.npz")) == 240
 
 
 def test_clear_drops_all_rows_but_no_foreign_file(tmp_path):
@@ -201,26 +200,6 @@ def test_folders_of_other_tools_are_read_and_left_alone(tmp_path):
         replay.add(streams.step())
     assert {f"{number}.npz" for number in range(4)} <= {path.name for path in tmp_path.iterdir()}
     assert replay.sample(500, 5)["id"][..., 0].max() == 0
-
-
-def test_episodes_are_read_back_across_files(tmp_path):
-    lengths = (7, 250, 1, 40)
-    replay, streams = fill(directory=tmp_path, num_envs=2, lengths=lengths, steps=400)
-    replay.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = list(read_episodes(tmp_path))
-    assert sum(flags.count(True) for flags in streams.flags) == len(found) == replay.episodes
-    for arrays in found:
-        assert arrays["is_first"].tolist() == [True] + [False] * (len(arrays["reward"]) - 1)
-        assert (np.diff(arrays["id"][:, 1]) == 1).all()
-        assert arrays["is_last"][:-1].sum() == 0
-    assert sum(len(arrays["reward"]) for arrays in found) == 800
-
-
-def test_no_episodes_to_read(tmp_path):
-    with pytest.raises(UserError, match="no episodes in"):
-        read_episodes(tmp_path)
 
 
 def test_no_pickle_is_read(tmp_path):
