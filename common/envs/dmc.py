@@ -12,6 +12,7 @@ import numpy as np
 from common.envs.base import Row, make_row
 from common.envs.config import EnvConfig
 from common.envs.render import Camera, choose_backend
+from common.envs.variants import split_seed, variant
 from common.errors import UserError, nearest
 from common.spaces import ObservationSpec, action_spec
 
@@ -30,11 +31,12 @@ class ControlSuite:
     terminal where the simulator's discount is 0, never at a time limit.
 
     Attributes:
-        name: "<domain>_<task>", written out.
+        name: "<domain>_<task>", written out; a variant has the name of its task.
         environment: dm_control's environment.
 
     Args:
-        name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup.
+        name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup, and
+            "walker_walk@12" has another body, see ``common.envs.variants``.
         config: ``pixels``, ``state``, ``camera``, ``render``, ``image_size``,
             ``action_repeat`` (0 means 2, -1 PlaNet's) and ``time_limit`` apply.
         seed: Seed of the initial states.
@@ -48,7 +50,7 @@ class ControlSuite:
         if not (config.pixels or config.state):
             raise UserError("env.pixels and env.state are both off; turn one of them on")
         domain, self.environment = load(name, seed)
-        self.name = "_".join(task_names()[name])
+        self.name = "_".join(find_task(split_seed(name)[0]))
         self._domain, self._config = domain, config
         self._camera: Camera | None = None
         self._frames = 0
@@ -147,19 +149,30 @@ def task_names() -> dict[str, tuple[str, str]]:
     return names | SHORT_NAMES
 
 
-def load(name: str, seed: int) -> tuple[str, Any]:
-    """Returns the domain and dm_control's environment of a task.
+def find_task(name: str) -> tuple[str, str]:
+    """Returns domain and task of a name without the number of a variant.
 
     Raises:
-        UserError: The task is unknown, or MuJoCo's version does not fit dm_control.
+        UserError: The task is unknown.
     """
     names = task_names()
     if name not in names:
         tasks = [f"dmc_{known}" for known in names]
         raise UserError(f"unknown task 'dmc_{name}'{nearest(f'dmc_{name}', tasks)}")
-    domain, task = names[name]
+    return names[name]
+
+
+def load(name: str, seed: int) -> tuple[str, Any]:
+    """Returns the domain and dm_control's environment of a task or of a variant of it.
+
+    Raises:
+        UserError: The task is unknown or has no variants, or MuJoCo's version does not fit
+            dm_control.
+    """
+    name, body = split_seed(name)
+    domain, task = find_task(name)
     try:
-        return domain, _suite().load(domain, task, task_kwargs={"random": seed})
+        environment = _suite().load(domain, task, task_kwargs={"random": seed})
     except AttributeError as error:
         import mujoco
 
@@ -167,6 +180,9 @@ def load(name: str, seed: int) -> tuple[str, Any]:
             f"dm_control does not work with mujoco {mujoco.__version__} ({error}); "
             "run pip install 'mujoco>=3.17,<4'"
         ) from error
+    if body is not None:
+        environment.physics.reload_from_xml_string(*variant(_suite(), domain, task, body))
+    return domain, environment
 
 
 def _suite() -> Any:

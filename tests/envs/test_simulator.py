@@ -18,7 +18,10 @@ def started(task, amount=2, **changes):
     return envs
 
 
-@pytest.mark.parametrize("task", sorted(REWARDS))
+VARIANTS = [f"{task}@3" for task in sorted(REWARDS)]
+
+
+@pytest.mark.parametrize("task", [*sorted(REWARDS), *VARIANTS])
 def test_predicted_rewards_are_those_of_the_environment(task):
     envs = started(task)
     rng = np.random.default_rng(1)
