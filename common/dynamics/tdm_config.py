@@ -1,4 +1,4 @@
-"""Options of the token-level transformer dynamics, ``common.dynamics.tdm``."""
+"""Options of the token-level transformers, ``common.dynamics.tdm`` and ``token_policy``."""
 
 from __future__ import annotations
 
@@ -70,3 +70,12 @@ class TDMConfig:
         if self.tokeniser == "uniform":
             return Uniform(self.bins, self.low, self.high)
         return MuLaw(self.bins, {"mu_law": 100.0, "symlog": 1.0}[self.tokeniser], self.limit)
+
+    def check_ranges(self, observation_size: int) -> None:
+        """Raises a UserError where ranges do not fit the observation entries of a model."""
+        expected = 1, observation_size + 1
+        if self.tokeniser == "uniform" and len(self.low) not in expected:
+            raise UserError(
+                f"tdm.low has {len(self.low)} entries; expected 1, or {expected[1]}: "
+                f"one for each of {observation_size} observation entries and the reward"
+            )
