@@ -1,0 +1,168 @@
+"""Windows of episodes of several bodies, padded to the largest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from common.dynamics.steps import Steps, vector_keys
+from common.errors import UserError
+from common.replay.episodes import Episode
+
+
+class Bodies:
+    """All episodes in one table of rows, from which windows are gathered.
+
+    The table pads every row to the sizes of the largest body, so that it takes
+    4 (D + A + 1) bytes for each row of any body.
+
+    Attributes:
+        names: Of the bodies, in the order of their numbers.
+        observation_size: Observation entries of the largest body, D.
+        action_size: Action entries of the largest body, A.
+        rows: Rows of all episodes.
+    """
+
+    def __init__(self, episodes: Mapping[str, Sequence[Episode]]):
+        """Copies the episodes of every body.
+
+        Args:
+            episodes: Lists of episodes by the names of the bodies.
+
+        Raises:
+            UserError: There are no episodes, or a body has pictures.
+        """
+        if empty := sorted(name for name, some in episodes.items() if not some):
+            raise UserError(f"no episodes of {empty[0]}; collect some, or leave it out")
+        if not episodes:
+            raise UserError("no episodes of any body; collect some first")
+        self.names = tuple(episodes)
+        sizes = np.array([_sizes(name, some[0]) for name, some in episodes.items()])
+        self.observation_size, self.action_size = (int(size) for size in sizes.max(0))
+        self._has_observation, self._has_action = (
+            np.arange(most) < size[:, None]
+            for size, most in zip(sizes.T, sizes.max(0), strict=True)
+        )
+        every = list(itertools.chain.from_iterable(episodes.values()))
+        self._lengths = np.array([len(episode["is_first"]) for episode in every])
+        # Episodes of body b are numbers limits[b] to limits[b + 1] - 1.
+        self._limits = np.cumsum([0, *map(len, episodes.values())])
+        self.rows = int(self._lengths.sum())
+        # Row 0 is what short windows are filled up with.
+        self._begins = 1 + np.cumsum(self._lengths) - self._lengths
+        self._observation = np.zeros((self.rows + 1, self.observation_size), np.float32)
+        self._action = np.zeros((self.rows + 1, self.action_size), np.float32)
+        self._reward = np.zeros(self.rows + 1, np.float32)
+        for begin, episode in zip(self._begins, every, strict=True):
+            place = slice(begin, begin + len(episode["is_first"]))
+            vector = np.concatenate(
+                [episode[key].reshape(place.stop - begin, -1) for key in vector_keys(episode)], 1
+            )
+            self._observation[place, : vector.shape[1]] = vector
+            self._action[place, : episode["action"].shape[1]] = episode["action"]
+            self._reward[place] = episode["reward"]
+
+    def sample(
+        self, rng: np.random.Generator, batch: int, length: int, prompt: float = 0.0
+    ) -> Steps:
+        """Draws windows: a body, then one of all windows of its episodes, both uniformly.
+
+        An episode that is shorter than the window gives one window, with rows of zeros in
+        front. ``is_first`` marks every such row, and the window's first row of an episode:
+        so no model predicts a row from one that did not lead to it.
+
+        With a prompt, a window begins with rows of another episode of the same body (of the
+        same, where it has only one), drawn uniformly: an episode, then a window of it. The
+        prompt takes half of the window, or the whole other episode where that is shorter.
+
+        Args:
+            rng: Where randomness comes from.
+            batch: Windows, B.
+            length: Rows of each, T.
+            prompt: Share of windows that have a prompt; each has one with this probability.
+
+        Returns:
+            Arrays of NumPy ``[B, T, ...]``.
+        """
+        prompted = rng.random(batch) < prompt
+        prompt_rows = np.where(prompted, length // 2, 0)
+        body = rng.integers(len(self.names), size=batch)
+        episode, start = self._draw(rng, body, length - prompt_rows)
+        rows = np.minimum(self._lengths[episode], length - prompt_rows)
+
+        other = self._another(rng, body, episode)
+        before = np.minimum(self._lengths[other], prompt_rows)
+        other_start = rng.integers(self._lengths[other] - before + 1)
+
+        # Columns of a window: nothing, the prompt, the episode.
+        column = np.arange(length)
+        first, second = (length - rows - before)[:, None], (length - rows)[:, None]
+        of_episode = (self._begins[episode] + start)[:, None] + column - second
+        of_prompt = (self._begins[other] + other_start)[:, None] + column - first
+        index = np.where(column >= second, of_episode, np.where(column >= first, of_prompt, 0))
+        return Steps(
+            self._observation[index],
+            self._action[index],
+            self._reward[index],
+            (column <= first) | (column == second),
+            self._has_observation[body],
+            self._has_action[body],
+        )
+
+    def ranges(self, margin: float = 0.05) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns least and largest values for ``TDMConfig(tokeniser="uniform", low, high)``.
+
+        Args:
+            margin: Share of the range that is added below and above.
+
+        Returns:
+            (low, high), each of D + 1 numbers: of every observation entry, over the bodies
+            that have it, and of the reward behind them. A constant has a range of 2.
+        """
+        rows = np.add.reduceat(self._lengths, self._limits[:-1])
+        has = np.repeat(self._has_observation, rows, 0)
+        values = np.column_stack([self._observation[1:], self._reward[1:]])
+        has = np.column_stack([has, np.ones(self.rows, bool)])
+        low = np.where(has, values, np.inf).min(0).astype(float)
+        high = np.where(has, values, -np.inf).max(0).astype(float)
+        more = np.where(high > low, margin * (high - low), 1.0)
+        return tuple((low - more).tolist()), tuple((high + more).tolist())
+
+    def _draw(
+        self, rng: np.random.Generator, body: np.ndarray, length: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a window of each body, of some length; returns episodes and first rows."""
+        episode, start = np.empty_like(body), np.empty_like(body)
+        for size in np.unique(length):
+            some = length == size
+            # Windows of episode e are numbers windows[e] to windows[e + 1] - 1.
+            windows = np.insert(np.cumsum(np.maximum(self._lengths - size + 1, 1)), 0, 0)
+            limits = windows[self._limits]
+            drawn = rng.integers(limits[body[some]], limits[body[some] + 1])
+            episode[some] = np.searchsorted(windows, drawn, side="right") - 1
+            start[some] = drawn - windows[episode[some]]
+        return episode, start
+
+    def _another(
+        self, rng: np.random.Generator, body: np.ndarray, episode: np.ndarray
+    ) -> np.ndarray:
+        """Draws another episode of each body; the same where there is no other."""
+        begin = self._limits[body]
+        count = self._limits[body + 1] - begin
+        step = rng.integers(1, np.maximum(count, 2))
+        return begin + (episode - begin + step) % count
+
+
+def _sizes(name: str, episode: Episode) -> tuple[int, int]:
+    """Observation and action entries of a body."""
+    keys = vector_keys(episode)
+    if not keys:
+        raise UserError(f"episodes of {name} have no observations; they cannot be learned from")
+    for key in keys:
+        if episode[key].dtype == np.uint8:
+            raise UserError(
+                f"episodes of {name} have pictures, {key!r}; collect them with vectors only"
+            )
+    return sum(int(np.prod(episode[key].shape[1:])) for key in keys), episode["action"].shape[1]
