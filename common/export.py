@@ -115,9 +115,12 @@ def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
         The model and its parameters.
 
     Raises:
-        UserError: There is no export, or it is damaged or of another version.
+        UserError: There is no export, or it is damaged or of another version, or its agent
+            learned another kind of model.
     """
     exported = read_export(path)
+    if "world_model" not in exported.params:
+        raise UserError(f"{path} holds no world model, but {', '.join(exported.params)}")
     config = update(WorldModelConfig(), exported.config["world_model"])
     model = world_model(config, exported.observations, exported.actions)
     return model, jax.tree.map(jax.numpy.asarray, exported.params["world_model"])

@@ -66,13 +66,22 @@ class LoadedAgent:
         self.act_function = ActFunction(agent)
         self._key = jax.random.key(seed)
 
-    def act(self, observation: Any, carry: Any = None, *, mode: Mode = "eval") -> tuple[Any, Any]:
+    def act(
+        self,
+        observation: Any,
+        carry: Any = None,
+        *,
+        mode: Mode = "eval",
+        reward: float | None = None,
+    ) -> tuple[Any, Any]:
         """Chooses the environment's next action.
 
         Args:
             observation: As the environment returned it; an array or a (nested) dict.
             carry: What the last call returned; None at the start of an episode.
             mode: "eval" for the best action, "train" for a sampled one.
+            reward: What arrived with the observation, for agents that look at it; None where
+                nobody knows.
 
         Returns:
             The action in the environment's own form and units, and the carry.
@@ -83,6 +92,8 @@ class LoadedAgent:
         first = carry is None
         carry = self.act_function.agent.initial_carry(1) if first else carry
         rows = self._rows(observation) | {"is_first": np.array([first])}
+        if reward is not None:
+            rows["reward"] = np.array([reward], np.float32)
         self._key, action, carry = self.act_function(self.params, self._key, carry, rows, mode=mode)
         return self.actions.decode(np.asarray(action)[0]), carry
 

@@ -22,6 +22,7 @@ _MOST_POINTS = 400
 _LARGEST_VIDEO = 30_000_000
 _GROUPS = {
     "world_model": "World model",
+    "tdm": "Token-level dynamics",
     "actor": "Actor",
     "critic": "Critic",
     "replay": "Replay",

@@ -14,19 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from common.agent import Agent
-from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
-from common.exploration import add_action_noise
 from common.imagine import OpenLoop, open_loop
 from common.model_learning import learn_model
 from common.optimizers import make_optimizer
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from common.world_model import WorldModel, world_model
-from planet.candidates import Belief, initial_belief
+from planet.acting import Actor
+from planet.candidates import Belief
 from planet.config import Config
-from planet.planner import first_belief, make_planner
 from planet.rollout import model_rollout
+from planet.token_agent import TokenPlanner
 
 
 class TrainState(NamedTuple):
@@ -63,8 +62,7 @@ class PlaNet:
         self.model = model
         self.config = config
         self.optimizer = make_optimizer(config.model_opt)
-        self.plan = make_planner(config.planner, model.actions)
-        self.rollout = model_rollout(model)
+        self.actor = Actor(config, model.actions, model_rollout(model))
 
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""
@@ -73,28 +71,25 @@ class PlaNet:
 
     def initial_carry(self, num_envs: int) -> Carry:
         """Returns the memory before the first row."""
-        actions = self.model.actions
-        belief = initial_belief(actions, num_envs, self.config.planner.horizon)
-        return Carry(self.model.initial(num_envs), jnp.zeros((num_envs, actions.size)), belief)
+        action = jnp.zeros((num_envs, self.model.actions.size))
+        belief = self.actor.initial_belief(num_envs)
+        return Carry(self.model.initial(num_envs), action, belief)
 
     def act(
         self, params: Params, key: Key, carry: Carry, observation: Rows, mode: Mode
     ) -> tuple[Array, Carry]:
         """Chooses actions; see ``common.agent.Agent``."""
-        model, config = self.model, self.config
+        model, amount = self.model, carry.action.shape[0]
         keys = jax.random.split(key, 4)
-        amount = carry.action.shape[0]
-        rows = quantize_images(keys[0], observation, config.image_bits)
+        rows = quantize_images(keys[0], observation, self.config.image_bits)
         noise = model.draw_noise(keys[1], (amount,))
         rows = rows | {"action": carry.action}
-        state = model.observe_step(params["world_model"], noise, carry.state, rows)
-        belief = first_belief(config.planner, model.actions, carry.belief, observation["is_first"])
-        plan = self.plan(self.rollout, params["world_model"], keys[2], state, belief=belief)
-        action = plan.action
-        if mode == "train" and config.exploration_noise:
-            uniforms = uniform_noise(keys[3], (amount, action_noise_size(model.actions)))
-            action = add_action_noise(action, uniforms, config.exploration_noise, model.actions)
-        return action, Carry(state, action, plan.belief)
+        params = params["world_model"]
+        state = model.observe_step(params, noise, carry.state, rows)
+        action, belief = self.actor.act(
+            params, (keys[2], keys[3]), state, carry.belief, observation["is_first"], mode
+        )
+        return action, Carry(state, action, belief)
 
     def update(
         self, state: TrainState, key: Key, batch: Rows
@@ -141,17 +136,20 @@ def quantize_images(key: Key, rows: Rows, bits: int) -> Rows:
 def make_agent(
     config: Config, observations: dict[str, ObservationSpec], actions: ActionSpec
 ) -> Agent:
-    """Builds PlaNet for flat observation and action specs.
+    """Builds the agent for flat observation and action specs.
 
     Raises:
-        UserError: An option with an impossible value.
+        UserError: An option with an impossible value, or images that the model cannot read.
     """
-    planet = PlaNet(world_model(config.world_model, observations, actions), config)
+    if config.model == "tdm":
+        agent = TokenPlanner(config, observations, actions)
+    else:
+        agent = PlaNet(world_model(config.world_model, observations, actions), config)
     return Agent(
-        init=planet.init,
+        init=agent.init,
         params=lambda state: state.params,
-        initial_carry=planet.initial_carry,
-        act=planet.act,
-        update=planet.update,
-        report=planet.report,
+        initial_carry=agent.initial_carry,
+        act=agent.act,
+        update=agent.update,
+        report=agent.report,
     )

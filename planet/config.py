@@ -7,6 +7,7 @@ from typing import Literal
 
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
+from common.dynamics.tdm_config import TDMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, check_least, check_range
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -88,13 +89,16 @@ class Config:
         env: Environments.
         replay: Kept experience.
         run: Schedule of the run.
+        model: The model that is learned and planned in: "world_model", PlaNet's latent one, or
+            "tdm", the token-level transformer, for state vectors only.
         world_model: The world model.
-        image_bits: Bits that the model sees of each of an image's 8; fewer than 8 are
+        tdm: The token-level transformer.
+        image_bits: Bits that the world model sees of each of an image's 8; fewer than 8 are
             filled up with noise again, so that the densities stay continuous.
         planner: How actions are planned.
         exploration_noise: Standard deviation of noise added to continuous actions while
             collecting; for discrete actions the probability of a random one.
-        model_opt: Optimizer of the world model.
+        model_opt: Optimizer of the model.
     """
 
     task: str = "dmc_cheetah_run"
@@ -102,7 +106,9 @@ class Config:
     env: EnvConfig = EnvConfig(action_repeat=-1)
     replay: ReplayConfig = ReplayConfig(batch=50, length=50, sampling="episodes")
     run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=0, updates_per_episode=100)
+    model: Literal["world_model", "tdm"] = "world_model"
     world_model: WorldModelConfig = PLANET_MODEL
+    tdm: TDMConfig = TDMConfig()
     image_bits: int = 5
     planner: PlannerConfig = PlannerConfig()
     exploration_noise: float = 0.3

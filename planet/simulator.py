@@ -10,9 +10,9 @@ from common.driver import NumpyRows
 from common.envs.simulator import Simulator
 from common.envs.vector import VectorEnvs
 from common.types import Array, Key, Params
-from planet.candidates import Rollout, initial_belief
+from planet.acting import Actor
+from planet.candidates import Belief, Rollout
 from planet.config import Config
-from planet.planner import first_belief, make_planner
 
 
 def simulator_rollout(simulator: Simulator) -> Rollout:
@@ -53,17 +53,16 @@ class SimulatorPolicy:
         Raises:
             UserError: The environments cannot be simulated; see ``Simulator``.
         """
-        actions = envs.action_spec
         self._simulator = Simulator(envs)
         self._key = jax.random.key(seed)
-        self._belief = initial_belief(actions, envs.num_envs, config.planner.horizon)
-        plan, rollout = make_planner(config.planner, actions), simulator_rollout(self._simulator)
+        actor = Actor(config, envs.action_spec, simulator_rollout(self._simulator))
+        self._belief = actor.initial_belief(envs.num_envs)
 
-        def act(key: Key, start: Array, belief: Array, is_first: Array) -> tuple:
+        def act(key: Key, start: Array, belief: Belief, is_first: Array) -> tuple:
             key, now = jax.random.split(key)
-            belief = first_belief(config.planner, actions, belief, is_first)
-            chosen = plan(rollout, {}, now, start, belief=belief)
-            return key, chosen.action, chosen.belief
+            key, now = jax.random.split(key)
+            # No noise is added: its key is never used.
+            return key, *actor.act({}, (now, now), start, belief, is_first, "eval")
 
         self._act = jax.jit(act)
 
