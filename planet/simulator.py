@@ -60,7 +60,6 @@ class SimulatorPolicy:
 
         def act(key: Key, start: Array, belief: Belief, is_first: Array) -> tuple:
             key, now = jax.random.split(key)
-            key, now = jax.random.split(key)
             # No noise is added: its key is never used.
             return key, *actor.act({}, (now, now), start, belief, is_first, "eval")
 
