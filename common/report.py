@@ -30,7 +30,7 @@ class Curve:
     """One metric over the run.
 
     Attributes:
-        frames: Simulator steps ``[P]``, action repeat included.
+        frames: Where on the run's clock ``[P]``.
         values: The metric there ``[P]``; NaN where it was not finite.
     """
 
@@ -52,7 +52,9 @@ class RunData:
         logdir: The run folder.
         metrics: Curve of every metric.
         scores: Return of every training episode.
-        frames: Simulator steps of the run so far.
+        clock: What the run counts: "frames", simulator steps with action repeat included, or
+            "updates" where it learned from episodes that were there already.
+        frames: The clock so far.
         seconds: Wall-clock time of the run so far; NaN where it was not recorded.
         config: The resolved configuration, as text.
         settings: The same, as a mapping; empty where it cannot be read.
@@ -63,6 +65,7 @@ class RunData:
     logdir: pathlib.Path
     metrics: dict[str, Curve]
     scores: Curve
+    clock: str
     frames: int
     seconds: float
     config: str
@@ -100,30 +103,33 @@ def read_run(logdir: pathlib.Path) -> RunData:
         near = sorted(path.parent.name for path in siblings if path.parent != logdir)
         hint = nearest(logdir.name, near) if near else "; give the --logdir of a train command"
         raise UserError(f"there is no run in {logdir}{hint}")
-    metrics = _curves(logdir / METRICS)
-    scores = _curves(logdir / SCORES).get("return", Curve(np.zeros(0), np.zeros(0)))
+    config = _text(logdir / "config.yaml")
+    settings = _settings(config)
+    clock = "updates" if (settings.get("run") or {}).get("data") else "frames"
+    metrics = _curves(logdir / METRICS, clock)
+    scores = _curves(logdir / SCORES, clock).get("return", Curve(np.zeros(0), np.zeros(0)))
     curves = [scores, *metrics.values()]
     elapsed = metrics.pop(ELAPSED, None)
-    config = _text(logdir / "config.yaml")
     return RunData(
         logdir=logdir,
         metrics=metrics,
         scores=scores,
+        clock=clock,
         frames=int(max((curve.frames[-1] for curve in curves if len(curve.frames)), default=0)),
         seconds=elapsed.last if elapsed else float("nan"),
         config=config,
-        settings=_settings(config),
+        settings=settings,
         versions=_versions(logdir),
         videos=_videos(logdir / VIDEOS),
     )
 
 
-def _curves(path: pathlib.Path) -> dict[str, Curve]:
+def _curves(path: pathlib.Path, clock: str) -> dict[str, Curve]:
     if not path.is_file():
         return {}
     points: dict[str, list[tuple[float, float]]] = {}
-    for record in read_jsonl(path):
-        frames = record.pop("frames")
+    for record in read_jsonl(path, clock):
+        frames = record.pop(clock)
         for name, value in record.items():
             if isinstance(value, (int, float)):
                 points.setdefault(name, []).append((frames, value))

@@ -229,7 +229,7 @@ def _draw(one: Series, axes: _Axes) -> str:
             if one.kind == "dots":
                 drawn.append(f'<circle {shape} r="2"/>')
             else:
-                value = f"<title>{b:,.4g} at {a:,.0f} frames</title>"
+                value = f"<title>{b:,.4g} at {a:,.0f}</title>"
                 drawn.append(f'<circle {shape} r="4">{value}</circle>')
     return "".join(drawn)
 

@@ -16,7 +16,10 @@ from common.report_html import document, escape, note, section
 if TYPE_CHECKING:
     from common.report import Curve, RunData
 
-_X_LABEL = "frames (simulator steps, action repeat included)"
+_X_LABELS = {
+    "frames": "frames (simulator steps, action repeat included)",
+    "updates": "updates, from episodes that were there already",
+}
 _MOST_DOTS = 1500
 _MOST_POINTS = 400
 _LARGEST_VIDEO = 30_000_000
@@ -68,18 +71,19 @@ def _headline(run: RunData) -> str:
         mean = float(np.mean(run.scores.values[-10:])) if len(run.scores.values) else math.nan
         name, spread = "Training return", "mean of the last 10 episodes; no evaluation yet"
     else:
-        name = f"Evaluation return at {_frames_of(run, 'eval/return_mean'):,} frames"
-    planned = run.settings.get("run", {}).get("frames") if run.settings else None
+        name = f"Evaluation return at {_frames_of(run, 'eval/return_mean'):,} {run.clock}"
+    planned = run.settings.get("run", {}).get(run.clock) if run.settings else None
     share = f"of {planned:,} planned" if isinstance(planned, int) else ""
     hours = format_seconds(run.seconds)
-    speed = _median(run.metrics.get("time/frames_per_s"))
+    speed = _median(run.metrics.get(f"time/{run.clock}_per_s"))
     updates = _median(run.metrics.get("time/updates_per_s"))
+    and_updates = f"{_number(updates)} updates per second" if run.clock == "frames" else ""
     cards = [
         ("main", name, _number(mean), spread),
         ("", "Random policy's return", _number(random), "" if random == random else "not scored"),
-        ("", "Frames", f"{run.frames:,}", share),
+        ("", run.clock.capitalize(), f"{run.frames:,}", share),
         ("", "Wall-clock time (h:mm:ss)", hours, ""),
-        ("", "Frames per second", _number(speed), f"{_number(updates)} updates per second"),
+        ("", f"{run.clock.capitalize()} per second", _number(speed), and_updates),
     ]
     items = [
         f'<div class="card {style}"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
@@ -114,7 +118,7 @@ def _learning_curve(run: RunData) -> str:
     random = _last(run, "random/return_mean")
     if random == random:
         series.append(Series("rule", np.zeros(1), np.array([random]), "random", "random policy"))
-    drawing = chart(series, Frame(920, 400), _X_LABEL, "return of an episode")
+    drawing = chart(series, Frame(920, 400), _X_LABELS[run.clock], "return of an episode")
     if not drawing:
         return note("No episode has ended and no evaluation was made yet.")
     notes = "" if len(frames) else note("scores.jsonl holds no training episode.")
@@ -149,7 +153,7 @@ def _videos(run: RunData) -> str:
                 ": truth above, the model's prediction, and its error below. Green borders: "
                 "the model sees the truth. Red: it imagines from actions alone"
             )
-        caption = f"{words} (at {frames:,} frames)."
+        caption = f"{words} (at {frames:,} {run.clock})."
         style = "policy" if policy else "strip"
         figures.append(
             f'<figure class="{style}">{_player(path)}'

@@ -11,10 +11,14 @@ from common.errors import UserError, check_least
 class RunConfig:
     """When what happens during a run.
 
-    Frames are simulator steps, action repeat included; agent steps are actions.
+    Frames are simulator steps, action repeat included; agent steps are actions. With data,
+    no step is taken to learn, and every interval below that is in frames is in updates.
 
     Attributes:
         frames: Length of the run, in frames of all environments together.
+        data: Folder of episodes to learn from instead of collecting any: that of a run, of a
+            collection, or of .npz files in the episode format. It is only read.
+        updates: Length of a run with data, in updates.
         prefill: Agent steps by a random policy before learning starts.
         prefill_episodes: Episodes that the prefill must hold as well.
         pretrain: Updates right after the prefill.
@@ -34,6 +38,8 @@ class RunConfig:
     """
 
     frames: int = 1_000_000
+    data: str = ""
+    updates: int = 10_000
     prefill: int = 1000
     prefill_episodes: int = 0
     pretrain: int = 100
@@ -50,7 +56,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Raises a UserError where a value is out of its range."""
-        check_least(self, "run.", frames=1, log_every=1, checkpoints=1)
+        check_least(self, "run.", frames=1, updates=1, log_every=1, checkpoints=1)
         check_least(self, "run.", prefill=0, pretrain=0, eval_every=0, eval_episodes=0)
         check_least(self, "run.", report_every=0, checkpoint_every=0, random_episodes=0)
         check_least(self, "run.", prefill_episodes=0, updates_per_episode=0)

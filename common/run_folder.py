@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "run.log_every",
     "run.random_episodes",
     "run.report_every",
+    "run.updates",
     "run.video",
 )
 """Options that may differ when a run is resumed."""

@@ -6,43 +6,37 @@
         receive the rows, add them to the replay
 
 A run is resumed by calling ``train`` again with the same folder: learner, counters,
-random numbers, replay and logs continue; the environments start a new episode.
+random numbers, replay and logs continue; the environments start a new episode. With
+``run.data`` nothing is collected, and the loop is that of ``common.offline``.
 """
 
 from __future__ import annotations
 
 import pathlib
-import signal
 import time
 from typing import Any
 
-import jax
 import numpy as np
 
-from common import checkpoint, report, run_folder, video
-from common.clocks import Every, Meter, Ratio, Silence
+from common import checkpoint, run_folder
+from common.base_run import CHECKPOINTS, BaseRun, row_specs
+from common.clocks import Every, Ratio
 from common.driver import LOG_PREFIX, Driver, RandomPolicy
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.errors import UserError
-from common.evaluation import MakePolicy, Results, play
-from common.export import EXPORT, export
-from common.imagine import CONTEXT
 from common.learner import Learner
-from common.logging import Logger, default_sinks
+from common.offline import OfflineRun
 from common.program import Program
-from common.replay import Prefetcher, Replay
+from common.replay import Replay
 from common.types import Rows
 
-CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
-STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
-_COUNTERS = ("frames", "agent_steps", "episodes", "updates") + ("evaluations", "finished_frames")
 
 
 def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
-    """Trains an agent until ``config.run.frames``, or until SIGTERM or Ctrl-C.
+    """Trains an agent until ``config.run`` ends, or until SIGTERM or Ctrl-C.
 
     Args:
         program: The agent's program.
@@ -50,9 +44,9 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
         logdir: Run folder; made, or continued where it holds the same run.
 
     Raises:
-        UserError: The folder holds another run, or something in the configuration or
-            the environment is wrong, or another process trains there. A folder without a
-            checkpoint is then left as it was.
+        UserError: The folder holds another run, or something in the configuration, the
+            environment or the data is wrong, or another process trains there. A folder
+            without a checkpoint is then left as it was.
     """
     run_folder.check(logdir, program.name, config)
     lock = run_folder.Lock(logdir)
@@ -64,25 +58,28 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
 
 
 def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> None:
-    directory = logdir / CHECKPOINTS
+    directory, kind = logdir / CHECKPOINTS, OfflineRun if config.run.data else Run
     newest = checkpoint.latest(directory)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
-    envs = make(config.task, config.env, config.seed + (newest or 0), config.env.amount)
+    amount = 1 if config.run.data else config.env.amount
+    envs = make(config.task, config.env, config.seed + (newest or 0), amount)
     try:
-        _check_length(config, envs)
+        if not config.run.data:
+            _check_length(config, envs)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
         learner = Learner(agent, envs.num_envs, config.seed)
         earlier: dict[str, Any] = {}
         if newest is not None:
             tree, earlier = checkpoint.restore(directory, learner.tree())
             learner.load(tree)
-        if earlier and earlier["finished_frames"] >= config.run.frames:
-            frames = earlier["frames"]
-            print(f"this run is complete at frame {frames:,}; raise --run.frames to go on")
+        if earlier and kind.finished(earlier) >= kind.length(config):
+            clock, far = kind.CLOCK, earlier[kind.CLOCK]
+            where = f"{clock.removesuffix('s')} {far:,}"
+            print(f"this run is complete at {where}; raise --run.{clock} to go on")
             return
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
         with run_folder.undone_on_error(logdir, worth_keeping):
-            run = Run(program, config, logdir, envs, learner, earlier, lock)
+            run = kind(program, config, logdir, envs, learner, earlier, lock)
             try:
                 run.go()
             finally:
@@ -91,17 +88,16 @@ def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder
         envs.close()
 
 
-class Run:
-    """What a run is made of, and its counters.
+class Run(BaseRun):
+    """A run that collects what it learns from.
 
     Attributes:
         frames: Simulator steps so far, all environments together.
         agent_steps: Actions so far.
         episodes: Episodes that ended so far.
-        updates: Updates so far.
-        evaluations: Evaluations so far.
-        finished_frames: Frames at which the run last reached its end; 0 before.
     """
+
+    COUNTERS = ("frames", "agent_steps", "episodes", "updates", "evaluations")
 
     def __init__(
         self,
@@ -113,23 +109,12 @@ class Run:
         earlier: dict[str, Any],
         lock: run_folder.Lock,
     ):
-        """Opens replay and log, and continues the counters.
+        """Opens replay and log; see ``BaseRun``.
 
         Args:
-            program: The agent's program.
-            config: Its configuration.
-            logdir: Run folder.
-            envs: Fresh environments.
-            learner: New, or restored from the checkpoint.
-            earlier: Metadata of that checkpoint; empty for a new run.
             lock: Of the folder, taken here where the folder is new.
         """
-        self._program, self._config, self._schedule = program, config, config.run
-        self._logdir, self._envs, self._learner = logdir, envs, learner
-        for name in _COUNTERS:
-            setattr(self, name, earlier.get(name, 0))
-        self._stopping = False
-        self._silence = Silence()
+        super().__init__(program, config, logdir, envs, learner, earlier)
         per_episode = self._schedule.updates_per_episode
         ratio = per_episode or 1 / self._schedule.train_every
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
@@ -140,48 +125,15 @@ class Run:
         run_folder.make(logdir)
         lock.acquire()
         self._replay = Replay(
-            config.replay, logdir / REPLAY, _row_specs(envs), envs.num_envs, config.seed
+            config.replay, logdir / REPLAY, row_specs(envs), envs.num_envs, config.seed
         )
-        run_folder.write(logdir, program.name, config)
-        self._logger = Logger(logdir, *default_sinks(logdir, self._schedule.frames))
         if earlier:
             self._ratio.load(earlier["ratio"])
             self._replay.load_state(earlier["replay"])
-            self._logger.rewind(self.frames)
-            print(f"resumed at frame {self.frames:,} after {self.updates:,} updates", flush=True)
         else:  # A run that was killed before its first checkpoint starts again.
             self._replay.clear()
-            self._logger.rewind(-1)
-        self._meter = Meter(self.frames, self.updates)
-        self._batches: Prefetcher | None = None
+        self._open_log(earlier)
         self._take(first)
-
-    def go(self) -> None:
-        """Runs from wherever the run is to its end."""
-        self._print_plan()
-        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
-        try:
-            if self.frames == 0 and self._schedule.random_episodes:
-                self._score_random()
-            self._loop()
-            if not self._stopping:
-                self._evaluate()
-            if not self._stopping:
-                self.finished_frames = self.frames
-            self._save()
-        finally:
-            for name, handler in previous.items():
-                signal.signal(name, handler)
-        if self._stopping:
-            print(f"stopped at frame {self.frames:,}; the same command goes on from here")
-        else:
-            print(f"report: {report.write_report(self._logdir)}", flush=True)
-
-    def close(self) -> None:
-        """Stops the background thread and closes the files."""
-        if self._batches is not None:
-            self._batches.close()
-        self._logger.close()
 
     def _loop(self) -> None:
         schedule = self._schedule
@@ -214,24 +166,6 @@ class Run:
         enough = self.agent_steps >= schedule.prefill and self.episodes >= schedule.prefill_episodes
         return enough and self._replay.can_sample(self._config.replay.length)
 
-    def _learn(self) -> None:
-        """Makes one update."""
-        if self._batches is None:
-            replay = self._config.replay
-            self._batches = Prefetcher(
-                lambda: self._replay.sample(replay.batch, replay.length),
-                jax.device_put,
-                replay.prefetch,
-            )
-        self._meter.add(self._learner.update(next(self._batches)))
-        self.updates += 1
-        self._say_progress()
-
-    def _say_progress(self) -> None:
-        """Breaks a long silence between two lines of the log."""
-        if self._silence.too_long():
-            print(f"at frame {self.frames:,} after {self.updates:,} updates", flush=True)
-
     def _take(self, rows: Rows) -> None:
         """Keeps and counts the rows that the environments returned."""
         self._replay.add(_without_log(rows))
@@ -246,87 +180,22 @@ class Run:
             self._logger.score(self.frames, scalars)
             self._meter.add({f"episode/{key}": value for key, value in scalars.items()})
 
-    def _score_random(self) -> None:
-        """Records what the random policy reaches, the baseline of the report."""
-        episodes, seed = self._schedule.random_episodes, self._config.seed + 10_000
-        result = self._play(lambda envs: RandomPolicy(envs.action_spec, seed), episodes, seed)
-        if result is not None:
-            print(f"random policy: {result}", flush=True)
-            self._logger.write(0, result.metrics("random"))
+    def _progress(self) -> str:
+        return f"at frame {self.frames:,} after {self.updates:,} updates"
 
-    def _evaluate(self) -> None:
-        """Plays episodes with the mode of the policy."""
-        episodes = self._schedule.eval_episodes
-        if not episodes:
-            return
-        seed = self._config.seed + 20_000 + 1000 * self.evaluations
-        make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
-        result = self._play(make_policy, episodes, seed, film=self._schedule.video)
-        if result is None:
-            return
-        self.evaluations += 1
-        self._logger.write(self.frames, result.metrics("eval"))
-        print(f"evaluation at frame {self.frames:,}: {result}", flush=True)
-        for name, film in result.videos.items():
-            self._logger.video(self.frames, f"eval/{name}", film)
+    def _metadata(self) -> dict[str, Any]:
+        return {"ratio": self._ratio.state()}
 
-    def _play(
-        self, make_policy: MakePolicy, episodes: int, seed: int, film: bool = False
-    ) -> Results | None:
-        """Plays episodes in environments of their own; None where the run was stopped."""
-        task, env, stop = self._config.task, self._config.env, lambda: self._stopping
-        result = play(task, env, episodes, seed, make_policy, film=film, stop=stop)
-        self._silence.broken()
-        return result
-
-    def _report(self) -> None:
-        """Films what the model imagines from a few rows of the replay."""
-        length = max(self._config.replay.length, 2 * CONTEXT)
-        if not self._replay.can_sample(length):
-            return
-        predictions = self._learner.report(self._replay.sample(6, length))
-        for name, pair in predictions.items():
-            strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
-            self._logger.video(self.frames, f"open_loop/{name}", strip)
-
-    def _save(self) -> None:
-        """Writes replay, checkpoint and the export that ``load`` reads."""
-        self._replay.flush()
-        metadata = {name: getattr(self, name) for name in _COUNTERS}
-        metadata |= {"ratio": self._ratio.state(), "replay": self._replay.state()}
-        directory = self._logdir / CHECKPOINTS
-        keep = self._schedule.checkpoints
-        checkpoint.save(directory, self.frames, self._learner.tree(), metadata, keep)
-        export(
-            self._logdir / EXPORT, self._program.name, self._config,
-            self._envs.observation_specs, self._envs.action_spec, self._learner.params,
-        )  # fmt: skip
-        self._logger.flush()
-
-    def _stop(self, *_: Any) -> None:
-        """Ends the run at its next step; a second Ctrl-C ends it at once."""
-        self._stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _print_plan(self) -> None:
-        schedule, envs = self._schedule, self._envs
-        sizes = {
-            name: sum(x.size for x in jax.tree.leaves(params))
-            for name, params in self._learner.params.items()
-        }
-        device = jax.devices()[0]
-        steps = (schedule.frames // envs.action_repeat) - schedule.prefill
-        print(
-            f"{self._program.name} on {self._config.task}, {envs.num_envs} environment(s), "
-            f"action repeat {envs.action_repeat}, on {device.device_kind}\n"
-            f"parameters: {', '.join(f'{name} {size:,}' for name, size in sizes.items())}\n"
-            f"{schedule.frames:,} frames = {schedule.frames // envs.action_repeat:,} agent steps, "
-            f"about {max(0, int(steps / schedule.train_every)):,} updates of "
-            f"{self._config.replay.batch}x{self._config.replay.length} rows after "
-            f"{schedule.prefill:,} random agent steps\n"
-            f"{self._replay.memory_estimate()}\n"
-            f"run folder: {self._logdir}",
-            flush=True,
+    def _plan(self) -> str:
+        schedule, repeat, replay = self._schedule, self._envs.action_repeat, self._config.replay
+        if schedule.updates_per_episode:
+            amount = f"{schedule.updates_per_episode:,} updates per episode"
+        else:
+            steps = (schedule.frames // repeat) - schedule.prefill
+            amount = f"about {max(0, int(steps / schedule.train_every)):,} updates"
+        return (
+            f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
+            f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
         )
 
 
@@ -339,13 +208,6 @@ def _check_length(config: Any, envs: Envs) -> None:
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
-
-
-def _row_specs(envs: Envs) -> dict[str, tuple[tuple[int, ...], Any]]:
-    specs = {key: (spec.shape, spec.dtype) for key, spec in envs.observation_specs.items()}
-    specs["action"] = (envs.action_spec.size,), np.float32
-    specs["reward"] = (), np.float32
-    return specs | {key: ((), bool) for key in ("is_first", "is_last", "is_terminal")}
 
 
 def _without_log(rows: Rows) -> Rows:

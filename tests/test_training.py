@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from common import checkpoint, training
+from common import base_run, checkpoint, training
 from common.config import update
 from common.errors import UserError
 from common.export import read_export
@@ -187,7 +187,7 @@ def test_progress_is_printed(tmp_path, capsys):
 
 
 def test_long_silence_is_broken(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training.Silence, "too_long", lambda self: True)
+    monkeypatch.setattr(base_run.Silence, "too_long", lambda self: True)
     run(tmp_path, run__frames=60)
     printed = capsys.readouterr().out
     assert "at frame 10 after 0 updates\n" in printed
@@ -257,7 +257,7 @@ class TestResume:
     def test_sigterm_ends_evaluations_too(self, at, frames, tmp_path, monkeypatch, capsys):
         """In the random policy's, in one of the run, and in the last one."""
         calls = []
-        play = training.play
+        play = base_run.play
 
         def interrupted(*args, **kwargs):
             calls.append(1)
@@ -265,7 +265,7 @@ class TestResume:
                 signal.raise_signal(signal.SIGTERM)
             return play(*args, **kwargs)
 
-        monkeypatch.setattr(training, "play", interrupted)
+        monkeypatch.setattr(base_run, "play", interrupted)
         before = signal.getsignal(signal.SIGTERM)
         run(tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before

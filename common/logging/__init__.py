@@ -3,7 +3,7 @@
 from common.logging.jsonl import JsonlSink, read_jsonl
 from common.logging.logger import Logger, Sink, default_sinks
 from common.logging.tensorboard import TensorBoardSink
-from common.logging.terminal import TerminalSink
+from common.logging.terminal import TerminalSink, format_seconds
 from common.logging.videos import VideoSink
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "TerminalSink",
     "VideoSink",
     "default_sinks",
+    "format_seconds",
     "read_jsonl",
 ]

@@ -37,29 +37,41 @@ class Sink(Protocol):
         """Flushes and lets go of files."""
 
 
-def default_sinks(logdir: pathlib.Path, total_frames: int, fps: int = 20) -> list[Sink]:
-    """Returns JSON lines, TensorBoard, video files and the progress line."""
+def default_sinks(
+    logdir: pathlib.Path, total: int, fps: int = 20, clock: str = "frames"
+) -> list[Sink]:
+    """Returns JSON lines, TensorBoard, video files and the progress line.
+
+    Args:
+        logdir: The run folder.
+        total: Length of the run by its clock.
+        fps: Pictures of a video in a second.
+        clock: "frames" or "updates".
+    """
     return [
-        JsonlSink(logdir),
+        JsonlSink(logdir, clock),
         TensorBoardSink(logdir, fps),
         VideoSink(logdir, fps),
-        TerminalSink(total_frames),
+        TerminalSink(total, clock=clock),
     ]
 
 
 class Logger:
     """Writes to all sinks, and every finished episode to ``scores.jsonl``."""
 
-    def __init__(self, logdir: pathlib.Path, *sinks: Sink) -> None:
+    def __init__(self, logdir: pathlib.Path, *sinks: Sink, clock: str = "frames") -> None:
         """Opens the files of a run folder; an earlier session's lines are kept.
 
         Args:
             logdir: The run folder, made if missing.
             sinks: Where to write, for instance ``*default_sinks(logdir, frames)``.
+            clock: What the numbers below called frames are: "frames", simulator steps with
+                action repeat included, or "updates".
         """
         self._logdir = pathlib.Path(logdir)
         self._sinks = sinks
-        self._scores = JsonlFile(self._logdir / SCORES)
+        self._clock = clock
+        self._scores = JsonlFile(self._logdir / SCORES, clock)
         self._start = time.monotonic() - self._earlier_seconds()
 
     def write(self, frames: int, scalars: Mapping[str, float]) -> None:
@@ -113,4 +125,6 @@ class Logger:
         path = self._logdir / METRICS
         if not path.exists():
             return 0.0
-        return max((record.get(ELAPSED, 0.0) for record in read_jsonl(path)), default=0.0)
+        return max(
+            (record.get(ELAPSED, 0.0) for record in read_jsonl(path, self._clock)), default=0.0
+        )

@@ -9,14 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-TRIGGER = "time/frames_per_s"
-"""The metric that every log interval has: a write with it prints a line."""
-
 _FIELDS = (
     ("return", "episode/return", "{:.1f}"),
     ("length", "episode/length", "{:.0f}"),
     ("eval", "eval/return_mean", "{:.1f}"),
-    ("frames/s", TRIGGER, "{:,.1f}"),
+    ("frames/s", "time/frames_per_s", "{:,.1f}"),
     ("updates/s", "time/updates_per_s", "{:,.2f}"),
 )
 
@@ -24,21 +21,24 @@ _FIELDS = (
 class TerminalSink:
     """Prints one line per log interval from the newest value of each metric."""
 
-    def __init__(self, total_frames: int, console: Console | None = None) -> None:
+    def __init__(self, total: int, console: Console | None = None, clock: str = "frames") -> None:
         """Creates the sink.
 
         Args:
-            total_frames: Frames of the whole run, for the share done and the time left.
+            total: Length of the whole run by its clock, for the share done and the time left.
             console: Where to print; standard output by default, in colour on a terminal.
+            clock: "frames" or "updates". A write with their speed ends a log interval and
+                prints a line.
         """
-        self._total = total_frames
+        self._total, self._clock = total, clock
+        self._trigger = f"time/{clock}_per_s"
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._newest: dict[str, float] = {}
 
     def scalars(self, frames: int, scalars: Mapping[str, float]) -> None:
         """Remembers the values; prints where they end a log interval."""
         self._newest.update({name: float(value) for name, value in scalars.items()})
-        if TRIGGER in scalars:
+        if self._trigger in scalars:
             self._console.print(self._line(frames), soft_wrap=True)
 
     def video(self, frames: int, name: str, video: np.ndarray) -> None:
@@ -55,7 +55,7 @@ class TerminalSink:
 
     def _line(self, frames: int) -> Text:
         share = frames / self._total if self._total else 1.0
-        parts = [("frames", f"{frames:,} ({share:.1%})")]
+        parts = [(self._clock, f"{frames:,} ({share:.1%})")]
         for label, name, form in _FIELDS:
             if name in self._newest:
                 parts.append((label, form.format(self._newest[name])))
@@ -66,7 +66,7 @@ class TerminalSink:
         return line
 
     def _left(self, frames: int) -> float:
-        speed = self._newest.get(TRIGGER, math.nan)
+        speed = self._newest.get(self._trigger, math.nan)
         return max(0, self._total - frames) / speed if speed > 0 else math.nan
 
 

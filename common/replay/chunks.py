@@ -134,13 +134,23 @@ def read_chunk(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     return arrays
 
 
-def check_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray], specs: Specs) -> None:
+def check_chunk(
+    path: pathlib.Path,
+    arrays: Mapping[str, np.ndarray],
+    specs: Specs,
+    remedy: str = "choose another logdir, or the task and environment options that wrote it",
+) -> None:
     """Compares the arrays of a file with the rows of a task.
+
+    Args:
+        path: The file.
+        arrays: What it holds.
+        specs: What the rows of the task hold.
+        remedy: End of the message where they differ.
 
     Raises:
         UserError: A key is missing or too many, or has another shape or type.
     """
-    remedy = "choose another logdir, or the task and environment options that wrote it"
     if different := set(arrays) ^ set(specs):
         key = sorted(different)[0]
         fault = "has no" if key in specs else "has an unknown"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import os
 import pathlib
 import threading
 from collections import deque
@@ -24,6 +23,7 @@ from common.replay.chunks import (
     write_chunk,
 )
 from common.replay.config import ReplayConfig
+from common.replay.memory import estimate, row_bytes
 from common.replay.stream import Chunk, Piece, Stream
 
 CHUNK_ROWS = 1024
@@ -31,8 +31,6 @@ CHUNK_ROWS = 1024
 
 _MIN_CHUNKS = 8
 """Chunks that each environment can fill before the first is dropped."""
-
-_GIB = 2**30
 
 
 class Replay:
@@ -75,7 +73,7 @@ class Replay:
         self._num_envs = num_envs
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
-        self._row_bytes = _row_bytes(self._specs)
+        self._row_bytes = row_bytes(self._specs)
         self._limit = self._checked_limit()
         self._chunk_rows = min(CHUNK_ROWS, self._limit // (_MIN_CHUNKS * num_envs))
         self._live = [Stream() for _ in range(num_envs)]
@@ -99,16 +97,8 @@ class Replay:
 
     def memory_estimate(self) -> str:
         """Returns one line for the start of a run: bytes a row, rows that fit, GiB when full."""
-        full = self._limit * self._row_bytes / _GIB
         bound = "memory" if self._limit < self._config.capacity else "capacity"
-        line = (
-            f"replay: {self._row_bytes:,} bytes a row, {self._limit:,} rows fit "
-            f"(limited by replay.{bound}), {full:.2f} GiB when full"
-        )
-        machine = _machine_memory() / _GIB
-        if full > 0.8 * machine:
-            line += f"; this machine has {machine:.1f} GiB: lower replay.memory or replay.capacity"
-        return line
+        return estimate(self._row_bytes, self._limit, f"replay.{bound}")
 
     def can_sample(self, length: int) -> bool:
         """Whether some stream holds a window of ``length`` rows."""
@@ -168,6 +158,31 @@ class Replay:
             _copy(windows, key, result[key])
         result["is_first"][:, 0] = True
         return result
+
+    def read(self, directory: pathlib.Path) -> None:
+        """Takes in all rows of a folder in the episode format, which stays as it is.
+
+        Args:
+            directory: Any folder but the replay's own; it is only read.
+
+        Raises:
+            UserError: There are no files, or they are of another task, or do not fit.
+        """
+        files = list_chunks(directory)
+        if not files:
+            raise UserError(f"no episodes in {directory}; give a folder with .npz files")
+        read = [(file, arrays) for file in files if (arrays := read_chunk(file.path)) is not None]
+        remedy = "choose other data, or the task and environment options that made them"
+        for file, arrays in read:
+            check_chunk(file.path, arrays, self._specs, remedy)
+        with self._lock:
+            rows = self._allocated + sum(len(arrays["is_first"]) for _, arrays in read)
+            if rows > self._limit:
+                raise UserError(
+                    f"up to {directory} the data hold {rows:,} rows, {self._limit:,} fit; raise "
+                    "replay.capacity or replay.memory"
+                )
+            self._place(read)
 
     def flush(self) -> None:
         """Writes every row that is not on disk yet.
@@ -309,8 +324,18 @@ class Replay:
         files = list_chunks(directory)
         if files:
             self._serial = itertools.count(files[-1].serial + 1)
+        latest = self._place(self._newest(files))
+        for index in range(self._num_envs):
+            if index in latest:
+                self._continue(index, latest[index])
+        # In the order of the environments, as in a run that was never stopped.
+        closed = [stream for stream in self._streams if stream not in self._live]
+        self._streams = closed + self._live
+
+    def _place(self, loaded: list[tuple[ChunkFile, dict[str, np.ndarray]]]) -> dict[int, Stream]:
+        """Takes in what was read, the oldest first; returns the newest stream of each number."""
         latest: dict[int, Stream] = {}
-        for file, arrays in self._newest(files):
+        for file, arrays in loaded:
             chunk = Chunk(file, arrays, len(arrays["is_first"]))
             chunk.saved = chunk.size
             stream = latest.get(file.stream)
@@ -322,12 +347,7 @@ class Replay:
                 stream = latest[file.stream] = Stream()
                 self._streams.append(stream)
             self._insert(stream, chunk)
-        for index in range(self._num_envs):
-            if index in latest:
-                self._continue(index, latest[index])
-        # In the order of the environments, as in a run that was never stopped.
-        closed = [stream for stream in self._streams if stream not in self._live]
-        self._streams = closed + self._live
+        return latest
 
     def _newest(self, files: list[ChunkFile]) -> list[tuple[ChunkFile, dict[str, np.ndarray]]]:
         """Reads files from the newest on while they fit; returns the oldest first."""
@@ -366,20 +386,3 @@ def _copy(windows: list[list[Piece]], key: str, target: np.ndarray) -> None:
         for arrays, low, high in window:
             sequence[position : position + high - low] = arrays[key][low:high]
             position += high - low
-
-
-def _row_bytes(specs: Specs) -> int:
-    return sum(
-        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        for shape, dtype in specs.values()
-    )
-
-
-def _machine_memory() -> int:
-    """Bytes of memory that this process can have: the machine's, or the container's."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        allowed = pathlib.Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(allowed)) if allowed.isdigit() else total

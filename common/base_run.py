@@ -1,0 +1,247 @@
+"""What all runs do: learn, evaluate, film, log, save, and go on from there.
+
+The *clock* of a run is what it counts its progress by, the x axis of everything that it
+writes: frames where it collects experience (``common.training``), updates where it learns
+from episodes that are there already (``common.offline``).
+"""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+import numpy as np
+
+from common import checkpoint, report, run_folder, video
+from common.clocks import Meter, Silence
+from common.driver import RandomPolicy
+from common.envs.base import Envs
+from common.evaluation import MakePolicy, Results, play
+from common.export import EXPORT, export
+from common.imagine import CONTEXT
+from common.learner import Learner
+from common.logging import Logger, default_sinks
+from common.program import Program
+from common.replay import Prefetcher, Replay
+
+CHECKPOINTS = "checkpoints"
+STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
+
+
+class BaseRun(ABC):
+    """What a run is made of, and its counters.
+
+    Attributes:
+        CLOCK: What the run counts its progress by, in the plural.
+        COUNTERS: Names of the integers below that a checkpoint keeps.
+        updates: Updates so far.
+        evaluations: Evaluations so far.
+    """
+
+    CLOCK = "frames"
+    COUNTERS: tuple[str, ...] = ("updates", "evaluations")
+    updates: int
+    evaluations: int
+
+    def __init__(
+        self,
+        program: Program,
+        config: Any,
+        logdir: pathlib.Path,
+        envs: Envs,
+        learner: Learner,
+        earlier: dict[str, Any],
+    ):
+        """Continues the counters; the subclass opens the folder and the replay.
+
+        Args:
+            program: The agent's program.
+            config: Its configuration.
+            logdir: Run folder.
+            envs: Fresh environments.
+            learner: New, or restored from the checkpoint.
+            earlier: Metadata of that checkpoint; empty for a new run.
+        """
+        self._program, self._config, self._schedule = program, config, config.run
+        self._logdir, self._envs, self._learner = logdir, envs, learner
+        for name in self.COUNTERS:
+            setattr(self, name, earlier.get(name, 0))
+        self._finished = self.finished(earlier)
+        self._stopping = False
+        self._silence = Silence()
+        self._batches: Prefetcher | None = None
+        self._replay: Replay
+        self._logger: Logger
+
+    @classmethod
+    def finished(cls, earlier: dict[str, Any]) -> int:
+        """The clock at which a run last reached its end, by a checkpoint; 0 before."""
+        return earlier.get(f"finished_{cls.CLOCK}", 0)
+
+    @classmethod
+    def length(cls, config: Any) -> int:
+        """Length of the run by its clock."""
+        return getattr(config.run, cls.CLOCK)
+
+    @property
+    def now(self) -> int:
+        """How far the run is by its clock."""
+        return getattr(self, self.CLOCK)
+
+    @abstractmethod
+    def _loop(self) -> None:
+        """Runs until the end of the run, or until it is stopped."""
+
+    @abstractmethod
+    def _plan(self) -> str:
+        """Says what the run is going to do, in some lines."""
+
+    @abstractmethod
+    def _progress(self) -> str:
+        """Says how far the run is."""
+
+    @abstractmethod
+    def _metadata(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps besides counters and learner."""
+
+    def go(self) -> None:
+        """Runs from wherever the run is to its end."""
+        sizes = ", ".join(
+            f"{name} {sum(x.size for x in jax.tree.leaves(params)):,}"
+            for name, params in self._learner.params.items()
+        )
+        print(
+            f"{self._program.name} on {self._config.task}, {self._envs.num_envs} environment(s), "
+            f"action repeat {self._envs.action_repeat}, on {jax.devices()[0].device_kind}\n"
+            f"parameters: {sizes}\n{self._plan()}\n{self._replay.memory_estimate()}\n"
+            f"run folder: {self._logdir}",
+            flush=True,
+        )
+        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
+        try:
+            if self.now == 0 and self._schedule.random_episodes:
+                self._score_random()
+            self._loop()
+            if not self._stopping:
+                self._evaluate()
+            if not self._stopping:
+                self._finished = self.now
+            self._save()
+        finally:
+            for name, handler in previous.items():
+                signal.signal(name, handler)
+        if self._stopping:
+            where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
+            print(f"stopped at {where}; the same command goes on from here")
+        else:
+            print(f"report: {report.write_report(self._logdir)}", flush=True)
+
+    def close(self) -> None:
+        """Stops the background thread and closes the files."""
+        if self._batches is not None:
+            self._batches.close()
+        self._logger.close()
+
+    def _open_log(self, earlier: dict[str, Any]) -> None:
+        """Writes the configuration and opens the log where the checkpoint ended."""
+        run_folder.write(self._logdir, self._program.name, self._config)
+        sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
+        self._logger = Logger(self._logdir, *sinks, clock=self.CLOCK)
+        self._logger.rewind(self.now if earlier else -1)
+        if earlier:
+            where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
+            after = f" after {self.updates:,} updates" if self.CLOCK != "updates" else ""
+            print(f"resumed at {where}{after}", flush=True)
+        self._meter = Meter(getattr(self, "frames", 0), self.updates)
+
+    def _learn(self) -> None:
+        """Makes one update."""
+        if self._batches is None:
+            replay = self._config.replay
+            self._batches = Prefetcher(
+                lambda: self._replay.sample(replay.batch, replay.length),
+                jax.device_put,
+                replay.prefetch,
+            )
+        self._meter.add(self._learner.update(next(self._batches)))
+        self.updates += 1
+        self._say_progress()
+
+    def _say_progress(self) -> None:
+        """Breaks a long silence between two lines of the log."""
+        if self._silence.too_long():
+            print(self._progress(), flush=True)
+
+    def _score_random(self) -> None:
+        """Records what the random policy reaches, the baseline of the report."""
+        episodes, seed = self._schedule.random_episodes, self._config.seed + 10_000
+        result = self._play(lambda envs: RandomPolicy(envs.action_spec, seed), episodes, seed)
+        if result is not None:
+            print(f"random policy: {result}", flush=True)
+            self._logger.write(0, result.metrics("random"))
+
+    def _evaluate(self) -> None:
+        """Plays episodes with the mode of the policy."""
+        episodes = self._schedule.eval_episodes
+        if not episodes:
+            return
+        seed = self._config.seed + 20_000 + 1000 * self.evaluations
+        make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
+        result = self._play(make_policy, episodes, seed, film=self._schedule.video)
+        if result is None:
+            return
+        self.evaluations += 1
+        self._logger.write(self.now, result.metrics("eval"))
+        where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
+        print(f"evaluation at {where}: {result}", flush=True)
+        for name, film in result.videos.items():
+            self._logger.video(self.now, f"eval/{name}", film)
+
+    def _play(
+        self, make_policy: MakePolicy, episodes: int, seed: int, film: bool = False
+    ) -> Results | None:
+        """Plays episodes in environments of their own; None where the run was stopped."""
+        task, env, stop = self._config.task, self._config.env, lambda: self._stopping
+        result = play(task, env, episodes, seed, make_policy, film=film, stop=stop)
+        self._silence.broken()
+        return result
+
+    def _report(self) -> None:
+        """Films what the model imagines from a few rows of the replay."""
+        length = max(self._config.replay.length, 2 * CONTEXT)
+        if not self._replay.can_sample(length):
+            return
+        predictions = self._learner.report(self._replay.sample(6, length))
+        for name, pair in predictions.items():
+            strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
+            self._logger.video(self.now, f"open_loop/{name}", strip)
+
+    def _save(self) -> None:
+        """Writes replay, checkpoint and the export that ``load`` reads."""
+        self._replay.flush()
+        metadata = {name: getattr(self, name) for name in self.COUNTERS}
+        metadata |= {f"finished_{self.CLOCK}": self._finished, "replay": self._replay.state()}
+        directory, keep = self._logdir / CHECKPOINTS, self._schedule.checkpoints
+        metadata |= self._metadata()
+        checkpoint.save(directory, self.now, self._learner.tree(), metadata, keep)
+        export(
+            self._logdir / EXPORT, self._program.name, self._config,
+            self._envs.observation_specs, self._envs.action_spec, self._learner.params,
+        )  # fmt: skip
+        self._logger.flush()
+
+    def _stop(self, *_: Any) -> None:
+        """Ends the run at its next step; a second Ctrl-C ends it at once."""
+        self._stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def row_specs(envs: Envs) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and type of every entry of one row of the environments."""
+    specs = {key: (spec.shape, spec.dtype) for key, spec in envs.observation_specs.items()}
+    specs["action"] = (envs.action_spec.size,), np.float32
+    specs["reward"] = (), np.float32
+    return specs | {key: ((), bool) for key in ("is_first", "is_last", "is_terminal")}

@@ -1,0 +1,127 @@
+"""Learning from episodes that are there already; no step is taken to learn.
+
+The environment of the task says which rows the agent expects, and serves evaluations and
+the random policy. The clock of such a run is its updates, so that everything that comes
+every so many frames elsewhere comes every so many updates here.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import Any
+
+from common import run_folder
+from common.base_run import BaseRun, row_specs
+from common.clocks import Every
+from common.envs.base import Envs
+from common.errors import UserError
+from common.learner import Learner
+from common.logging import format_seconds
+from common.program import Program
+from common.replay import Replay
+
+
+def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:
+    """Finds the folders of ``.npz`` files that hold the episodes of a task.
+
+    Args:
+        data: A run folder, whose replay is taken; a folder of ``.npz`` files; or a
+            collection, ``<data>/<task>/<policy>/*.npz``, of which all policies are taken.
+        task: Name of the task, for collections.
+
+    Raises:
+        UserError: There are no episodes, or none of this task.
+    """
+    data = pathlib.Path(data).expanduser()
+    for folders in ([data / "replay"], [data], sorted((data / task).glob("*"))):
+        found = [folder for folder in folders if any(folder.glob("*.npz"))]
+        if found:
+            return found
+    others = sorted({path.parent.parent.name for path in data.glob("*/*/*.npz")})
+    if others:
+        raise UserError(f"{data} holds no episodes of {task}, but of {', '.join(others)}")
+    raise UserError(
+        f"no episodes in {data}; expected a run folder, a folder of .npz files, or a collection "
+        "<task>/<policy>/*.npz"
+    )
+
+
+class OfflineRun(BaseRun):
+    """A run that learns from ``config.run.data``, which stays as it is."""
+
+    CLOCK = "updates"
+
+    def __init__(
+        self,
+        program: Program,
+        config: Any,
+        logdir: pathlib.Path,
+        envs: Envs,
+        learner: Learner,
+        earlier: dict[str, Any],
+        lock: run_folder.Lock,
+    ):
+        """Reads the episodes and opens the log; see ``BaseRun``.
+
+        Args:
+            lock: Of the folder, taken here where the folder is new.
+
+        Raises:
+            UserError: The episodes are missing, too short, too many for the memory, or of
+                another task.
+        """
+        super().__init__(program, config, logdir, envs, learner, earlier)
+        self._replay = Replay(config.replay, None, row_specs(envs), 1, config.seed)
+        for folder in episode_folders(config.run.data, config.task):
+            self._replay.read(folder)
+        if not self._replay.can_sample(config.replay.length):
+            raise UserError(
+                f"{config.run.data} holds no {config.replay.length} rows in sequence; lower "
+                "replay.length"
+            )
+        if earlier:
+            self._replay.load_state(earlier["replay"])
+        run_folder.make(logdir)
+        lock.acquire()
+        self._open_log(earlier)
+        self._begin = time.monotonic(), self.updates
+
+    def _loop(self) -> None:
+        schedule = self._schedule
+        log = Every(schedule.log_every, self.updates)
+        evaluation = Every(schedule.eval_every, self.updates)
+        filming = Every(schedule.report_every, self.updates)
+        saved = time.monotonic()
+        while self.updates < schedule.updates and not self._stopping:
+            self._learn()
+            if filming.due(self.updates) and schedule.video:
+                self._report()
+            if evaluation.due(self.updates) and self.updates < schedule.updates:
+                self._evaluate()
+            if log.due(self.updates) or self.updates == schedule.updates:
+                metrics = self._meter.take(0, self.updates)
+                del metrics["time/frames_per_s"]
+                self._logger.write(self.updates, metrics)
+                self._silence.broken()
+            if time.monotonic() - saved > schedule.checkpoint_every:
+                self._save()
+                saved = time.monotonic()
+
+    def _progress(self) -> str:
+        begin, before = self._begin
+        left = self._schedule.updates - self.updates
+        seconds = (time.monotonic() - begin) / max(self.updates - before, 1) * left
+        length = self._schedule.updates
+        return f"at update {self.updates:,} of {length:,}, {format_seconds(seconds)} left"
+
+    def _metadata(self) -> dict[str, Any]:
+        return {}
+
+    def _plan(self) -> str:
+        replay = self._config.replay
+        return (
+            f"{self._schedule.updates:,} updates of {replay.batch}x{replay.length} rows from "
+            f"{self._replay.episodes:,} episodes, {len(self._replay):,} rows, of "
+            f"{self._config.run.data}"
+        )
