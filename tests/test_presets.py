@@ -16,10 +16,12 @@ from common import presets
 from common.config import Change, difference, options, update
 from common.flags import resolve
 from common.schedules import parse_schedule
-from common.spaces import ActionPart, ActionSpec, ObservationSpec
+from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config
+from planet.agent import make_agent as make_planet
 from planet.config import Config as PlanetConfig
+from tests.tiny import box
 
 V2 = {
     "rssm.latent": "categorical",
@@ -290,23 +292,27 @@ def test_v1_actor_starts_with_a_standard_deviation_of_five():
     assert np.log1p(np.exp(load("dreamer_v1").actor.init_std)) == pytest.approx(5, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name, millions",
-    [("size_xs", 0.34), ("size_s", 1.01), ("size_m", 4.8), ("size_l", 13.4), ("size_xl", 28.8)],
-)
-def test_sizes_are_what_their_comments_say(name, millions):
-    config = load("dmc_vision", name)
+SIZES = {"size_xs": 0.34, "size_s": 1.01, "size_m": 4.8, "size_l": 13.4, "size_xl": 28.8}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_what_their_comments_say(name):
+    """With every dynamics, and of the token-level model, which has no images."""
     said = float(presets.preset_descriptions()[name].split("about ")[1].split()[0])
-    found = _parameters(config) / 1e6
-    assert found == pytest.approx(millions, rel=0.01)
+    image = {"image": ObservationSpec((64, 64, 3), "image")}
+    found = _parameters(make_agent, load("dmc_vision", name), image)
+    assert found == pytest.approx(SIZES[name], rel=0.01)
     assert said == pytest.approx(found, rel=0.15)
+    config = update(load("dmc_vision", name), {"world_model.dynamics": "transformer"})
+    assert said == pytest.approx(_parameters(make_agent, config, image), rel=0.15)
+    config = update(PlanetConfig(), presets.load_presets(["dmc_proprio", name], "planet"))
+    walker = {"state": ObservationSpec((24,), "vector")}
+    config = update(config, {"model": "tdm"})
+    assert said == pytest.approx(_parameters(make_planet, config, walker), rel=0.15)
 
 
-def _parameters(config: Config) -> int:
-    observations = {"image": ObservationSpec((64, 64, 3), "image")}
-    bounds = (-1.0,) * 6, (1.0,) * 6
-    actions = ActionSpec((ActionPart((), "continuous", 6, *bounds, (6,)),))
-    agent = make_agent(config, observations, actions)
-    state = jax.eval_shape(agent.init, jax.random.key(0))
+def _parameters(make_agent, config, observations) -> float:
+    """Millions of parameters of an agent with six actions."""
+    state = jax.eval_shape(make_agent(config, observations, box(6)).init, jax.random.key(0))
     trees = {name: tree for name, tree in state.params.items() if name != "slow_critic"}
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trees))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trees)) / 1e6
