@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.speed.harness import Measurement, measure
+from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
 from common import config as configs
 from common import presets
 from common.agent import Agent
+from common.dynamics import tdm
+from common.dynamics.steps import pad
 from common.errors import UserError, nearest
 from common.nets import coders, conv
 from common.program import Program
@@ -24,8 +27,10 @@ from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.world_model import world_model
 from dreamer.__main__ import load_program as load_dreamer
 from planet.__main__ import load_program as load_planet
+from planet.candidates import Rollout
 from planet.planner import make_planner
 from planet.rollout import model_rollout
+from planet.token_rollout import token_rollout
 
 RGB = {"image": ObservationSpec((64, 64, 3), "image")}
 GRAY = {"image": ObservationSpec((64, 64, 1), "image")}
@@ -33,6 +38,11 @@ CARTPOLE = {
     "position": ObservationSpec((3,), "vector"),
     "velocity": ObservationSpec((2,), "vector"),
 }
+
+
+WALKER = {"state": ObservationSpec((24,), "vector")}
+UNCACHED_CANDIDATES = 4
+"""Candidates of the roll-out that remembers nothing, which takes so long."""
 
 
 def _continuous(size: int) -> ActionSpec:
@@ -72,6 +82,11 @@ class Shape:
         return self.load_program().make_agent(self.config(), self.observations, self.actions)
 
 
+TOKENS = {
+    "model": "tdm",
+    "tdm": {"context": 16, "decode": "argmax"},
+    "planner": {"method": "shooting", "horizon": 10, "iterations": 1, "candidates": 128},
+}
 SHAPES = {
     "dmc_vision": Shape(
         "DreamerV2 on the control suite from pixels", ("dmc_vision",), RGB, _continuous(6)
@@ -102,6 +117,22 @@ SHAPES = {
         RGB,
         _continuous(6),
         {"world_model.reward": {"layers": 2, "units": 200}},
+        load_planet,
+    ),
+    "tdm": Shape(
+        "random shooting in the token-level dynamics, a walker from its state",
+        ("dmc_proprio",),
+        WALKER,
+        _continuous(6),
+        TOKENS | {"tdm.order": "autoregressive"},
+        load_planet,
+    ),
+    "tdm_parallel": Shape(
+        "the same with all entries of a row at once",
+        ("dmc_proprio",),
+        WALKER,
+        _continuous(6),
+        TOKENS | {"tdm.order": "parallel"},
         load_planet,
     ),
 }
@@ -139,12 +170,58 @@ def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
 
 
 def planner(shape: Shape, repeats: int, envs: int) -> Measurement:
-    """The search for one action in the latent space, nothing around it."""
+    """The search for one action, nothing around it but the reading of a token model's past."""
     config = shape.config()
+    if config.model == "tdm":
+        return token_planner(shape, repeats, token_rollout, envs=envs)
     model = world_model(config.world_model, shape.observations, shape.actions)
     plan = make_planner(config.planner, shape.actions)
     args = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1), model.initial(envs)
     return measure(functools.partial(plan, model_rollout(model)), args, repeats)
+
+
+def token_planner(
+    shape: Shape,
+    repeats: int,
+    make_rollout: Callable[[tdm.TDMFunctions], Rollout],
+    *,
+    envs: int = 1,
+    cached: bool = True,
+    candidates: int = 0,
+) -> Measurement:
+    """Reads the past and searches for one action.
+
+    Args:
+        make_rollout: From the model to its roll-out.
+        cached: Whether the roll-out begins with what ``start`` returns, or with the rows.
+        candidates: Other than the shape's; 0 for these.
+    """
+    config = shape.config()
+    search = dataclasses.replace(config.planner, candidates=candidates or config.planner.candidates)
+    sizes = WALKER["state"].shape[0], shape.actions.size
+    model, search = tdm.functions(config.tdm, *sizes), make_planner(search, shape.actions)
+    rollout = make_rollout(model)
+    rows = _rows(shape, (envs, config.tdm.context))
+    actions = shape.actions.sample(np.random.default_rng(1), envs * config.tdm.context)
+    steps = pad(rows | {"action": actions.reshape(envs, -1, shape.actions.size)}, *sizes)
+
+    def plan(params: Any, key: jax.Array, steps: Any) -> Any:
+        return search(rollout, params, key, model.start(params, steps) if cached else steps)
+
+    args = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1), steps
+    return measure(plan, args, repeats)
+
+
+def uncached_planner(shape: Shape, repeats: int) -> Measurement:
+    """The same search for few candidates, without any cache."""
+    config = shape.config().tdm
+    return token_planner(
+        shape,
+        repeats,
+        lambda model: uncached_rollout(model, config),
+        cached=False,
+        candidates=UNCACHED_CANDIDATES,
+    )
 
 
 def encoder(shape: Shape, repeats: int, implementation: str | None = None) -> Measurement:
@@ -157,10 +234,20 @@ def encoder(shape: Shape, repeats: int, implementation: str | None = None) -> Me
     return _time_net(net, rows, repeats, implementation, input_gradient=False)
 
 
+def feature_size(shape: Shape) -> int:
+    """Returns the entries of a feature of the shape's world model."""
+    model = world_model(shape.config().world_model, shape.observations, shape.actions)
+
+    def feature(key: jax.Array) -> jax.Array:
+        return model.feature(model.init(key), model.initial(1))
+
+    return jax.eval_shape(feature, jax.random.key(0)).shape[-1]
+
+
 def decoder(shape: Shape, repeats: int, implementation: str | None = None) -> Measurement:
     """The decoder of 800 features, forward and backward."""
     config = shape.config().world_model
-    size = config.rssm.deter + config.rssm.stoch * config.rssm.classes
+    size = feature_size(shape)
     feature = np.random.default_rng(0).standard_normal((800, size), dtype=np.float32)
     net = hk.without_apply_rng(
         hk.transform(lambda x: coders.Decoder(shape.observations, config.decoder)(x))
@@ -190,6 +277,8 @@ PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "policy-8": lambda shape, repeats: policy(shape, repeats, 8),
     "planner-1": lambda shape, repeats: planner(shape, repeats, 1),
     "planner-8": lambda shape, repeats: planner(shape, repeats, 8),
+    "planner-separate": lambda shape, repeats: token_planner(shape, repeats, separate_rollout),
+    "planner-uncached": uncached_planner,
     "encoder": encoder,
     "decoder": decoder,
     "encoder-library": lambda shape, repeats: encoder(shape, repeats, "library"),
@@ -199,13 +288,23 @@ BY_DEFAULT = ("update", "policy-1", "policy-8", "planner-1", "planner-8")
 
 
 def names() -> list[str]:
-    """All workloads, ``shape/piece``; only PlaNet plans, and it plans in its policy too."""
+    """All workloads, ``shape/piece``."""
     return [
         f"{name}/{piece}"
         for name, shape in SHAPES.items()
         for piece in PIECES
-        if shape.load_program is load_planet or not piece.startswith("planner")
+        if _has(shape, piece)
     ]
+
+
+def _has(shape: Shape, piece: str) -> bool:
+    """Whether a piece exists at a shape: only PlaNet plans, the token-level model has no coders."""
+    tokens = "model" in shape.options
+    if piece in ("planner-separate", "planner-uncached"):
+        return tokens
+    if piece.startswith("planner"):
+        return shape.load_program is load_planet
+    return not tokens or piece in BY_DEFAULT
 
 
 def select(patterns: list[str]) -> list[str]:
@@ -256,7 +355,9 @@ def _batch(shape: Shape, config: Any) -> dict[str, jax.Array]:
 
 def frames(piece: str, config: Any) -> int:
     """Rows of experience that one call of a piece works on; of a planner, imagined ones."""
-    kind, _, envs = piece.partition("-")
+    if piece == "planner-uncached":
+        return config.planner.horizon * UNCACHED_CANDIDATES
+    kind, _, envs = piece.replace("-separate", "-1").partition("-")
     if kind == "policy":
         return int(envs)
     if kind == "planner":

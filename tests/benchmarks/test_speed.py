@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,13 +11,21 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks.speed import harness, record, workloads
 from benchmarks.speed.flops import count_flops
 from benchmarks.speed.harness import measure
+from benchmarks.speed.token_rollouts import separate_rollout
+from benchmarks.speed.token_rollouts import uncached_rollout as uncached
+from common.dynamics import tdm
+from common.dynamics.steps import pad
+from common.dynamics.tdm_config import TDMConfig
 from common.errors import UserError
 from common.nets import conv
+from planet.token_rollout import token_rollout
+from tests.compiling import compiled
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -87,6 +96,56 @@ def test_shapes_build_their_configuration():
     config = workloads.SHAPES["dmc_vision"].config()
     assert (config.world_model.encoder.depth, config.behavior.horizon) == (48, 15)
     assert (config.world_model.rssm.deter, config.world_model.rssm.classes) == (200, 32)
+
+
+def test_the_decoder_takes_the_features_of_any_dynamics():
+    shape = workloads.SHAPES["small"]
+    shape = dataclasses.replace(
+        shape, options={**shape.options, "world_model.dynamics": "transformer"}
+    )
+    config = shape.config().world_model
+    size = config.transformer.width + config.transformer.stoch * config.transformer.classes
+    assert workloads.feature_size(shape) == size
+    config = workloads.SHAPES["small"].config().world_model.rssm
+    assert workloads.feature_size(workloads.SHAPES["small"]) == config.deter + config.stoch * 8
+
+
+@pytest.mark.parametrize("order", ["autoregressive", "parallel"])
+def test_caches_change_no_return(order: str):
+    """Shared, copied and no cache; a context that is left in mid-roll-out, a start within it."""
+    config = TDMConfig(
+        bins=16, order=order, decode="argmax", context=3, layers=2, heads=2, width=8, units=8
+    )
+    model = tdm.functions(config, 3, 2)
+    params = compiled(model.init)(jax.random.key(1))
+    rng = np.random.default_rng(0)
+    steps = pad(
+        {
+            "x": rng.normal(size=(2, 4, 3)).astype(np.float32),
+            "action": rng.uniform(-1, 1, (2, 4, 2)).astype(np.float32),
+            "reward": rng.normal(size=(2, 4)).astype(np.float32),
+            "is_first": np.array([[1, 0, 0, 0], [1, 0, 1, 0]], bool),
+        },
+        3,
+        2,
+    )
+    actions = rng.uniform(-1, 1, (2, 5, 4, 2)).astype(np.float32)
+    args, context = (params, jax.random.key(0)), model.start(params, steps)
+    want = compiled(token_rollout(model))(*args, context, actions)
+    assert np.ptp(want) > 0.1
+    for rollout, start in ((separate_rollout(model), context), (uncached(model, config), steps)):
+        np.testing.assert_allclose(compiled(rollout)(*args, start, actions), want, rtol=1e-4)
+
+
+def test_imagined_steps_of_the_token_planners():
+    config = workloads.SHAPES["tdm"].config()
+    assert config.tdm.context == 16
+    assert workloads.frames("planner-1", config) == 10 * 128
+    assert workloads.frames("planner-separate", config) == 10 * 128
+    assert workloads.frames("planner-uncached", config) == 10 * 4
+    assert (
+        "tdm/model" not in workloads.names() and "planet/planner-separate" not in workloads.names()
+    )
 
 
 def test_peers_name_known_workloads():
