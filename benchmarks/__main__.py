@@ -40,8 +40,12 @@ def _dispatch(argv: list[str]) -> int:
         print(_overview())
         return 0
     name, *rest = argv
+    if name == "tdm":
+        from benchmarks.tdm.command import run_command
+
+        return run_command(rest)
     if name not in SUITES:
-        raise UserError(f"unknown suite {name!r}{nearest(name, SUITES)}")
+        raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, 'tdm'])}")
     if not rest or rest[0] in ("--help", "-h", "help"):
         print(_overview())
         return 0
@@ -68,6 +72,7 @@ def _overview() -> str:
         "  python -m benchmarks dmc run --games walker_walk --logdir runs/dmc -- --run.frames 1e5",
         "  python -m benchmarks atari status --logdir runs/atari",
         "",
+        "dynamics that generalise over bodies: python -m benchmarks tdm",
         "other benchmarks: python -m benchmarks.learning, benchmarks.planning, benchmarks.speed",
     ]
     return "\n".join(lines)

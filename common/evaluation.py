@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.clocks import Silence
-from common.driver import Driver, Policy
+from common.driver import Driver, NumpyRows, Policy
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
@@ -95,6 +95,7 @@ def play(
     *,
     film: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[NumpyRows], None] = lambda rows: None,
 ) -> Results | None:
     """Plays episodes of a task, or as many of each of several tasks.
 
@@ -108,6 +109,7 @@ def play(
         make_policy: Called anew for each task.
         film: As of ``evaluate``.
         stop: As of ``evaluate``.
+        watch: As of ``evaluate``.
 
     Returns:
         The evaluations; None where they were given up.
@@ -117,7 +119,7 @@ def play(
     for name in names:
         envs = make(task, config, seed, episodes, only=name if len(names) > 1 else None)
         try:
-            result = evaluate(make_policy(envs), envs, film=film, stop=stop)
+            result = evaluate(make_policy(envs), envs, film=film, stop=stop, watch=watch)
         finally:
             envs.close()
         if result is None:
@@ -127,7 +129,12 @@ def play(
 
 
 def evaluate(
-    policy: Policy, envs: Envs, *, film: bool = False, stop: Callable[[], bool] = lambda: False
+    policy: Policy,
+    envs: Envs,
+    *,
+    film: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[NumpyRows], None] = lambda rows: None,
 ) -> Evaluation | None:
     """Plays one episode in each environment; says how far it is when that takes long.
 
@@ -136,6 +143,8 @@ def evaluate(
         envs: Fresh from their construction.
         film: Whether to film the first environment.
         stop: Asked before every step; when true the episodes are given up.
+        watch: Given the rows ``[N, ...]`` of every step, of the resets too; an environment
+            that is done goes on while others play.
 
     Returns:
         The episodes; None where they were given up.
@@ -145,7 +154,7 @@ def evaluate(
     lengths = np.zeros(envs.num_envs, np.int64)
     frames: list[np.ndarray] = []
     driver.act(None)
-    driver.receive()
+    watch(driver.receive())
     while (playing := np.isnan(returns)).any():
         if stop():
             return None
@@ -154,7 +163,7 @@ def evaluate(
             film = picture is not None
             frames += [picture] if film else []
         driver.act(policy)
-        driver.receive()
+        watch(driver.receive())
         steps += 1
         for episode in driver.episodes:
             if playing[episode.env]:

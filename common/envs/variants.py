@@ -158,8 +158,8 @@ def split_seed(name: str) -> tuple[str, int | None]:
         return task, None
     if not _SEED.fullmatch(seed):
         raise UserError(
-            f"'dmc_{name}' names no variant; after {MARK} comes a whole number below a "
-            f"thousand million, such as dmc_{task}{MARK}7"
+            f"'dmc_{name}' names no variant; after {MARK} comes a whole number of at "
+            f"most nine digits, such as dmc_{task}{MARK}7"
         )
     return task, int(seed)
 

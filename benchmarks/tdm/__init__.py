@@ -1,0 +1,1 @@
+"""Dynamics models that generalise over bodies: data and experiments."""

@@ -1,0 +1,221 @@
+"""Collects episodes of several bodies with policies of several skills.
+
+What it writes is ``<data>/<task>/<policy>/*.npz``, the episode format, one file for each
+episode, with a ``collection.json`` beside them that says how they came about. The files
+are what counts: a collection that was stopped goes on after the episodes that are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import time
+import zlib
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tdm.policies import Who, find_policy, read_policy
+from common import versions
+from common.driver import LOG_PREFIX, NumpyRows, Policy
+from common.envs.base import Envs
+from common.envs.config import EnvConfig
+from common.envs.variants import describe
+from common.errors import UserError, check_range
+from common.evaluation import play
+from common.replay.episodes import Episode, read_episodes, write_episodes
+from planet.config import PlannerConfig
+
+COLLECTION = "collection.json"
+AT_ONCE = 8
+"""Environments that are played side by side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to collect.
+
+    Attributes:
+        tasks: Names of tasks; each becomes a folder.
+        policies: As the command line names them.
+        episodes: Of each task and policy, those included that are there.
+        seed: Seed of everything.
+        data: The collection's folder.
+        env: How the environments are built.
+        planner: Of the "simulator" policies.
+        training: Presets and options of trainings, as words of a command line.
+    """
+
+    tasks: tuple[str, ...]
+    policies: tuple[str, ...]
+    episodes: int
+    seed: int
+    data: pathlib.Path
+    env: EnvConfig
+    planner: PlannerConfig
+    training: tuple[str, ...] = ("--configs", "quickstart")
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where there is nothing to do."""
+        check_range("--episodes", self.episodes, 1)
+        check_range("--seed", self.seed, 0, 2**31 - 1)
+        for name in ("tasks", "policies"):
+            if not getattr(self, name):
+                raise UserError(f"--{name} names none; separate several by commas")
+        for task in self.tasks:
+            if "/" in task:
+                raise UserError(f"{task!r} cannot be the name of a folder; choose another task")
+
+
+class Recorder:
+    """Keeps the rows of environments that are played side by side."""
+
+    def __init__(self) -> None:
+        self._rows: list[NumpyRows] = []
+
+    def __call__(self, rows: NumpyRows) -> None:
+        """Takes the rows ``[N, ...]`` of one step."""
+        self._rows.append({k: v for k, v in rows.items() if not k.startswith(LOG_PREFIX)})
+
+    def episodes(self) -> list[Episode]:
+        """Returns the first episode of every environment."""
+        arrays = {key: np.stack([rows[key] for rows in self._rows]) for key in self._rows[0]}
+        arrays["action"] = arrays["action"].astype(np.float32)
+        ends = arrays["is_last"].argmax(0) + 1
+        return [{k: v[:end, env] for k, v in arrays.items()} for env, end in enumerate(ends)]
+
+
+def collect(options: Options) -> list[dict[str, Any]]:
+    """Collects what is missing; prints how far it is.
+
+    Returns:
+        The record of each task and policy, as ``collection.json`` holds it.
+
+    Raises:
+        UserError: A task or policy is unknown, or a folder holds episodes that were
+            collected in another way.
+    """
+    policies = [read_policy(word) for word in options.policies]
+    # One training gives all levels, the lowest first.
+    policies.sort(key=lambda who: who.number if who.kind == "frames" else 0)
+    jobs = [Job(options, task, who) for task in options.tasks for who in policies]
+    pace = Pace(sum(job.missing for job in jobs))
+    return [job.collect(pace) for job in jobs]
+
+
+class Pace:
+    """Says how long the missing episodes will take."""
+
+    def __init__(self, missing: int):
+        """Starts now."""
+        self._begin, self._missing, self._done = time.monotonic(), missing, 0
+
+    def add(self, episodes: int) -> str:
+        """Counts episodes; returns how far all is."""
+        self._done += episodes
+        seconds = (time.monotonic() - self._begin) / self._done * (self._missing - self._done)
+        left = datetime.timedelta(seconds=round(seconds))
+        return f"{self._done} of {self._missing} episodes, about {left} left"
+
+
+class Job:
+    """One task played by one policy.
+
+    Args:
+        options: Of the collection.
+        task: Name of the task.
+        who: The policy.
+    """
+
+    def __init__(self, options: Options, task: str, who: Who):
+        self._options, self._task, self._who = options, task, who
+        self._folder = options.data / task / who.folder
+        self._record = {
+            "task": task,
+            "policy": who.folder,
+            "seed": options.seed,
+            "env": dataclasses.asdict(options.env),
+            "planner": dataclasses.asdict(options.planner) if who.kind == "simulator" else None,
+            "training": list(options.training) if who.kind == "frames" else None,
+            "body": describe(task) if task.startswith("dmc_") else {},
+        }
+        self._check()
+        there = read_episodes(self._folder) if any(self._folder.glob("*.npz")) else []
+        self._returns = [float(episode["reward"].sum()) for episode in there]
+        self._lengths = [len(episode["reward"]) - 1 for episode in there]
+
+    @property
+    def missing(self) -> int:
+        """Episodes that are still to be played."""
+        return max(self._options.episodes - len(self._returns), 0)
+
+    def collect(self, pace: Pace) -> dict[str, Any]:
+        """Plays what is missing, writes it and returns the record."""
+        while self.missing:
+            amount = min(self.missing, AT_ONCE)
+            self._play(amount)
+            mean = np.mean(self._returns)
+            print(
+                f"{self._task}, {self._who.folder}: {len(self._returns)} episodes, return "
+                f"{mean:.1f}; {pace.add(amount)}",
+                flush=True,
+            )
+        return json.loads((self._folder / COLLECTION).read_text())
+
+    def _play(self, amount: int) -> None:
+        options, recorder = self._options, Recorder()
+        name = f"{self._task}/{self._who.folder}".encode()
+        words = np.random.SeedSequence([options.seed, zlib.crc32(name), len(self._returns)])
+        seed = int(words.generate_state(1)[0] >> 1)
+        find = find_policy(self._who, self._task, options, seed)
+
+        def make_policy(envs: Envs) -> Policy:
+            self._record["action_repeat"] = envs.action_repeat
+            return find(envs)
+
+        result = play(self._task, options.env, amount, seed, make_policy, watch=recorder)
+        self._write()  # Before any episode: from now on the folder has these options.
+        write_episodes(self._folder, recorder.episodes())
+        played = result.tasks[self._task]
+        self._returns += map(float, played.returns)
+        self._lengths += map(int, played.lengths)
+        self._write()
+
+    def _write(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        record = self._record | {
+            "returns": [round(value, 4) for value in self._returns],
+            "agent_steps": self._lengths,
+            "versions": versions.describe().splitlines(),
+        }
+        new = self._folder / f".{COLLECTION}"
+        new.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(new, self._folder / COLLECTION)
+
+    def _check(self) -> None:
+        """Raises a UserError where the folder holds episodes of other options."""
+        path = self._folder / COLLECTION
+        if not path.exists():
+            return
+        found = json.loads(path.read_text())
+        for key, wanted in self._record.items():
+            if found.get(key) != wanted:
+                raise UserError(
+                    f"{self._folder} was collected with another {key} ({found.get(key)}, now "
+                    f"{wanted}); choose another --data, or the same options"
+                )
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Lists what a collection holds."""
+    lines = [f"{'task':<26} {'policy':<16} {'episodes':>8} {'mean return':>11} {'frames':>9}"]
+    for one in records:
+        frames = sum(one["agent_steps"]) * one["action_repeat"]
+        lines.append(
+            f"{one['task']:<26} {one['policy']:<16} {len(one['returns']):>8} "
+            f"{np.mean(one['returns']):>11.1f} {frames:>9,}"
+        )
+    return "\n".join(lines)

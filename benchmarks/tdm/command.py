@@ -1,0 +1,122 @@
+"""The commands ``python -m benchmarks tdm <command>``."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchmarks.options import Parser
+from common.errors import UserError, nearest
+
+PROGRAM = "python -m benchmarks tdm"
+EPILOG = """\
+policies, separated by commas:
+  random           uniform random actions
+  simulator        a planner with MuJoCo itself as its model
+  simulator:0.3    the same with Gaussian noise of that deviation on its actions
+  10e3             an agent trained for that many frames with --configs; one training gives
+                   all levels, and its run is kept under DATA/agents
+  runs/walker      a trained agent: its run folder or exported file
+What follows -- goes to every training: -- --run.train_every 2
+"""
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        call: ``(words after the command) -> exit code``.
+        summary: What it does.
+    """
+
+    call: Callable[[Sequence[str]], int]
+    summary: str
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The words after "tdm".
+
+    Raises:
+        UserError: The command is unknown, or whatever it raises.
+    """
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    word, *words = argv
+    if word not in COMMANDS:
+        raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
+    from common.cli import prepare
+
+    prepare()
+    return COMMANDS[word].call(words)
+
+
+def _overview() -> str:
+    lines = [f"usage: {PROGRAM} <command> [--option VALUE ...]", "", "commands:"]
+    lines += [f"  {word:<13}{command.summary}" for word, command in COMMANDS.items()]
+    lines += [
+        "",
+        f"'{PROGRAM} <command> --help' explains the options of a command.",
+        "",
+        "for example:",
+        f"  {PROGRAM} collect --tasks dmc_cartpole_swingup,dmc_cartpole_swingup@1 \\",
+        "    --policies random,simulator,simulator:0.3,10e3,40e3 --episodes 5 --data data/tdm",
+    ]
+    return "\n".join(lines)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _collect(argv: Sequence[str]) -> int:
+    own, training = list(argv), []
+    if "--" in own:
+        end = own.index("--")
+        own, training = own[:end], own[end + 1 :]
+    parser = Parser(
+        f"{PROGRAM} collect",
+        description="Plays episodes of several bodies with policies of several skills and writes "
+        "them as\nDATA/<task>/<policy>/*.npz. The same command goes on where it stopped.",
+        epilog=EPILOG,
+    )
+    add = parser.add_argument
+    add("--tasks", type=_words, required=True, help="separated by commas; dmc_walker_walk@12 too")
+    add("--policies", type=_words, default=("random",), help="see below (random)")
+    add("--episodes", type=int, default=5, help="episodes of each task and policy (5)")
+    add("--seed", type=int, default=0, help="seed of episodes, policies and trainings (0)")
+    add("--data", type=pathlib.Path, default=pathlib.Path("data/tdm"), help="where to (data/tdm)")
+    add("--action-repeat", type=int, default=-1, help="-1 for PlaNet's of each task (-1)")
+    add("--time-limit", type=int, default=0, help="longest episode in frames; 0: the task's own")
+    add("--candidates", type=int, default=40, help="planner: sequences; a tenth is kept (40)")
+    add("--iterations", type=int, default=3, help="planner: rounds of CEM (3)")
+    add("--horizon", type=int, default=12, help="planner: steps of a plan (12)")
+    add("--configs", nargs="+", default=["quickstart"], help="presets of trainings (quickstart)")
+    values = parser.parse(own)
+
+    from benchmarks.tdm.collect import Options, collect, table
+    from common.envs.config import EnvConfig
+    from planet.config import PlannerConfig
+
+    env = EnvConfig(
+        pixels=False, state=True, action_repeat=values.action_repeat, time_limit=values.time_limit
+    )
+    top = max(values.candidates // 10, 1)
+    planner = PlannerConfig(
+        horizon=values.horizon, iterations=values.iterations, candidates=values.candidates, top=top
+    )
+    options = Options(
+        values.tasks, values.policies, values.episodes, values.seed, values.data, env, planner,
+        ("--configs", *values.configs, *training),
+    )  # fmt: skip
+    print(table(collect(options)))
+    return 0
+
+
+COMMANDS = {
+    "collect": Command(_collect, "Plays episodes of several bodies at several levels of skill."),
+}
