@@ -12,7 +12,7 @@ import numpy as np
 from common.dynamics import tdm
 from common.dynamics.steps import pad
 from common.dynamics.tdm_config import TDMConfig
-from common.optimizers import OptimizerConfig, make_optimizer
+from tests.fitting import fit
 
 BODIES = {
     "plane": (
@@ -79,25 +79,10 @@ def trained(order):
     """Returns the configuration, and parameters of one model that learned both bodies."""
     config = dataclasses.replace(CONFIG, order=order)
     model = tdm.functions(config, *SIZES)
-    optimizer = make_optimizer(
-        OptimizerConfig(lr=1.0, clip=1.0, weight_decay=0.0, eps=1e-8, adam="standard")
-    )
+    key = jax.random.key(0)
+    keys = jax.random.split(jax.random.fold_in(key, 1), UPDATES)
 
-    def update(carry, now):
-        key, done = now
-        params, state = carry
-        bodies = [draw(body, key) for body in BODIES]
-        batch = jax.tree.map(lambda *x: jnp.concatenate(x), *bodies)
-        gradient = jax.grad(lambda p: model.loss(p, batch)[0])(params)
-        new, state, _ = optimizer.update(gradient, state, params)
-        # A short warm-up, then half a cosine.
-        rate = 3e-3 * jnp.minimum(1, 20 * done) * (1 + jnp.cos(jnp.pi * done)) / 2
-        return (jax.tree.map(lambda p, q: p + rate * (q - p), params, new), state), None
+    def batch(key):
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *(draw(body, key) for body in BODIES))
 
-    def run(key):
-        params = model.init(key)
-        keys = jax.random.split(jax.random.fold_in(key, 1), UPDATES)
-        done = jnp.arange(UPDATES) / UPDATES
-        return jax.lax.scan(update, (params, optimizer.init(params)), (keys, done))[0][0]
-
-    return config, jax.jit(run)(jax.random.key(0))
+    return config, fit(model.init, model.loss, key, keys, batch)

@@ -1,0 +1,100 @@
+"""Linear controllers are cloned: two bodies, and two controllers that only a prompt tells apart."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+
+from common.dynamics import token_policy
+from common.dynamics.steps import pad, with_prompt
+from common.dynamics.tdm_config import TDMConfig
+from common.replay.bodies import Bodies
+from tests.compiling import compiled
+from tests.fitting import fit
+
+GAINS = {
+    "plane": np.array([[0.6, -0.3], [0.2, 0.5]]),
+    "line": np.array([[0.8]]),
+    "mirrored": np.array([[-0.8]]),
+}
+"""K of the controllers a = -K x: bodies of 2 numbers and 2 actions, and twice of 1 and 1."""
+CONFIG = TDMConfig(
+    tokeniser="uniform", bins=32, low=(-1.0,), high=(1.0,),
+    context=8, layers=2, heads=4, width=32, units=64,
+)  # fmt: skip
+UPDATES, BATCH, ROWS = 1500, 32, CONFIG.context
+BIN = 2 / CONFIG.bins
+SIZES = 2, 2
+
+
+def make_episode(rng, gain, rows):
+    """Random states and what the controller does in them; an action leads to the next row."""
+    states = rng.uniform(-1, 1, (rows, gain.shape[1]))
+    return {
+        "state": states.astype(np.float32),
+        "action": np.pad(-states[:-1] @ gain.T, ((1, 0), (0, 0))).astype(np.float32),
+        "reward": np.zeros(rows, np.float32),
+        "is_first": np.arange(rows) == 0,
+    }
+
+
+@functools.cache
+def cloned():
+    """Returns the policy, and weights that were trained on windows with and without prompts."""
+    rng = np.random.default_rng(0)
+    data = {name: [make_episode(rng, gain, 40) for _ in range(400)] for name, gain in GAINS.items()}
+    windows = Bodies(data).sample(rng, UPDATES * BATCH, ROWS, prompt=0.5)
+    batches = jax.tree.map(lambda x: x.reshape(UPDATES, BATCH, *x.shape[1:]), windows)
+    policy = token_policy.functions(CONFIG, *SIZES)
+    return policy, fit(policy.init, policy.loss, jax.random.key(0), batches)
+
+
+def errors(name, prompt, seen=0, count=300):
+    """Distances ``[N, A]`` from the controller in random states, acting greedily.
+
+    Args:
+        name: The controller.
+        prompt: Whose demonstration stands in front; None for none.
+        seen: Rows of the episode that went before.
+        count: States, N.
+    """
+    rng = np.random.default_rng(7)
+
+    def rows(name, length):
+        some = [make_episode(rng, GAINS[name], length) for _ in range(count)]
+        return pad({key: np.stack([x[key] for x in some]) for key in some[0]}, *SIZES)
+
+    policy, params = cloned()
+    past = steps = rows(name, seen + 1)
+    if prompt:
+        steps = with_prompt(rows(prompt, 20), past, ROWS)
+        assert steps.is_first[:, [0, ROWS - 1 - seen]].any(0).all()
+    act = compiled(policy.act, static_argnames="greedy")
+    action = np.asarray(act(params, jax.random.key(0), steps, greedy=True))
+    actions, numbers = GAINS[name].shape
+    np.testing.assert_array_equal(action[:, actions:], 0)
+    return np.abs(action[:, :actions] + past.observation[:, -1, :numbers] @ GAINS[name].T)
+
+
+def test_a_controller_is_cloned_to_the_width_of_a_bin():
+    """The nearest centre is a quarter of the width away on average; twice that is allowed."""
+    found = errors("plane", prompt=None)
+    assert found.mean() < 0.5 * BIN and found.max() < 2 * BIN, (found.mean(), found.max())
+
+
+def test_the_prompt_says_which_controller_to_imitate():
+    """Where demonstrated states are near zero, nothing can; that is rare."""
+    for name in ("line", "mirrored"):
+        found = errors(name, prompt=name)
+        assert np.quantile(found, 0.95) < BIN and found.mean() < BIN, (name, found.mean())
+        # Nothing else tells them apart: the wrong prompt makes it the wrong controller.
+        other = {"line": "mirrored", "mirrored": "line"}[name]
+        assert errors(name, prompt=other).mean() > 10 * BIN
+    assert sum(errors(name, prompt=None).mean() for name in ("line", "mirrored")) > 10 * BIN
+
+
+def test_the_episode_itself_tells_as_well():
+    for name in ("line", "mirrored"):
+        assert np.quantile(errors(name, prompt=None, seen=3), 0.95) < BIN

@@ -1,0 +1,42 @@
+"""Training of small models inside tests, in one compiled loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from common.optimizers import OptimizerConfig, make_optimizer
+
+
+def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x: x) -> Any:
+    """Returns parameters after one update of Adam on each batch.
+
+    Args:
+        init: ``(key) -> params``.
+        loss: ``(params, batch) -> (loss, metrics)``.
+        key: Of the first parameters.
+        inputs: What the batches are made of ``[updates, ...]``.
+        draw: Makes a batch of one of the inputs.
+    """
+    optimizer = make_optimizer(
+        OptimizerConfig(lr=1.0, clip=1.0, weight_decay=0.0, eps=1e-8, adam="standard")
+    )
+    updates = jax.tree.leaves(inputs)[0].shape[0]
+
+    def update(carry: Any, now: Any) -> Any:
+        batch, done = draw(now[0]), now[1]
+        params, state = carry
+        gradient = jax.grad(lambda p: loss(p, batch)[0])(params)
+        new, state, _ = optimizer.update(gradient, state, params)
+        # A short warm-up, then half a cosine.
+        rate = 3e-3 * jnp.minimum(1, 20 * done) * (1 + jnp.cos(jnp.pi * done)) / 2
+        return (jax.tree.map(lambda p, q: p + rate * (q - p), params, new), state), None
+
+    def run(key: jax.Array, inputs: Any) -> Any:
+        params = init(key)
+        done = jnp.arange(updates) / updates
+        return jax.lax.scan(update, (params, optimizer.init(params)), (inputs, done))[0][0]
+
+    return jax.jit(run)(key, inputs)
