@@ -11,16 +11,17 @@ Actions have as many bins as observations, equally wide over [-1, 1]. The loss i
 cross-entropy of action tokens alone. The action of an episode's first row is no choice, and
 the last row has no next action: both are left out, and so are entries that a body lacks.
 
-**Prompts.** Unlike the dynamics, the policy also sees the episodes in front of its own in a
-window: they are demonstrations, and show which body this is and what it should do. Every
-token of a window sees all before it within ``context`` steps; ``is_first`` parts the
-episodes, and what is cut out of one starts with it too. As in Gato, the actions of a prompt
-count in the loss like any others. An episode of a single row shows no action; it is what
-short windows are filled up with, and is hidden. The policy must be trained as it is used: on
-windows of ``Bodies.sample`` with a share of prompts, or without any and without other
-episodes in sight. Rows that are more than ``context`` steps in front are out of sight, the
-prompt's too, so a prompt and the rows behind it must fit into the context together: see
-``common.dynamics.steps.with_prompt``.
+**Prompts.** A policy with ``prompts`` also sees the episodes in front of its own in a window:
+they are demonstrations, and show which body this is and what it should do. Every token then
+sees all before it within ``context`` steps; ``is_first`` parts the episodes, and what is cut
+out of one starts with it too. As in Gato, the actions of a prompt count in the loss like any
+others. An episode of a single row shows no action; it is what short windows are filled up
+with, and is hidden. Such a policy must be used as it was trained, on windows of
+``Bodies.sample`` with a share of prompts: what it is given must hold demonstrations of the
+same body, or no other episode at all. Rows that are more than ``context`` steps in front are
+out of sight, the prompt's too, so a prompt and the rows behind it must fit into the context
+together: see ``common.dynamics.steps.with_prompt``. Without ``prompts`` tokens see their own
+episode only, as in the dynamics.
 """
 
 from __future__ import annotations
@@ -75,12 +76,14 @@ class PolicyFunctions(NamedTuple):
     loss: Callable[[Params, Steps], tuple[Array, dict[str, Array]]]
 
 
-def functions(config: TDMConfig, observation_size: int, action_size: int) -> PolicyFunctions:
+def functions(
+    config: TDMConfig, observation_size: int, action_size: int, prompts: bool = False
+) -> PolicyFunctions:
     """Returns the policy as pure functions; the arguments are those of ``TokenPolicy``."""
     config.check_ranges(observation_size)
 
     def methods() -> tuple[Callable, tuple[Callable, ...]]:
-        policy = TokenPolicy(config, observation_size, action_size)
+        policy = TokenPolicy(config, observation_size, action_size, prompts)
         return lambda: None, (policy.predict, policy.start, policy.choose, policy.follow)
 
     transformed = hk.without_apply_rng(hk.multi_transform(methods))
@@ -99,18 +102,19 @@ def functions(config: TDMConfig, observation_size: int, action_size: int) -> Pol
 class TokenPolicy(hk.Module):
     """The behaviour-cloned policy; see ``PolicyFunctions``."""
 
-    def __init__(self, config: TDMConfig, observation_size: int, action_size: int):
+    def __init__(self, config: TDMConfig, observation_size: int, action_size: int, prompts: bool):
         """Creates all weights.
 
         Args:
             config: Tokens and sizes; ``order`` and ``decode`` are those of the dynamics only.
             observation_size: Observation entries of the largest body, D.
             action_size: Action entries of the largest body, A.
+            prompts: Whether earlier episodes of a window are seen, as demonstrations.
         """
         super().__init__(name="token_policy")
         self._tokens, self._actions = config.tokens(), Uniform(config.bins)
         self._net = TokenTransformer(config, observation_size, action_size, blocks=False)
-        self._row, self._size = observation_size + 1, action_size
+        self._row, self._size, self._prompts = observation_size + 1, action_size, prompts
 
     def predict(self, steps: Steps) -> Array:
         """Returns the logits of all actions but the first; see ``PolicyFunctions``."""
@@ -158,10 +162,13 @@ class TokenPolicy(hk.Module):
         action = steps.action[:, 1:] * ~steps.is_first[:, 1:, None]
         action = jnp.pad(action, ((0, 0), (0, 1), (0, 0)))
         units = jnp.concatenate([row, action], -1).reshape(row.shape[0], -1)
-        # Episodes of one row are filled in; the last row is the present one, even alone.
-        hidden = steps.is_first & jnp.pad(steps.is_first[:, 1:], ((0, 0), (0, 1)))
-        hidden = jnp.repeat(hidden, self._net.block, 1)
-        return self._net.observe(units[:, :length], hidden[:, :length], present_tokens(steps))
+        if self._prompts:
+            # Episodes of one row are filled in; the last row is the present one, even alone.
+            group = steps.is_first & jnp.pad(steps.is_first[:, 1:], ((0, 0), (0, 1)))
+        else:
+            group = jnp.cumsum(steps.is_first, 1)
+        group = jnp.repeat(group, self._net.block, 1)
+        return self._net.observe(units[:, :length], group[:, :length], present_tokens(steps))
 
 
 def _loss(tokens: Uniform, logits: Array, steps: Steps) -> tuple[Array, dict[str, Array]]:

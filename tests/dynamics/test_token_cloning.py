@@ -47,7 +47,7 @@ def cloned():
     data = {name: [make_episode(rng, gain, 40) for _ in range(400)] for name, gain in GAINS.items()}
     windows = Bodies(data).sample(rng, UPDATES * BATCH, ROWS, prompt=0.5)
     batches = jax.tree.map(lambda x: x.reshape(UPDATES, BATCH, *x.shape[1:]), windows)
-    policy = token_policy.functions(CONFIG, *SIZES)
+    policy = token_policy.functions(CONFIG, *SIZES, prompts=True)
     return policy, fit(policy.init, policy.loss, jax.random.key(0), batches)
 
 

@@ -25,9 +25,9 @@ SIZES = OBSERVATION, ACTION
 class Case:
     """Functions bound to random weights."""
 
-    def __init__(self, config):
+    def __init__(self, config, prompts=True):
         self.config = config
-        self.functions = functions = token_policy.functions(config, *SIZES)
+        functions = token_policy.functions(config, *SIZES, prompts)
         self.params = jax.tree.map(lambda x: 5 * x, random_params(functions.init))
         bind = lambda function: functools.partial(compiled(function), self.params)  # noqa: E731
         self.predict, self.start = bind(functions.predict), bind(functions.start)
@@ -145,6 +145,19 @@ def test_earlier_episodes_are_prompts_and_filled_rows_are_hidden(case):
     changed_first = steps._replace(action=steps.action.copy())
     changed_first.action[0, 3] = 0.7
     np.testing.assert_array_equal(before[0, :, 0], case.predict(changed_first)[0, :, 0])
+
+
+def test_without_prompts_episodes_see_themselves_only():
+    case, steps = Case(SMALL, prompts=False), random_steps(resets=((0, 3), (2, 2)))
+    before = case.predict(steps)
+    after = case.predict(changed(steps, 1, observation=0))
+    same = (np.asarray(before) == np.asarray(after)).all((2, 3))
+    np.testing.assert_array_equal(same[0], [True, False, False, True, True, True])
+    np.testing.assert_array_equal(same[2], [True, False, True, True, True, True])
+    cut = Steps(*(x[:1, 3:] for x in steps[:4]), *(x[:1] for x in steps[4:]))
+    np.testing.assert_allclose(before[:1, 3:], case.predict(cut), atol=2e-5)
+    whole, alone = (case.act(jax.random.key(0), x, greedy=True) for x in (steps, cut))
+    np.testing.assert_allclose(whole[:1], alone)
 
 
 def test_rows_of_a_batch_do_not_see_each_other(case):
