@@ -14,6 +14,7 @@ import os
 import pathlib
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -185,15 +186,10 @@ class Job:
         self._write()
 
     def _write(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        record = self._record | {
-            "returns": [round(value, 4) for value in self._returns],
-            "agent_steps": self._lengths,
-            "versions": versions.describe().splitlines(),
-        }
-        new = self._folder / f".{COLLECTION}"
-        new.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(new, self._folder / COLLECTION)
+        returns = [round(value, 4) for value in self._returns]
+        write_record(
+            self._folder, self._record | {"returns": returns, "agent_steps": self._lengths}
+        )
 
     def _check(self) -> None:
         """Raises a UserError where the folder holds episodes of other options."""
@@ -207,6 +203,15 @@ class Job:
                     f"{self._folder} was collected with another {key} ({found.get(key)}, now "
                     f"{wanted}); choose another --data, or the same options"
                 )
+
+
+def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Writes ``collection.json`` into a folder, made where it is missing, all or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{COLLECTION}"
+    lines = versions.describe().splitlines()
+    new.write_text(json.dumps({**record, "versions": lines}, indent=1) + "\n")
+    os.replace(new, folder / COLLECTION)
 
 
 def table(records: list[dict[str, Any]]) -> str:

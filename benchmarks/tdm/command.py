@@ -117,6 +117,41 @@ def _collect(argv: Sequence[str]) -> int:
     return 0
 
 
+def _export(argv: Sequence[str]) -> int:
+    parser = Parser(
+        f"{PROGRAM} export",
+        description="Writes the episodes of one body as a local Minari dataset; Minari keeps it\n"
+        "in ~/.minari, or in $MINARI_DATASETS_PATH.",
+    )
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, required=True, help="such as data/tdm/dmc_cartpole_swingup")
+    add("--minari", required=True, help="name of the new dataset, such as cartpole/swingup-v0")
+    values = parser.parse(argv)
+    from benchmarks.tdm.exchange import export_minari
+
+    print(export_minari(values.data, values.minari))
+    return 0
+
+
+def _import(argv: Sequence[str]) -> int:
+    parser = Parser(
+        f"{PROGRAM} import",
+        description="Writes the episodes of a local Minari dataset as DATA/<task>/<policy>/*.npz.",
+    )
+    add = parser.add_argument
+    add("--minari", required=True, help="name of the dataset; minari list local")
+    add("--data", type=pathlib.Path, default=pathlib.Path("data/tdm"), help="where to (data/tdm)")
+    add("--task", required=True, help="what to call the body, such as gym_Pendulum-v1")
+    add("--policy", help="what to call its policy (the name of the dataset)")
+    values = parser.parse(argv)
+    from benchmarks.tdm.exchange import import_minari
+
+    print(import_minari(values.minari, values.data, values.task, values.policy))
+    return 0
+
+
 COMMANDS = {
     "collect": Command(_collect, "Plays episodes of several bodies at several levels of skill."),
+    "export": Command(_export, "Writes the episodes of one body as a Minari dataset."),
+    "import": Command(_import, "Takes over the episodes of a Minari dataset."),
 }
