@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import pathlib
@@ -119,7 +120,7 @@ def find_policy(who: Who, task: str, options: Options, seed: int) -> MakePolicy:
         plan = lambda envs: SimulatorPolicy(config, envs, seed)  # noqa: E731
         return (lambda envs: Noisy(plan(envs), who.number, seed)) if who.number else plan
     path = who.path or _train(task, int(who.number), options)
-    agent = LoadedAgent(_program(read_export(path).agent), path)
+    agent = _load(str(path))
 
     def make_policy(envs: Envs) -> Policy:
         if (envs.observation_specs, envs.action_spec) != (agent.observations, agent.actions):
@@ -130,6 +131,11 @@ def find_policy(who: Who, task: str, options: Options, seed: int) -> MakePolicy:
         return AgentPolicy(agent.act_function, agent.params, envs.num_envs, seed, "train")
 
     return make_policy
+
+
+@functools.lru_cache(maxsize=1)  # What it compiled serves all batches of a job.
+def _load(path: str) -> LoadedAgent:
+    return LoadedAgent(_program(read_export(path).agent), path)
 
 
 def _program(name: str) -> Program:
