@@ -48,7 +48,7 @@ def write_figures(
     return paths
 
 
-def _figure(width: float, height: float, dpi: int) -> Any:
+def new_figure(width: float, height: float, dpi: int) -> Any:
     """A figure without a window; it is freed with its last reference."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def _aggregates(suite: Suite, results: Sequence[Result]) -> Any:
     if not shown:
         return None
     names = headline(suite)
-    figure = _figure(3.2 * len(names), 1.2 + 0.32 * len(shown), 110)
+    figure = new_figure(3.2 * len(names), 1.2 + 0.32 * len(shown), 110)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for name, axes in zip(names, panels, strict=True):
@@ -98,7 +98,7 @@ def _bar(axes: Axes, row: int, result: Result, name: str) -> None:
 def _profiles(profiles: Sequence[Profiles], results: Sequence[Result]) -> Any:
     if not any(each.by_agent for each in profiles):
         return None
-    figure = _figure(5 * len(profiles), 3.8, 110)
+    figure = new_figure(5 * len(profiles), 3.8, 110)
     figure.set_layout_engine("constrained")
     for each, axes in zip(
         profiles, figure.subplots(1, len(profiles), squeeze=False)[0], strict=True
@@ -129,7 +129,7 @@ def _curves(suite: Suite, results: Sequence[Result]) -> Any:
     columns = min(_COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
     height = 1.35 * rows + 0.6
-    figure = _figure(max(1.75 * columns, 5.0), height, 90)
+    figure = new_figure(max(1.75 * columns, 5.0), height, 90)
     figure.subplots_adjust(
         left=0.35 / columns, right=0.99, top=1 - 0.25 / height, bottom=0.55 / height,
         wspace=0.35, hspace=0.45,

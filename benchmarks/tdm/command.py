@@ -65,6 +65,7 @@ def _overview() -> str:
         "for example:",
         f"  {PROGRAM} collect --tasks dmc_cartpole_swingup,dmc_cartpole_swingup@1 \\",
         "    --policies random,simulator,simulator:0.3,10e3,40e3 --episodes 5 --data data/tdm",
+        f"  {PROGRAM} experiments --preset small --data data/tdm --results results/tdm",
     ]
     return "\n".join(lines)
 
@@ -150,8 +151,28 @@ def _import(argv: Sequence[str]) -> int:
     return 0
 
 
+def _experiment(name: str) -> Callable[[Sequence[str]], int]:
+    def call(argv: Sequence[str]) -> int:
+        from benchmarks.tdm.experiments import experiment_command
+
+        return experiment_command(name, argv)
+
+    return call
+
+
+def _report(argv: Sequence[str]) -> int:
+    from benchmarks.tdm.experiments import report_command
+
+    return report_command(argv)
+
+
 COMMANDS = {
     "collect": Command(_collect, "Plays episodes of several bodies at several levels of skill."),
     "export": Command(_export, "Writes the episodes of one body as a Minari dataset."),
     "import": Command(_import, "Takes over the episodes of a Minari dataset."),
+    "specialist": Command(_experiment("specialist"), "Compares models that learned one body."),
+    "few-shot": Command(_experiment("few-shot"), "Fine-tunes a generalist on a few episodes."),
+    "zero-shot": Command(_experiment("zero-shot"), "Plans for bodies that were never seen."),
+    "experiments": Command(_experiment("experiments"), "Runs all three, data included."),
+    "report": Command(_report, "Writes one page of what was found."),
 }

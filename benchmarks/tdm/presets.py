@@ -1,0 +1,199 @@
+"""Every number of the experiments, in two sizes.
+
+"small" fits into half an hour on two CPU cores, collection included; "full" is for a GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from benchmarks.tdm.ensemble import EnsembleConfig
+from benchmarks.tdm.fitting import Fitting
+from common.dynamics.kl import KLConfig
+from common.dynamics.rssm import RSSMConfig
+from common.dynamics.tdm_config import TDMConfig
+from common.envs.config import EnvConfig
+from common.errors import UserError, nearest
+from common.nets.coders import DecoderConfig, EncoderConfig
+from common.nets.heads import HeadConfig
+from common.world_model import WorldModelConfig
+from planet.config import PlannerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Variants of one body: on some of them a generalist learns, others it never sees.
+
+    Attributes:
+        base: The task whose body varies, such as "dmc_cartpole_swingup".
+        members: Numbers of the variants that it learns on.
+        held_out: Numbers of the variants that it is tried on.
+    """
+
+    base: str
+    members: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a variant is on both sides."""
+        both = set(self.members) & set(self.held_out)
+        if both:
+            raise UserError(f"variants {sorted(both)} of {self.base} are members and held out")
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Tasks that the generalist learns on."""
+        return tuple(f"{self.base}@{number}" for number in self.members)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Tasks that it is tried on."""
+        return tuple(f"{self.base}@{number}" for number in self.held_out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One size of all experiments.
+
+    Attributes:
+        name: Its name.
+        seeds: Seeds of weights, windows, planner and start states.
+        tasks: Tasks of the experiment "specialist".
+        families: Families of "few-shot" and "zero-shot".
+        shots: Episodes of the target in "few-shot".
+        policies: Who collects the data, as the command "collect" writes it, and the
+            episodes of each.
+        collector: How policies plan that plan with the simulator.
+        training: Presets and options of agents that collect, as words of a command line.
+        repeats: Simulator steps for each action, by the domain of the task.
+        time_limit: Longest episode in simulator steps; 0 for the suite's own.
+        held_back: Episodes of every task that errors are measured on, none learns from them.
+        context: Rows that every contender sees before it predicts, C.
+        horizon: Steps of the open-loop error, H.
+        windows: Windows of the open-loop error.
+        samples: Imagined trajectories whose mean is a prediction, for contenders that draw.
+        episodes: Episodes played for each cell, side by side.
+        planner: The planner, the same for all contenders.
+        tdm: The token-level transformer; the cloned policy has its tokens and sizes.
+        ensemble: The ensemble of networks.
+        rssm: The recurrent state-space model.
+        fits: How each learns, by "tdm", "ensemble", "rssm", "generalist", "policy" and
+            "fine-tuned". Updates of the contenders are chosen for about the same time on one
+            core, not for the same number.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    tasks: tuple[str, ...]
+    families: tuple[Family, ...]
+    shots: tuple[int, ...]
+    policies: Mapping[str, int]
+    collector: PlannerConfig
+    training: tuple[str, ...]
+    repeats: Mapping[str, int]
+    time_limit: int
+    held_back: int
+    context: int
+    horizon: int
+    windows: int
+    samples: int
+    episodes: int
+    planner: PlannerConfig
+    tdm: TDMConfig
+    ensemble: EnsembleConfig
+    rssm: WorldModelConfig
+    fits: Mapping[str, Fitting]
+
+    def env(self, task: str) -> EnvConfig:
+        """How the environments of a task are built, for data and for play."""
+        domain = max((one for one in self.repeats if f"dmc_{one}_" in task), key=len, default="")
+        return EnvConfig(
+            action_repeat=self.repeats.get(domain, 0),
+            time_limit=self.time_limit,
+            pixels=False,
+            state=True,
+        )
+
+    @property
+    def best_return(self) -> float:
+        """The best possible return: a reward of 1 for each simulator step."""
+        return float(self.time_limit or 1000)
+
+
+def preset(name: str) -> Preset:
+    """Returns a preset by its name.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+_TASKS = (
+    "dmc_cartpole_swingup",
+    "dmc_reacher_easy",
+    "dmc_finger_spin",
+    "dmc_walker_walk",
+    "dmc_cheetah_run",
+)
+_REPEATS = {"cartpole": 8, "reacher": 4, "finger": 4, "walker": 4, "cheetah": 4}
+
+
+def _rssm(deter: int, units: int) -> WorldModelConfig:
+    """A world model of vectors; the price of its KL is that of configs/planet_state.yaml."""
+    return WorldModelConfig(
+        rssm=RSSMConfig(latent="gaussian", stoch=30, deter=deter, hidden=deter),
+        encoder=EncoderConfig(layers=2, units=units),
+        decoder=DecoderConfig(layers=2, units=units),
+        reward=HeadConfig(layers=2, units=units),
+        kl=KLConfig(scale=0.001, balance=0.8, free=0.0),
+        predict_discount=False,
+    )
+
+
+SMALL = Preset(
+    name="small",
+    seeds=(1, 2, 3),
+    tasks=_TASKS,
+    families=(Family("dmc_cartpole_swingup", (1, 2, 3, 4, 5, 6), (7, 8)),),
+    shots=(1, 3, 10),
+    policies={"random": 6, "simulator": 4, "simulator:0.5": 6},
+    collector=PlannerConfig(horizon=10, iterations=2, candidates=32, top=6),
+    training=("--configs", "quickstart"),
+    repeats=_REPEATS,
+    time_limit=400,
+    held_back=4,
+    context=5,
+    horizon=10,
+    windows=64,
+    samples=5,
+    episodes=3,
+    planner=PlannerConfig(method="mppi", horizon=10, iterations=1, candidates=48, warm_start=True),
+    tdm=TDMConfig(
+        tokeniser="uniform",
+        bins=256,
+        order="parallel",
+        decode="mean",
+        context=5,
+        layers=2,
+        heads=2,
+        width=64,
+        units=128,
+    ),
+    ensemble=EnsembleConfig(),
+    rssm=_rssm(64, 64),
+    fits={
+        "tdm": Fitting(updates=400, batch=16, window=10, lr=2e-3),
+        "ensemble": Fitting(updates=3000, batch=16, window=10, lr=1e-3),
+        "rssm": Fitting(updates=2000, batch=16, window=10, lr=1e-3),
+        "generalist": Fitting(updates=1500, batch=16, window=10, lr=2e-3),
+        "policy": Fitting(updates=1500, batch=16, window=10, lr=2e-3),
+        "fine-tuned": Fitting(updates=200, batch=16, window=10, lr=5e-4),
+    },
+)
+
+PRESETS = {one.name: one for one in (SMALL,)}
+"""The presets by name."""

@@ -1,0 +1,92 @@
+"""Experiment 3: a body that the generalist never saw, and dynamics against policy.
+
+No figure of "generalist", "policy" and "policy-best" has seen an episode of the target;
+"specialist" learned from all of them, and "random" acts at random.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tdm import play, pretrain
+from benchmarks.tdm.presets import Preset
+from benchmarks.tdm.trial import EPISODE_SEED, contender, fitted_words, judge, learn, rounded
+from benchmarks.tdm.work import Cell, Split, Work, load
+from common.driver import RandomPolicy
+from common.evaluation import play as play_episodes
+from common.replay.bodies import Bodies
+
+METHODS = ("generalist", *pretrain.POLICIES, "specialist", "random")
+
+
+def cells(preset: Preset, seeds: Sequence[int]) -> list[Cell]:
+    """Every held-out task, method and seed."""
+    return [
+        Cell("zero-shot", task, method, -1 if method == "specialist" else 0, seed)
+        for task in pretrain.targets(preset)
+        for method in METHODS
+        for seed in seeds
+    ]
+
+
+def compute(work: Work, cell: Cell) -> dict[str, Any]:
+    """Measures one method on a held-out body."""
+    split = load(work, cell.task)
+    if cell.method == "random":
+        return _random(work, cell, split)
+    if cell.method == "specialist":
+        return _specialist(work, cell, split)
+    family = pretrain.targets(work.preset)[cell.task]
+    sizes = pretrain.sizes(work, family)
+    if cell.method == "generalist":
+        fitted = pretrain.read_weights(work, family, "tdm", cell.seed)
+        return judge(work, pretrain.generalist(work, family, "tdm"), fitted, cell, split, sizes)
+    fitted = pretrain.read_weights(work, family, cell.method, cell.seed)
+    act = pretrain.generalist(work, family, cell.method).act
+    begin = time.monotonic()
+    returns = play.returns(
+        cell.task,
+        work.preset.env(cell.task),
+        work.preset.episodes,
+        EPISODE_SEED + cell.seed,
+        lambda actions: play.cloning(act),
+        fitted,
+        work.preset.context,
+        sizes,
+    )
+    return {
+        "returns": rounded(returns),
+        "best_return": work.preset.best_return,
+        "play_seconds": round(time.monotonic() - begin, 2),
+    }
+
+
+def _specialist(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
+    episodes = {cell.task: split.training}
+    bodies = Bodies(episodes)
+    sizes = bodies.observation_size, bodies.action_size
+    model = contender(work.preset, "tdm", sizes)
+    progress = learn(work, model, "tdm", episodes, cell)
+    return fitted_words(progress) | judge(work, model, progress.fitted, cell, split, sizes)
+
+
+def _random(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
+    """Random actions in the same start states; beside them the returns of the data."""
+    preset, seed = work.preset, EPISODE_SEED + cell.seed
+    results = play_episodes(
+        cell.task,
+        preset.env(cell.task),
+        preset.episodes,
+        seed,
+        lambda envs: RandomPolicy(envs.action_spec, seed),
+    )
+    collected = np.array([episode["reward"].sum() for episode in split.training])
+    return {
+        "returns": rounded(results.all.returns),
+        "best_return": preset.best_return,
+        "data_returns": rounded(collected),
+    }

@@ -1,0 +1,216 @@
+import base64
+import dataclasses
+import html.parser
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.tdm import claims, experiments, pretrain, report, runner, summary, work
+from benchmarks.tdm.ensemble import EnsembleConfig
+from benchmarks.tdm.fitting import Fitting
+from benchmarks.tdm.presets import SMALL, Family, preset
+from benchmarks.tdm.work import Cell, Work
+from common.dynamics.tdm_config import TDMConfig
+from common.errors import UserError
+from planet.config import PlannerConfig
+from tests.benchmarks.tdm_linear import linear_episode
+
+FIT = Fitting(updates=2, batch=2, window=4)
+TINY = dataclasses.replace(
+    SMALL,
+    name="tiny",
+    tasks=("dmc_cartpole_swingup",),
+    families=(Family("dmc_cartpole_swingup", (1,), (2,)),),
+    shots=(1,),
+    policies={"random": 3},
+    time_limit=64,
+    held_back=1,
+    context=3,
+    horizon=2,
+    windows=2,
+    samples=1,
+    episodes=1,
+    planner=PlannerConfig(horizon=2, iterations=1, candidates=4, top=2),
+    tdm=TDMConfig(
+        tokeniser="uniform", bins=8, order="parallel", context=3, layers=1, heads=1, width=8,
+        units=8,
+    ),
+    ensemble=EnsembleConfig(2, 1, 8),
+    fits=dict.fromkeys(SMALL.fits, FIT),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "preset", lambda name: TINY)
+    monkeypatch.setattr(report, "preset", lambda name: TINY)
+    data, results = tmp_path / "data", tmp_path / "results"
+    words = ["--data", str(data), "--results", str(results), "--jobs", "1", "--seeds", "1,2"]
+    experiments.experiment_command("experiments", words)
+    printed = capsys.readouterr().out
+    assert re.search(r"9 of \d+: zero-shot: .*; about 0:00:\d\d left", printed)
+    for name in ("specialist", "few-shot", "zero-shot"):
+        assert (results / f"{name}.csv").read_text().startswith("task,method,")
+        assert f"\n{name}\n" in printed
+    page = Page.read(results / "report.html")
+    assert page.pictures == 3 and page.unclosed == []
+
+    monkeypatch.setattr(runner, "compute", None)  # Nothing is left to compute.
+    experiments.experiment_command("experiments", words)
+    assert experiments.report_command(["--results", str(results)]) == 0
+
+
+class Page(html.parser.HTMLParser):
+    """Counts pictures that are whole PNG files, and elements that are left open."""
+
+    EMPTY = ("meta", "link", "img")
+
+    @classmethod
+    def read(cls, path: pathlib.Path):
+        page = cls()
+        page.feed(path.read_text())
+        return page
+
+    def __init__(self):
+        super().__init__()
+        self.pictures, self.unclosed = 0, []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.EMPTY:
+            self.unclosed.append(tag)
+        source = dict(attrs).get("src", "")
+        assert not source or source.startswith("data:")
+        if source.startswith("data:image/png;base64,"):
+            self.pictures += base64.b64decode(source.partition(",")[2])[:8] == b"\x89PNG\r\n\x1a\n"
+
+    def handle_endtag(self, tag):
+        assert self.unclosed.pop() == tag
+
+
+def record(experiment, task, method, seed, returns, error=None, shots=-1):
+    cell = Cell(experiment, task, method, shots, seed)
+    found = {"returns": returns, "best_return": 100.0, "preset": "tiny", "settings": "x"}
+    if error is not None:
+        found |= {"observation_error": error, "reward_error": error}
+    return cell._asdict() | found | {"seconds": 1.0}
+
+
+def test_a_line_of_a_table_is_the_mean_over_seeds():
+    records = [
+        record("specialist", "a", "tdm", seed, [seed, seed + 2.0], [0.1 * seed, 0.3 * seed])
+        for seed in (1, 2, 3)
+    ]
+    (row,) = summary.rows(records, "specialist")
+    assert row.seeds == 3 and row.returns.point == pytest.approx(3.0)
+    assert row.observation.point == pytest.approx(0.4)
+    np.testing.assert_allclose(row.curve, [[0.1, 0.3], [0.2, 0.6], [0.3, 0.9]])
+    # Of 27 equally likely draws of 3 of 3 seeds one has the least mean, 2, and one the largest.
+    assert 2 <= row.returns.low <= 2.34 and 3.66 <= row.returns.high <= 4
+
+
+def test_a_single_seed_has_no_interval_and_decides_nothing():
+    records = [
+        record("zero-shot", "a", method, 1, [value], shots=0)
+        for method, value in (("generalist", 50.0), ("random", 1.0))
+    ]
+    (row, _) = summary.rows(records, "zero-shot")
+    assert row.returns.low is None and row.observation is None
+    decided = claims.decide(records)
+    assert decided[2].comparisons[0].lead.point == pytest.approx(0.49)
+    assert decided[2].verdict == claims.UNDECIDED
+    assert decided[0].verdict == decided[3].verdict == claims.MISSING
+
+
+def test_comparisons_are_paired_by_seed():
+    # Seeds differ by far more than methods: only the differences of equal seeds tell.
+    records = [
+        record("zero-shot", task, method, seed, [20.0 * seed + better], shots=0)
+        for task in ("a", "b")
+        for seed in (1, 2, 3)
+        for method, better in (("generalist", 2.0 + 0.1 * seed), ("random", 0.0), ("policy", 5.0))
+    ]
+    decided = claims.decide(records)
+    chance, policy = decided[2].comparisons[0], decided[3].comparisons[0]
+    assert (chance.verdict, policy.verdict) == (claims.HOLDS, claims.FAILS)
+    assert chance.lead.point == pytest.approx(0.022) and chance.tasks == 2 and chance.seeds == 3
+    assert decided[3].verdict == claims.MISSING  # "policy-best" was not run.
+
+
+def test_less_error_is_better():
+    records = [
+        record("specialist", "a", method, seed, [10.0], [error + 0.01 * seed])
+        for seed in (1, 2)
+        for method, error in (("tdm", 0.1), ("ensemble", 0.3), ("rssm", 0.05))
+    ]
+    verdicts = {(c.worse, c.measure): c.verdict for c in claims.decide(records)[0].comparisons}
+    assert verdicts["ensemble", claims.ERROR] == claims.HOLDS
+    assert verdicts["rssm", claims.REWARD] == claims.FAILS
+    assert verdicts["rssm", claims.SCORE] == claims.UNDECIDED
+    assert claims.decide(records)[0].verdict == claims.FAILS
+
+
+def test_records_of_other_settings_are_refused(tmp_path):
+    cell = Cell("specialist", "a", "tdm", -1, 1)
+    first = Work(TINY, tmp_path, tmp_path)
+    assert work.read_record(first, cell) is None
+    work.write_record(first, cell, {"returns": [1.0]})
+    assert work.read_record(first, cell)["returns"] == [1.0]
+    # Other seeds are no other settings.
+    more = dataclasses.replace(TINY, seeds=(7,))
+    assert work.read_record(Work(more, tmp_path, tmp_path), cell) is not None
+    other = dataclasses.replace(TINY, horizon=3)
+    with pytest.raises(UserError, match="other settings"):
+        work.read_record(Work(other, tmp_path, tmp_path), cell)
+    path = cell.path(tmp_path)
+    path.with_name("b.json").write_text(json.dumps({"settings": "else"}))
+    with pytest.raises(UserError, match="different settings"):
+        work.read_all(tmp_path)
+
+
+def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
+    cells = [Cell("specialist", "a", "tdm", -1, seed) for seed in (1, 2, 3)]
+    at = Work(TINY, tmp_path, tmp_path)
+    work.write_record(at, cells[1], {})
+    ran = []
+    monkeypatch.setattr(runner, "compute", lambda at, cell: ran.append(cell) or 1.0)
+    runner.run(at, cells, jobs=1)
+    assert ran == [cells[0], cells[2]]
+    assert "1 of 3 parts are done already" in capsys.readouterr().out
+
+
+def test_few_episodes_are_among_more():
+    episodes = [linear_episode(np.random.default_rng(seed)) for seed in range(5)]
+    few, more = (work.choose(episodes, shots, 3) for shots in (1, 4))
+    assert few[0] is more[0] and len({id(one) for one in more}) == 4
+    with pytest.raises(UserError, match="6 episodes of the target"):
+        work.choose(episodes, 6, 0)
+
+
+def test_the_better_half_is_that_of_the_higher_returns():
+    episodes = [{"reward": np.array([0.0, value])} for value in (3.0, 1.0, 5.0)]
+    assert [one["reward"].sum() for one in pretrain.better_half(episodes)] == [5.0, 3.0]
+
+
+def test_held_out_bodies_are_never_learned_from():
+    for one in (preset("small"), TINY):
+        stages = experiments.stages(one, experiments.EXPERIMENTS, [1])
+        collected = {cell.task for cell in stages[0]}
+        for family in one.families:
+            assert not set(family.training) & set(family.targets)
+            assert collected >= {*family.training, *family.targets}
+        enough = sum(one.policies.values()) - one.held_back
+        assert max(one.shots) <= enough
+    with pytest.raises(UserError, match="members and held out"):
+        Family("dmc_cartpole_swingup", (1, 2), (2, 3))
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(UserError, match="unknown preset 'smal'; did you mean 'small'"):
+        experiments.experiment_command("specialist", ["--preset", "smal"])
+    with pytest.raises(UserError, match="--seeds is 'a'"):
+        experiments.experiment_command("specialist", ["--seeds", "a"])
+    with pytest.raises(UserError, match="no results in"):
+        experiments.report_command(["--results", str(tmp_path)])
