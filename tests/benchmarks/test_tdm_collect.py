@@ -205,3 +205,9 @@ def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["tdm", "collect", "--help"])
     assert ended.value.code == 0 and "simulator:0.3" in capsys.readouterr().out
+
+
+def test_a_training_that_was_stopped_plays_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.training.train", lambda program, config, run: None)
+    assert run(tmp_path, "--tasks", TASK, "--policies", "400", *SHORT, *TRAINING) == 130
+    assert not any(tmp_path.rglob("*.npz"))
