@@ -174,5 +174,6 @@ COMMANDS = {
     "few-shot": Command(_experiment("few-shot"), "Fine-tunes a generalist on a few episodes."),
     "zero-shot": Command(_experiment("zero-shot"), "Plans for bodies that were never seen."),
     "experiments": Command(_experiment("experiments"), "Runs all three, data included."),
+    "choices": Command(_experiment("choices"), "Tries the switches of the TDM, on seed 0."),
     "report": Command(_report, "Writes one page of what was found."),
 }

@@ -1,4 +1,4 @@
-"""The commands of the experiments: ``specialist``, ``few-shot``, ``zero-shot`` and all of them."""
+"""The commands ``specialist``, ``few-shot``, ``zero-shot``, ``choices`` and all but the last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import pathlib
 from collections.abc import Sequence
 
 from benchmarks.options import Parser
-from benchmarks.tdm import claims, few_shot, gather, pretrain, report, specialist, zero_shot
+from benchmarks.tdm import (
+    choices,
+    claims,
+    few_shot,
+    gather,
+    pretrain,
+    report,
+    specialist,
+    zero_shot,
+)
 from benchmarks.tdm.presets import PRESETS, Preset, preset
 from benchmarks.tdm.runner import default_jobs, run
 from benchmarks.tdm.tables import claims_text
@@ -14,6 +23,7 @@ from benchmarks.tdm.work import Cell, Work, read_all
 from common.errors import UserError
 
 EXPERIMENTS = ("specialist", "few-shot", "zero-shot")
+"""What "experiments" runs."""
 RESULTS = pathlib.Path("results/tdm")
 
 
@@ -21,7 +31,7 @@ def experiment_command(name: str, argv: Sequence[str]) -> int:
     """Runs one experiment, or all of them.
 
     Args:
-        name: One of ``EXPERIMENTS``, or "experiments".
+        name: One of ``EXPERIMENTS``, "choices", or "experiments" for all of ``EXPERIMENTS``.
         argv: The words after it.
 
     Raises:
@@ -65,7 +75,7 @@ def experiment(work: Work, names: Sequence[str], seeds: Sequence[int] | None, jo
 
     Args:
         work: Where everything lies.
-        names: Of ``EXPERIMENTS``.
+        names: Of ``EXPERIMENTS``, or "choices".
         seeds: Seeds; None for those of the preset.
         jobs: Processes.
     """
@@ -85,6 +95,9 @@ def stages(preset: Preset, names: Sequence[str], seeds: Sequence[int]) -> list[l
     if "specialist" in names:
         data += preset.tasks
         rest += specialist.cells(preset, seeds)
+    if "choices" in names:
+        data.append(preset.tasks[0])
+        rest += choices.cells(preset)
     if "few-shot" in names or "zero-shot" in names:
         data += [task for one in preset.families for task in (*one.training, *one.targets)]
         methods = pretrain.METHODS if "zero-shot" in names else ("tdm",)

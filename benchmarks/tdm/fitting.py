@@ -33,6 +33,8 @@ class Fitting:
         lr: Largest learning rate of Adam; it rises over a twentieth of the updates and falls
             to nothing along half a cosine.
         clip: Largest global norm of the gradients.
+        jitter: Standard deviation of normal noise on all rows of a window, as a share of each
+            entry's deviation over the data: few episodes are then harder to learn by heart.
     """
 
     updates: int = 1000
@@ -40,12 +42,14 @@ class Fitting:
     window: int = 16
     lr: float = 1e-3
     clip: float = 1.0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises a UserError where a value is out of its range."""
         check_least(self, "fitting.", updates=2, batch=1, window=2)
         check_range("fitting.lr", self.lr, 0, 1)
         check_range("fitting.clip", self.clip, 0)
+        check_range("fitting.jitter", self.jitter, 0)
 
 
 class Progress(NamedTuple):
@@ -111,8 +115,15 @@ def _compiled(learner: Learner, fitting: Fitting) -> tuple[optax.GradientTransfo
     def update(
         fitted: Fitted, state: optax.OptState, key: Key, steps: Steps
     ) -> tuple[Fitted, optax.OptState, Array]:
+        keys = jax.random.split(key)
+        noise = jax.random.normal(keys[0], (*steps.reward.shape, len(fitted.scale.std)))
+        noise = fitting.jitter * fitted.scale.std * noise
+        noisy = steps._replace(
+            observation=steps.observation + noise[..., :-1], reward=steps.reward + noise[..., -1]
+        )
+
         def loss(weights: dict) -> Array:
-            return learner.loss(Fitted(weights, fitted.scale), key, steps)
+            return learner.loss(Fitted(weights, fitted.scale), keys[1], noisy)
 
         value, gradient = jax.value_and_grad(loss)(fitted.weights)
         change, state = chain.update(gradient, state, fitted.weights)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLORS = {
     "tdm": 0, "generalist": 0, "fine-tuned": 0, "ensemble": 1, "rssm": 2, "scratch": 1,
     "specialist": 2, "policy": 3, "policy-best": 4, "random": 7,
+    "default": 0, "uniform": 1, "mu_law": 1, "symlog": 2, "mean": 3, "sample": 3, "argmax": 4,
+    "parallel": 5, "autoregressive": 5, "fourier": 6, "bins": 6,
 }  # fmt: skip
 """Number of each method's colour."""
 

@@ -160,13 +160,15 @@ SMALL = Preset(
     tasks=_TASKS,
     families=(Family("dmc_cartpole_swingup", (1, 2, 3, 4, 5, 6), (7, 8)),),
     shots=(1, 3, 10),
-    policies={"random": 6, "simulator": 4, "simulator:0.5": 6},
-    collector=PlannerConfig(horizon=10, iterations=2, candidates=32, top=6),
+    policies={"random": 12, "simulator": 8, "simulator:0.5": 12},
+    collector=PlannerConfig(
+        method="mppi", horizon=10, iterations=1, candidates=24, warm_start=True
+    ),
     training=("--configs", "quickstart"),
     repeats=_REPEATS,
-    time_limit=400,
+    time_limit=320,
     held_back=4,
-    context=5,
+    context=3,
     horizon=10,
     windows=64,
     samples=5,
@@ -174,10 +176,10 @@ SMALL = Preset(
     planner=PlannerConfig(method="mppi", horizon=10, iterations=1, candidates=48, warm_start=True),
     tdm=TDMConfig(
         tokeniser="uniform",
-        bins=256,
+        bins=64,
         order="parallel",
         decode="mean",
-        context=5,
+        context=3,
         layers=2,
         heads=2,
         width=64,
@@ -186,14 +188,51 @@ SMALL = Preset(
     ensemble=EnsembleConfig(),
     rssm=_rssm(64, 64),
     fits={
-        "tdm": Fitting(updates=400, batch=16, window=10, lr=2e-3),
-        "ensemble": Fitting(updates=3000, batch=16, window=10, lr=1e-3),
-        "rssm": Fitting(updates=2000, batch=16, window=10, lr=1e-3),
-        "generalist": Fitting(updates=1500, batch=16, window=10, lr=2e-3),
-        "policy": Fitting(updates=1500, batch=16, window=10, lr=2e-3),
-        "fine-tuned": Fitting(updates=200, batch=16, window=10, lr=5e-4),
+        "tdm": Fitting(updates=800, batch=16, window=8, lr=3e-3, jitter=0.05),
+        "ensemble": Fitting(updates=3000, batch=16, window=8, lr=1e-3),
+        "rssm": Fitting(updates=1500, batch=16, window=8, lr=1e-3),
+        "generalist": Fitting(updates=2000, batch=16, window=8, lr=3e-3, jitter=0.05),
+        "policy": Fitting(updates=2000, batch=16, window=8, lr=3e-3, jitter=0.05),
+        "fine-tuned": Fitting(updates=200, batch=16, window=8, lr=5e-4, jitter=0.05),
     },
 )
 
-PRESETS = {one.name: one for one in (SMALL,)}
+FULL = dataclasses.replace(
+    SMALL,
+    name="full",
+    tasks=(*_TASKS, "dmc_hopper_hop", "dmc_quadruped_walk"),
+    families=tuple(
+        Family(base, tuple(range(1, 17)), (17, 18, 19, 20))
+        for base in ("dmc_cartpole_swingup", "dmc_walker_walk", "dmc_cheetah_run")
+    ),
+    shots=(1, 3, 10, 30),
+    # One training of an agent gives both of its levels.
+    policies={"random": 10, "simulator": 5, "simulator:0.5": 5, "50e3": 10, "200e3": 10},
+    collector=PlannerConfig(
+        method="mppi", horizon=12, iterations=1, candidates=100, warm_start=True
+    ),
+    repeats=dict.fromkeys(_REPEATS, 2) | {"cartpole": 8, "reacher": 4},
+    time_limit=0,
+    held_back=8,
+    context=16,
+    horizon=25,
+    windows=512,
+    episodes=10,
+    planner=PlannerConfig(method="mppi", horizon=15, iterations=2, candidates=256, warm_start=True),
+    tdm=dataclasses.replace(
+        SMALL.tdm, bins=1024, context=16, layers=4, heads=4, width=256, units=512
+    ),
+    ensemble=EnsembleConfig(layers=3, units=256),
+    rssm=_rssm(256, 256),
+    fits={
+        "tdm": Fitting(updates=20_000, batch=64, window=24, lr=5e-4),
+        "ensemble": Fitting(updates=60_000, batch=64, window=24, lr=5e-4),
+        "rssm": Fitting(updates=40_000, batch=64, window=24, lr=5e-4),
+        "generalist": Fitting(updates=60_000, batch=64, window=24, lr=5e-4),
+        "policy": Fitting(updates=60_000, batch=64, window=24, lr=5e-4),
+        "fine-tuned": Fitting(updates=4000, batch=64, window=24, lr=1e-4),
+    },
+)
+
+PRESETS = {one.name: one for one in (SMALL, FULL)}
 """The presets by name."""

@@ -22,6 +22,7 @@ _DRAW: Mapping[str, Callable[..., None]] = {
     "specialist": plots.specialist,
     "few-shot": plots.few_shot,
     "zero-shot": plots.zero_shot,
+    "choices": plots.specialist,
 }
 _HEADS = {
     "specialist": (
@@ -40,6 +41,11 @@ _HEADS = {
         "The generalist plans in what it learned from other bodies; the policies imitate the "
         "behaviour in the same data, or in the better half of each body's episodes. The "
         "specialist learned from all episodes of the target.",
+    ),
+    "choices": (
+        "Choices: the switches of the TDM, one at a time",
+        "The preset's model and what changes where one switch is turned, by a seed that no "
+        "experiment above reports.",
     ),
 }
 

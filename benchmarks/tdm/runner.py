@@ -17,6 +17,7 @@ from common.cli import prepare
 
 EXPERIMENTS = {
     "collect": "benchmarks.tdm.gather",
+    "choices": "benchmarks.tdm.choices",
     "pretrain": "benchmarks.tdm.pretrain",
     "specialist": "benchmarks.tdm.specialist",
     "few-shot": "benchmarks.tdm.few_shot",

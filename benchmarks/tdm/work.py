@@ -22,7 +22,7 @@ class Cell(NamedTuple):
     """One number of a table, before seeds are averaged.
 
     Attributes:
-        experiment: "collect", "pretrain", "specialist", "few-shot" or "zero-shot".
+        experiment: "collect", "choices", "pretrain", "specialist", "few-shot" or "zero-shot".
         task: The task that is played, or the base of a family.
         method: What is tried.
         shots: Episodes of the task that were learned from; -1 for all of them.

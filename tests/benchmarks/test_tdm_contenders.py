@@ -190,3 +190,20 @@ def test_a_tokeniser_of_fixed_range_sees_the_data_through_its_scale():
     np.testing.assert_allclose(units.observation, (windows.observation + 3) / 4 - 1, rtol=1e-5)
     plain = TDMConfig(tokeniser="mu_law")
     assert contenders.scaled(plain, scale, windows) is windows
+
+
+def test_jitter_moves_rows_by_its_share_of_their_deviation():
+    seen = []
+
+    def loss(fitted, key, steps):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), steps.observation)
+        return jnp.sum(fitted.weights)
+
+    learner = contenders.Learner(lambda key: jnp.zeros(1), loss)
+    scale = Scale(*(np.float32(x) for x in ([-9] * 3, [9] * 3, [0] * 3, [1, 5, 1], [1] * 3)))
+    still = {name: np.zeros_like(x) for name, x in linear_episodes(8, 1)[0].items()}
+    still["is_first"][0] = True
+    bodies = Bodies({"still": [still]})
+    fit(learner, bodies, scale, Fitting(updates=2, batch=50, window=8, jitter=0.1), 0)
+    jax.effects_barrier()
+    np.testing.assert_allclose(np.concatenate(seen).std((0, 1)), [0.1, 0.5], rtol=0.1)

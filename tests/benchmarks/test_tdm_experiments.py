@@ -195,12 +195,14 @@ def test_the_better_half_is_that_of_the_higher_returns():
 
 
 def test_held_out_bodies_are_never_learned_from():
-    for one in (preset("small"), TINY):
+    for one in (preset("small"), preset("full"), TINY):
         stages = experiments.stages(one, experiments.EXPERIMENTS, [1])
         collected = {cell.task for cell in stages[0]}
         for family in one.families:
             assert not set(family.training) & set(family.targets)
             assert collected >= {*family.training, *family.targets}
+        for task in collected:
+            assert one.env(task).action_repeat >= 0
         enough = sum(one.policies.values()) - one.held_back
         assert max(one.shots) <= enough
     with pytest.raises(UserError, match="members and held out"):
