@@ -71,11 +71,12 @@ class Shape:
     load_program: Callable[[], Program] = load_dreamer
 
     def config(self) -> Any:
-        """Returns the agent's configuration at this shape, with batches of 16x50."""
+        """Returns the agent's configuration at this shape, with batches of 16x50 by default."""
         program = self.load_program()
         values = presets.load_presets(self.presets, program.name)
-        config = configs.update(configs.update(program.default_config, values), self.options)
-        return configs.update(config, {"replay.batch": 16, "replay.length": 50})
+        config = configs.update(program.default_config, values)
+        config = configs.update(config, {"replay.batch": 16, "replay.length": 50})
+        return configs.update(config, self.options)
 
     def agent(self) -> Agent:
         """Builds the agent of this shape."""
@@ -84,6 +85,8 @@ class Shape:
 
 TOKENS = {
     "model": "tdm",
+    # Every token of a window is scored against every other one: 50 rows would take 8 GiB.
+    "replay.length": 16,
     "tdm": {"context": 16, "decode": "argmax"},
     "planner": {"method": "shooting", "horizon": 10, "iterations": 1, "candidates": 128},
 }
