@@ -15,6 +15,14 @@ SAMPLES = 5000
 LEVEL = 0.95
 """Probability within an interval."""
 
+METHODS = (
+    *("tdm", "ensemble", "rssm", "fine-tuned", "scratch"),
+    *("generalist", "policy", "policy-best", "specialist", "random"),
+    *("default", "uniform", "mu_law", "symlog", "mean", "sample", "argmax"),
+    *("parallel", "autoregressive", "fourier", "bins"),
+)
+"""All methods of all experiments, in the order of tables."""
+
 Measure = Callable[[Record], float]
 """Takes a record, returns a number."""
 
@@ -68,13 +76,17 @@ class Row(NamedTuple):
 
 
 def rows(records: Iterable[Record], experiment: str) -> list[Row]:
-    """Returns the lines of an experiment's table, in the order in which cells were planned."""
+    """Returns the lines of an experiment's table, by task, method and number of episodes."""
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
         if record["experiment"] == experiment:
             key = record["task"], record["method"], record["shots"]
             groups.setdefault(key, []).append(record)
-    return [_row(*key, some) for key, some in groups.items()]
+
+    def place(key: tuple[str, str, int]) -> tuple:
+        return key[0], METHODS.index(key[1]), key[2]
+
+    return [_row(*key, groups[key]) for key in sorted(groups, key=place)]
 
 
 def interval(values: Sequence[float] | Sequence[Sequence[float]]) -> Interval:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks.tdm import claims, experiments, pretrain, report, runner, summary, work
+from benchmarks.tdm import claims, experiments, plots, pretrain, report, runner, summary, work
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting
 from benchmarks.tdm.presets import SMALL, Family, preset
@@ -48,7 +48,7 @@ def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monk
     monkeypatch.setattr(experiments, "preset", lambda name: TINY)
     monkeypatch.setattr(report, "preset", lambda name: TINY)
     data, results = tmp_path / "data", tmp_path / "results"
-    words = ["--data", str(data), "--results", str(results), "--jobs", "1", "--seeds", "1,2"]
+    words = ["--data", str(data), "--results", str(results), "--jobs", "2", "--seeds", "1,2"]
     experiments.experiment_command("experiments", words)
     printed = capsys.readouterr().out
     assert re.search(r"9 of \d+: zero-shot: .*; about 0:00:\d\d left", printed)
@@ -109,6 +109,13 @@ def test_a_line_of_a_table_is_the_mean_over_seeds():
     np.testing.assert_allclose(row.curve, [[0.1, 0.3], [0.2, 0.6], [0.3, 0.9]])
     # Of 27 equally likely draws of 3 of 3 seeds one has the least mean, 2, and one the largest.
     assert 2 <= row.returns.low <= 2.34 and 3.66 <= row.returns.high <= 4
+
+
+def test_lines_stand_by_task_method_and_number_of_episodes():
+    keys = [("b", "scratch", 3), ("a", "scratch", 10), ("a", "fine-tuned", 3), ("a", "scratch", 3)]
+    records = [record("few-shot", task, name, 1, [0.0], shots=n) for task, name, n in keys]
+    found = [(row.task, row.method, row.shots) for row in summary.rows(records, "few-shot")]
+    assert found == [keys[2], keys[3], keys[1], keys[0]]
 
 
 def test_a_single_seed_has_no_interval_and_decides_nothing():
@@ -192,6 +199,13 @@ def test_few_episodes_are_among_more():
 def test_the_better_half_is_that_of_the_higher_returns():
     episodes = [{"reward": np.array([0.0, value])} for value in (3.0, 1.0, 5.0)]
     assert [one["reward"].sum() for one in pretrain.better_half(episodes)] == [5.0, 3.0]
+
+
+def test_every_method_has_a_place_in_tables_and_a_colour():
+    for stage in experiments.stages(TINY, [*experiments.EXPERIMENTS, "choices"], [1])[1:]:
+        for cell in stage:
+            if cell.experiment != "pretrain":
+                assert cell.method in summary.METHODS and cell.method in plots.COLORS
 
 
 def test_held_out_bodies_are_never_learned_from():
