@@ -33,7 +33,8 @@ def specialist(path: pathlib.Path, rows: Sequence[Row]) -> None:
     for column, task in enumerate(tasks):
         some = [row for row in rows if row.task == task]
         for row in some:
-            _curve(panels[0, column], row)
+            if row.curve is not None:
+                _curve(panels[0, column], row)
         panels[0, column].set_title(_short(task), fontsize=9)
         panels[0, column].set_xlabel("steps ahead", fontsize=8)
         _bars(panels[1, column], some)

@@ -121,19 +121,19 @@ def _experiment(
 ) -> str:
     words = escape(_HEADS[name][1])
     table = _table(tables.HEADS, [tables.cells(row) for row in rows], _HEADS[name][0])
-    data = _data_returns(records) if name == "zero-shot" else ""
+    data = _data_returns([one for one in records if one["experiment"] == name])
     return f"<p>{words}</p>{_picture(results / f'{name}.png', _HEADS[name][0])}{table}{data}"
 
 
 def _data_returns(records: Sequence[Record]) -> str:
-    """The returns of the data that the specialist of each target had."""
+    """The returns in the data that a specialist of each task learned from."""
     found = {one["task"]: one["data_returns"] for one in records if "data_returns" in one}
     lines = [
         [task, str(len(some)), f"{sum(some) / len(some):.1f}", f"{max(some):.1f}"]
         for task, some in sorted(found.items())
     ]
     heads = ["task", "episodes in the data", "mean return", "best return"]
-    return f"<p>The data of the targets:</p>{_table(heads, lines, 'The data')}" if lines else ""
+    return f"<p>The data of each task:</p>{_table(heads, lines, 'The data')}" if lines else ""
 
 
 def _made(records: Sequence[Record]) -> str:

@@ -1,14 +1,17 @@
-"""Experiment 1: a model of one body, against other models on the same data."""
+"""Experiment 1: a model of one body, against other models on the same data, and chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.tdm import trial
 from benchmarks.tdm.presets import Preset
-from benchmarks.tdm.trial import METHODS, contender, fitted_words, judge, learn
+from benchmarks.tdm.trial import act_randomly, contender, fitted_words, judge, learn
 from benchmarks.tdm.work import Cell, Work, load
 from common.replay.bodies import Bodies
+
+METHODS = (*trial.METHODS, "random")
 
 
 def cells(preset: Preset, seeds: Sequence[int]) -> list[Cell]:
@@ -24,6 +27,8 @@ def cells(preset: Preset, seeds: Sequence[int]) -> list[Cell]:
 def compute(work: Work, cell: Cell) -> dict[str, Any]:
     """Fits the contender on the task's data and measures it."""
     split = load(work, cell.task)
+    if cell.method == "random":
+        return act_randomly(work, cell, split)
     episodes = {cell.task: split.training}
     bodies = Bodies(episodes)
     sizes = bodies.observation_size, bodies.action_size

@@ -14,6 +14,8 @@ from benchmarks.tdm.fitting import Progress, fit
 from benchmarks.tdm.presets import Preset
 from benchmarks.tdm.scale import measure
 from benchmarks.tdm.work import Cell, Split, Work
+from common.driver import RandomPolicy
+from common.evaluation import play as play_episodes
 from common.replay.bodies import Bodies
 from common.replay.episodes import Episode
 
@@ -106,6 +108,24 @@ def judge(
         "best_return": preset.best_return,
         "predict_seconds": round(predicted - begin, 2),
         "play_seconds": round(time.monotonic() - predicted, 2),
+    }
+
+
+def act_randomly(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
+    """Plays random actions from the start states of ``judge``; beside them, the data's returns."""
+    preset, seed = work.preset, EPISODE_SEED + cell.seed
+    results = play_episodes(
+        cell.task,
+        preset.env(cell.task),
+        preset.episodes,
+        seed,
+        lambda envs: RandomPolicy(envs.action_spec, seed),
+    )
+    collected = np.array([episode["reward"].sum() for episode in split.training])
+    return {
+        "returns": rounded(results.all.returns),
+        "best_return": preset.best_return,
+        "data_returns": rounded(collected),
     }
 
 

@@ -10,14 +10,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from benchmarks.tdm import play, pretrain
 from benchmarks.tdm.presets import Preset
-from benchmarks.tdm.trial import EPISODE_SEED, contender, fitted_words, judge, learn, rounded
+from benchmarks.tdm.trial import (
+    EPISODE_SEED,
+    act_randomly,
+    contender,
+    fitted_words,
+    judge,
+    learn,
+    rounded,
+)
 from benchmarks.tdm.work import Cell, Split, Work, load
-from common.driver import RandomPolicy
-from common.evaluation import play as play_episodes
 from common.replay.bodies import Bodies
 
 METHODS = ("generalist", *pretrain.POLICIES, "specialist", "random")
@@ -37,7 +41,7 @@ def compute(work: Work, cell: Cell) -> dict[str, Any]:
     """Measures one method on a held-out body."""
     split = load(work, cell.task)
     if cell.method == "random":
-        return _random(work, cell, split)
+        return act_randomly(work, cell, split)
     if cell.method == "specialist":
         return _specialist(work, cell, split)
     family = pretrain.targets(work.preset)[cell.task]
@@ -72,21 +76,3 @@ def _specialist(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
     model = contender(work.preset, "tdm", sizes)
     progress = learn(work, model, "tdm", episodes, cell)
     return fitted_words(progress) | judge(work, model, progress.fitted, cell, split, sizes)
-
-
-def _random(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
-    """Random actions in the same start states; beside them the returns of the data."""
-    preset, seed = work.preset, EPISODE_SEED + cell.seed
-    results = play_episodes(
-        cell.task,
-        preset.env(cell.task),
-        preset.episodes,
-        seed,
-        lambda envs: RandomPolicy(envs.action_spec, seed),
-    )
-    collected = np.array([episode["reward"].sum() for episode in split.training])
-    return {
-        "returns": rounded(results.all.returns),
-        "best_return": preset.best_return,
-        "data_returns": rounded(collected),
-    }
