@@ -93,6 +93,9 @@ class Config:
             "tdm", the token-level transformer, for state vectors only.
         world_model: The world model.
         tdm: The token-level transformer.
+        jitter: Standard deviation of noise that the token-level transformer learns under, on
+            observations and rewards, as units of its tokeniser. Without it a small replay is
+            learned by heart.
         image_bits: Bits that the world model sees of each of an image's 8; fewer than 8 are
             filled up with noise again, so that the densities stay continuous.
         planner: How actions are planned.
@@ -109,6 +112,7 @@ class Config:
     model: Literal["world_model", "tdm"] = "world_model"
     world_model: WorldModelConfig = PLANET_MODEL
     tdm: TDMConfig = TDMConfig()
+    jitter: float = 0.0
     image_bits: int = 5
     planner: PlannerConfig = PlannerConfig()
     exploration_noise: float = 0.3
@@ -118,4 +122,4 @@ class Config:
         """Raises a UserError where a value is out of its range."""
         check_range("seed", self.seed, 0, 2**31 - 1)
         check_range("image_bits", self.image_bits, 1, 8)
-        check_least(self, "", exploration_noise=0)
+        check_least(self, "", exploration_noise=0, jitter=0)

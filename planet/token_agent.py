@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from common.dynamics import tdm
-from common.dynamics.steps import Steps, pad
+from common.dynamics.steps import Steps, pad, predicted
+from common.dynamics.tokens import Tokeniser
 from common.errors import UserError
 from common.imagine import OpenLoop
 from common.optimizers import make_optimizer
@@ -123,8 +124,9 @@ class TokenPlanner:
     def update(
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array]]:
-        """Takes one gradient step of the model; nothing in it is random."""
+        """Takes one gradient step of the model."""
         params, steps = state.params["tdm"], pad(batch, *self._sizes)
+        steps = disturb(key, steps, self._tokens, self._config.jitter)
         grads, metrics = jax.grad(self.model.loss, has_aux=True)(params, steps)
         params, optimizer, more = self._optimizer.update(grads, state.optimizer, params)
         metrics = {f"tdm/{name}": value for name, value in (metrics | more).items()}
@@ -150,3 +152,25 @@ class TokenPlanner:
         """Means of the rewards of the last rows, ``[N]``, given all before them."""
         probs = jax.nn.softmax(self.model.predict(params, steps)[:, -1])
         return self._tokens.from_unit(self._tokens.mean(probs))[:, -1]
+
+
+def disturb(key: Key, steps: Steps, tokens: Tokeniser, deviation: float) -> Steps:
+    """Adds normal noise to observations and rewards, on the scale of a tokeniser.
+
+    x' = u⁻¹(u(x) + deviation e),  e ~ N(0, 1)
+
+    What is read and what is predicted move together, so that a row's tokens are its
+    neighbours', too: the transformer cannot learn the few rows of a small replay by heart.
+
+    Args:
+        key: For the noise.
+        steps: Rows ``[B, T]``.
+        tokens: Its units are those of the noise.
+        deviation: Of the noise; 0 returns the steps as they are.
+    """
+    if not deviation:
+        return steps
+    row = predicted(steps)
+    units = tokens.to_unit(row) + deviation * jax.random.normal(key, row.shape)
+    row = tokens.from_unit(units)
+    return steps._replace(observation=row[..., :-1], reward=row[..., -1])

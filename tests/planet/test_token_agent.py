@@ -11,7 +11,7 @@ import pytest
 
 import common
 import planet
-from common.dynamics.steps import pad
+from common.dynamics.steps import pad, predicted
 from common.dynamics.tdm_config import TDMConfig
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
@@ -21,7 +21,7 @@ from common.spaces import ObservationSpec
 from planet.__main__ import main
 from planet.agent import make_agent
 from planet.config import Config, PlannerConfig
-from planet.token_agent import TokenPlanner
+from planet.token_agent import TokenPlanner, disturb
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params
 
@@ -50,6 +50,33 @@ def stream(length, seed=0):
 
 def row(rows, time, *without):
     return {key: x[time] for key, x in rows.items() if key not in ("action", *without)}
+
+
+@pytest.mark.parametrize(
+    "config", [TDMConfig(), TDMConfig("uniform", low=(-3.0,) * 4, high=(3.0, 4.0, 5.0, 6.0))]
+)
+def test_jitter_moves_units_by_its_deviation_and_nothing_else(config):
+    rows = {key: jnp.asarray(x) for key, x in random_batch(SPECS, ACTIONS, 0, 200, 20).items()}
+    steps, tokens = pad(rows, *SIZES), config.tokens()
+    moved = disturb(jax.random.key(0), steps, tokens, 0.05)
+    for name in ("action", "is_first", "has_observation", "has_action"):
+        np.testing.assert_array_equal(getattr(moved, name), getattr(steps, name))
+    change = tokens.to_unit(predicted(moved)) - tokens.to_unit(predicted(steps))
+    np.testing.assert_allclose(change.std((0, 1)), 0.05, rtol=0.1)
+    np.testing.assert_allclose(change.mean((0, 1)), 0.0, atol=0.005)
+    assert disturb(jax.random.key(0), steps, tokens, 0.0) is steps
+
+
+def test_jitter_is_what_the_update_learns_under():
+    learned = []
+    for jitter, key in ((0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)):
+        one = agent(jitter=jitter)
+        state = one.init(jax.random.key(0))
+        state, _ = one.update(state, jax.random.key(key), random_batch(SPECS, ACTIONS))
+        learned.append(np.concatenate([x.ravel() for x in jax.tree.leaves(state.params)]))
+    np.testing.assert_array_equal(learned[0], learned[1])
+    assert not np.array_equal(learned[0], learned[2])
+    assert not np.array_equal(learned[2], learned[3])
 
 
 def test_updates_learn():
