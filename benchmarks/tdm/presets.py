@@ -201,7 +201,7 @@ SMALL = Preset(
 FULL = dataclasses.replace(
     SMALL,
     name="full",
-    tasks=(*_TASKS, "dmc_hopper_hop"),
+    tasks=(*_TASKS, "dmc_walker_run", "dmc_cup_catch"),
     families=tuple(
         Family(base, tuple(range(1, 17)), (17, 18, 19, 20))
         for base in ("dmc_cartpole_swingup", "dmc_walker_walk", "dmc_cheetah_run")
@@ -212,7 +212,7 @@ FULL = dataclasses.replace(
     collector=PlannerConfig(
         method="mppi", horizon=12, iterations=1, candidates=100, warm_start=True
     ),
-    repeats=dict.fromkeys(_REPEATS, 2) | {"cartpole": 8, "reacher": 4},
+    repeats=dict.fromkeys(_REPEATS, 2) | {"cartpole": 8, "reacher": 4, "cup": 6},
     time_limit=0,
     held_back=8,
     context=16,

@@ -143,7 +143,7 @@ def _made(records: Sequence[Record]) -> str:
         ["command", f"python -m benchmarks tdm experiments --preset {name}"],
         ["seeds", ", ".join(map(str, sorted({one["seed"] for one in records})))],
         ["time of all parts, added up", f"{seconds / 60:.0f} minutes"],
-        *(line.split(": ", 1) for line in versions.describe().splitlines() if ": " in line),
+        *(line.split(" ", 1) for line in versions.describe().splitlines()[1:]),
     ]
     found = preset(name)
     if settings(found) != records[0]["settings"]:

@@ -11,9 +11,11 @@ import pytest
 from benchmarks.tdm import claims, experiments, plots, pretrain, report, runner, summary, work
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting
-from benchmarks.tdm.presets import SMALL, Family, preset
+from benchmarks.tdm.presets import PRESETS, SMALL, Family, preset
 from benchmarks.tdm.work import Cell, Work
 from common.dynamics.tdm_config import TDMConfig
+from common.envs.dmc import task_names
+from common.envs.dmc_rewards import find_reward
 from common.errors import UserError
 from planet.config import PlannerConfig
 from tests.benchmarks.tdm_linear import linear_episode
@@ -57,6 +59,7 @@ def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monk
         assert f"\n{name}\n" in printed
     page = Page.read(results / "report.html")
     assert page.pictures == 3 and page.unclosed == []
+    assert ">jax</th>" in (results / "report.html").read_text()
 
     monkeypatch.setattr(runner, "compute", None)  # Nothing is left to compute.
     experiments.experiment_command("experiments", words)
@@ -230,3 +233,11 @@ def test_mistakes_are_named(tmp_path):
         experiments.experiment_command("specialist", ["--seeds", "a"])
     with pytest.raises(UserError, match="no results in"):
         experiments.report_command(["--results", str(tmp_path)])
+
+
+@pytest.mark.parametrize("size", PRESETS.values(), ids=lambda size: size.name)
+def test_every_task_of_a_preset_can_be_collected(size):
+    assert any(policy.startswith("simulator") for policy in size.policies)
+    for task in (*size.tasks, *(family.base for family in size.families)):
+        find_reward("_".join(task_names()[task.removeprefix("dmc_")]))
+        assert size.env(task).action_repeat > 0, task
