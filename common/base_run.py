@@ -54,8 +54,9 @@ class BaseRun(ABC):
         envs: Envs,
         learner: Learner,
         earlier: dict[str, Any],
+        lock: run_folder.Lock,
     ):
-        """Continues the counters; the subclass opens the folder and the replay.
+        """Continues the counters and opens folder, replay and log.
 
         Args:
             program: The agent's program.
@@ -64,9 +65,10 @@ class BaseRun(ABC):
             envs: Fresh environments.
             learner: New, or restored from the checkpoint.
             earlier: Metadata of that checkpoint; empty for a new run.
+            lock: Of the folder, taken here where the folder is new.
         """
         self._program, self._config, self._schedule = program, config, config.run
-        self._logdir, self._envs, self._learner = logdir, envs, learner
+        self._logdir, self._envs, self._learner, self._lock = logdir, envs, learner, lock
         for name in self.COUNTERS:
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
@@ -75,6 +77,7 @@ class BaseRun(ABC):
         self._batches: Prefetcher | None = None
         self._replay: Replay
         self._logger: Logger
+        self._open(earlier)
 
     @classmethod
     def finished(cls, earlier: dict[str, Any]) -> int:
@@ -90,6 +93,14 @@ class BaseRun(ABC):
     def now(self) -> int:
         """How far the run is by its clock."""
         return getattr(self, self.CLOCK)
+
+    @abstractmethod
+    def _open(self, earlier: dict[str, Any]) -> None:
+        """Makes the replay, ``_take_folder`` and ``_open_log``, and whatever else it needs.
+
+        Args:
+            earlier: Metadata of the checkpoint; empty for a new run.
+        """
 
     @abstractmethod
     def _loop(self) -> None:
@@ -144,6 +155,11 @@ class BaseRun(ABC):
         if self._batches is not None:
             self._batches.close()
         self._logger.close()
+
+    def _take_folder(self) -> None:
+        """Makes the folder where it is new, and keeps others out of it."""
+        run_folder.make(self._logdir)
+        self._lock.acquire()
 
     def _open_log(self, earlier: dict[str, Any]) -> None:
         """Writes the configuration and opens the log where the checkpoint ended."""

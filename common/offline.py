@@ -11,14 +11,10 @@ import pathlib
 import time
 from typing import Any
 
-from common import run_folder
 from common.base_run import BaseRun, row_specs
 from common.clocks import Every
-from common.envs.base import Envs
 from common.errors import UserError
-from common.learner import Learner
 from common.logging import format_seconds
-from common.program import Program
 from common.replay import Replay
 
 
@@ -52,27 +48,15 @@ class OfflineRun(BaseRun):
 
     CLOCK = "updates"
 
-    def __init__(
-        self,
-        program: Program,
-        config: Any,
-        logdir: pathlib.Path,
-        envs: Envs,
-        learner: Learner,
-        earlier: dict[str, Any],
-        lock: run_folder.Lock,
-    ):
-        """Reads the episodes and opens the log; see ``BaseRun``.
-
-        Args:
-            lock: Of the folder, taken here where the folder is new.
+    def _open(self, earlier: dict[str, Any]) -> None:
+        """Reads the episodes and opens the log.
 
         Raises:
             UserError: The episodes are missing, too short, too many for the memory, or of
                 another task.
         """
-        super().__init__(program, config, logdir, envs, learner, earlier)
-        self._replay = Replay(config.replay, None, row_specs(envs), 1, config.seed)
+        config = self._config
+        self._replay = Replay(config.replay, None, row_specs(self._envs), 1, config.seed)
         for folder in episode_folders(config.run.data, config.task):
             self._replay.read(folder)
         if not self._replay.can_sample(config.replay.length):
@@ -82,8 +66,7 @@ class OfflineRun(BaseRun):
             )
         if earlier:
             self._replay.load_state(earlier["replay"])
-        run_folder.make(logdir)
-        lock.acquire()
+        self._take_folder()
         self._open_log(earlier)
         self._begin = time.monotonic(), self.updates
 

@@ -99,22 +99,9 @@ class Run(BaseRun):
 
     COUNTERS = ("frames", "agent_steps", "episodes", "updates", "evaluations")
 
-    def __init__(
-        self,
-        program: Program,
-        config: Any,
-        logdir: pathlib.Path,
-        envs: Envs,
-        learner: Learner,
-        earlier: dict[str, Any],
-        lock: run_folder.Lock,
-    ):
-        """Opens replay and log; see ``BaseRun``.
-
-        Args:
-            lock: Of the folder, taken here where the folder is new.
-        """
-        super().__init__(program, config, logdir, envs, learner, earlier)
+    def _open(self, earlier: dict[str, Any]) -> None:
+        """Begins the first episodes, and opens replay and log."""
+        config, envs = self._config, self._envs
         per_episode = self._schedule.updates_per_episode
         ratio = per_episode or 1 / self._schedule.train_every
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
@@ -122,10 +109,9 @@ class Run(BaseRun):
         self._driver = Driver(envs)
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
-        run_folder.make(logdir)
-        lock.acquire()
+        self._take_folder()
         self._replay = Replay(
-            config.replay, logdir / REPLAY, row_specs(envs), envs.num_envs, config.seed
+            config.replay, self._logdir / REPLAY, row_specs(envs), envs.num_envs, config.seed
         )
         if earlier:
             self._ratio.load(earlier["ratio"])
