@@ -121,7 +121,9 @@ def _learning_curve(run: RunData) -> str:
     drawing = chart(series, Frame(920, 400), _X_LABELS[run.clock], "return of an episode")
     if not drawing:
         return note("No episode has ended and no evaluation was made yet.")
-    notes = "" if len(frames) else note("scores.jsonl holds no training episode.")
+    expected = run.clock == "frames"  # Learning from data plays no episode to learn.
+    missing = expected and not len(frames)
+    notes = note("scores.jsonl holds no training episode.") if missing else ""
     if "eval/return_mean" not in run.metrics:
         notes += note("There was no evaluation yet; training episodes act with noise.")
     return f"{legend(series)}<figure>{drawing}</figure>{notes}"

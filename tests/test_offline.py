@@ -84,6 +84,7 @@ def test_everything_is_counted_in_updates_and_the_data_stay_as_they_are(tmp_path
     assert not (tmp_path / "run" / "replay").exists()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Evaluation return at 12 updates" in page and "of 12 planned" in page
+    assert "no training episode" not in page
     out = capsys.readouterr().out
     assert f"12 updates of 2x4 rows from 3 episodes, {3 * ROWS} rows, of {data}" in out
     assert "updates 8 (66.7%)" in out
