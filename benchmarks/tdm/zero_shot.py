@@ -10,19 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.tdm import play, pretrain
+from benchmarks.tdm import play, pretrain, specialist
 from benchmarks.tdm.presets import Preset
-from benchmarks.tdm.trial import (
-    EPISODE_SEED,
-    act_randomly,
-    contender,
-    fitted_words,
-    judge,
-    learn,
-    rounded,
-)
-from benchmarks.tdm.work import Cell, Split, Work, load
-from common.replay.bodies import Bodies
+from benchmarks.tdm.trial import EPISODE_SEED, judge, rounded
+from benchmarks.tdm.work import Cell, Work, load
 
 METHODS = ("generalist", *pretrain.POLICIES, "specialist", "random")
 
@@ -39,11 +30,10 @@ def cells(preset: Preset, seeds: Sequence[int]) -> list[Cell]:
 
 def compute(work: Work, cell: Cell) -> dict[str, Any]:
     """Measures one method on a held-out body."""
+    if cell.method in ("specialist", "random"):
+        method = "tdm" if cell.method == "specialist" else "random"
+        return specialist.compute(work, cell._replace(method=method))
     split = load(work, cell.task)
-    if cell.method == "random":
-        return act_randomly(work, cell, split)
-    if cell.method == "specialist":
-        return _specialist(work, cell, split)
     family = pretrain.targets(work.preset)[cell.task]
     sizes = pretrain.sizes(work, family)
     if cell.method == "generalist":
@@ -67,12 +57,3 @@ def compute(work: Work, cell: Cell) -> dict[str, Any]:
         "best_return": work.preset.best_return,
         "play_seconds": round(time.monotonic() - begin, 2),
     }
-
-
-def _specialist(work: Work, cell: Cell, split: Split) -> dict[str, Any]:
-    episodes = {cell.task: split.training}
-    bodies = Bodies(episodes)
-    sizes = bodies.observation_size, bodies.action_size
-    model = contender(work.preset, "tdm", sizes)
-    progress = learn(work, model, "tdm", episodes, cell)
-    return fitted_words(progress) | judge(work, model, progress.fitted, cell, split, sizes)

@@ -45,7 +45,6 @@ TINY = dataclasses.replace(
 )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "preset", lambda name: TINY)
     monkeypatch.setattr(report, "preset", lambda name: TINY)
