@@ -10,6 +10,7 @@ from common.dynamics.base import Noise, State
 from common.model_losses import Losses, loss_metrics
 from common.optimizers import Optimizer
 from common.types import Array, Params, Rows
+from common.vectors import VECTORS
 from common.world_model import WorldModel
 
 
@@ -20,7 +21,8 @@ class ModelStep(NamedTuple):
         params: The next parameters.
         optimizer: The optimizer's next state.
         metrics: Scalars named ``world_model/...``.
-        losses: Losses and posterior states, by the parameters before the step.
+        losses: Losses and posterior states, by the parameters before the step
+            (statistics of vectors: after it).
     """
 
     params: Params
@@ -56,7 +58,10 @@ def learn_model(
         losses = model.losses(params, noise, batch, start, overshooting)
         return losses.total, losses
 
-    grads, losses = jax.grad(loss, has_aux=True)(params)
-    params, optimizer_state, metrics = optimizer.update(grads, optimizer_state, params)
+    tracked = model.track(params, batch)
+    grads, losses = jax.grad(loss, has_aux=True)(tracked)
+    params, optimizer_state, metrics = optimizer.update(grads, optimizer_state, tracked)
+    if VECTORS in tracked:  # They are counted, not learned: no weight decay may shrink them.
+        params = {**params, VECTORS: tracked[VECTORS]}
     metrics = {f"world_model/{key}": x for key, x in (metrics | loss_metrics(losses)).items()}
     return ModelStep(params, optimizer_state, metrics, losses)

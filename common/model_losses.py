@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from common.dynamics.base import Observed
 from common.nets.coders import normalize_image
-from common.spaces import ObservationSpec
 from common.types import ROW_KEYS, Array, Rows
 
 if TYPE_CHECKING:
@@ -50,37 +49,6 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     result["reward"] = transform(batch["reward"])
     alive = 1 - batch["is_terminal"].astype(jnp.float32)
     return result | {"discount": config.discount_factor * alive}
-
-
-def symlog(x: Array) -> Array:
-    """sign(x) ln(1 + |x|)."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
-
-
-def symexp(x: Array) -> Array:
-    """The inverse of ``symlog``."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
-
-
-def transform_vectors(
-    config: WorldModelConfig, specs: Mapping[str, ObservationSpec], rows: Rows
-) -> Rows:
-    """Rows with their vectors as the encoder sees them and the decoder should predict them."""
-    if config.vector_transform == "identity":
-        return rows
-    vectors = [key for key, spec in specs.items() if spec.kind == "vector"]
-    return {**rows, **{key: symlog(rows[key]) for key in vectors}}
-
-
-def natural_units(
-    config: WorldModelConfig, specs: Mapping[str, ObservationSpec], means: Mapping[str, Array]
-) -> dict[str, Array]:
-    """The decoder's means as users see them: images from 0 to 1, vectors untransformed."""
-    vector = {"identity": lambda x: x, "symlog": symexp}[config.vector_transform]
-    return {
-        key: mean + 0.5 if specs[key].kind == "image" else vector(mean)
-        for key, mean in means.items()
-    }
 
 
 def total_loss(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:

@@ -34,18 +34,12 @@ from common.dynamics.overshooting import overshooting_loss
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError, check_least, check_range, nearest
-from common.model_losses import (
-    Losses,
-    loss_metrics,
-    natural_units,
-    targets,
-    total_loss,
-    transform_vectors,
-)
+from common.model_losses import Losses, loss_metrics, targets, total_loss
 from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig
 from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
 from common.types import Array, Key, Params, Rows
+from common.vectors import VECTORS, VectorFunctions, VectorTransform, vector_functions
 
 _DYNAMICS = {"rssm": rssm, "transformer": transformer}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
@@ -72,8 +66,9 @@ class WorldModelConfig:
         reward_transform: What is applied to rewards before they are learned:
             "identity", or "tanh" as in DreamerV2's Atari runs.
         vector_transform: What is applied to vectors before they are encoded and predicted:
-            "identity", or "symlog" = sign(x) ln(1 + |x|) for quantities that grow without
-            bound, as in DreamerV3 (arXiv:2301.04104).
+            "identity"; "symlog" = sign(x) ln(1 + |x|) for quantities that grow without
+            bound, as in DreamerV3 (arXiv:2301.04104); or "standard" = (x - mean) / deviation
+            of what was learned from so far, for quantities of different magnitude.
         decoder_gradients: Whether the reconstruction shapes the latent states.
         reward_gradients: Whether the reward head shapes the latent states.
         discount_gradients: Whether the discount head shapes the latent states.
@@ -94,7 +89,7 @@ class WorldModelConfig:
     reward_scale: float = 1.0
     discount_scale: float = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"
-    vector_transform: Literal["identity", "symlog"] = "identity"
+    vector_transform: VectorTransform = "identity"
     decoder_gradients: bool = True
     reward_gradients: bool = True
     discount_gradients: bool = True
@@ -132,9 +127,11 @@ class WorldModel(NamedTuple):
         draw_noise: ``(key, shape) -> noise`` for one latent sample per entry of shape.
         draw_overshooting: ``(key, (B, T)) -> noise`` of overshooting, None without it.
         feature: ``(params, state) -> [..., D]``.
-        decode: ``(params, states) -> {key: mean}``; images on the scale 0 to 1.
+        decode: ``(params, states) -> {key: mean}`` in natural units; images on the scale 0 to 1.
         reward: ``(params, feature) -> [...]``, mean of the (transformed) reward.
         discount: ``(params, feature) -> [...]``, predicted γ · p(not terminal), or γ.
+        track: ``(params, batch) -> params`` with a batch more in the statistics of
+            standardised vectors; to be called before each ``loss`` that is learned from.
     """
 
     config: WorldModelConfig
@@ -154,6 +151,7 @@ class WorldModel(NamedTuple):
     decode: Callable[[Params, State], dict[str, Array]]
     reward: Callable[[Params, Array], Array]
     discount: Callable[[Params, Array], Array]
+    track: Callable[[Params, Rows], Params]
 
 
 def world_model(
@@ -189,6 +187,7 @@ class _Components(NamedTuple):
     decode: Callable[..., dict[str, Array]]
     reward: Callable[..., Array]
     discount: Callable[..., Array]
+    vectors: VectorFunctions
 
 
 def _components(
@@ -198,6 +197,7 @@ def _components(
     decoder = _transform(lambda x: Decoder(specs, config.decoder)(x))
     reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
     discount = _transform(lambda x: ScalarHead(config.discount, "discount")(x))
+    vectors = vector_functions(config.vector_transform, specs)
     rows = {key: jnp.zeros((1, *spec.shape), spec.dtype) for key, spec in specs.items()}
     weights = jax.eval_shape(encoder.init, jax.random.key(0), rows)
     embed = jax.eval_shape(encoder.apply, weights, rows)
@@ -214,7 +214,8 @@ def _components(
         params["reward"] = reward.init(next(keys), feature)
         if config.predict_discount:
             params["discount"] = discount.init(next(keys), feature)
-        return params
+        statistics = vectors.init()
+        return params | {VECTORS: statistics} if statistics else params
 
     cast = lambda apply: precision.wrap(apply, config.precision)  # noqa: E731
     return _Components(
@@ -224,6 +225,7 @@ def _components(
         cast(decoder.apply),
         cast(reward.apply),
         cast(discount.apply),
+        vectors,
     )
 
 
@@ -237,7 +239,7 @@ def _assemble(
     actions: ActionSpec,
     parts: _Components,
 ) -> WorldModel:
-    dynamics, name = parts.dynamics, config.dynamics
+    dynamics, vectors, name = parts.dynamics, parts.vectors, config.dynamics
 
     def feature(params: Params, state: State) -> Array:
         return dynamics.feature(params[name], state)
@@ -254,7 +256,7 @@ def _assemble(
         return jax.nn.sigmoid(parts.discount(params["discount"], feature))
 
     def watch(params: Params, noise: Noise, batch: Rows, start: State | None) -> tuple:
-        embed = parts.encode(params["encoder"], transform_vectors(config, specs, batch))
+        embed = parts.encode(params["encoder"], vectors.forward(params, batch))
         start = initial(embed.shape[0]) if start is None else start
         rows = embed, batch["action"], batch["is_first"]
         return dynamics.observe(params[name], start, *rows, noise=noise), embed
@@ -271,7 +273,7 @@ def _assemble(
         overshooting: Noise = None,
     ) -> Losses:
         observed, embed = watch(params, noise, batch, start)
-        wanted = targets(config, transform_vectors(config, specs, batch))
+        wanted = targets(config, vectors.forward(params, batch))
         log_probs = _log_probs(config, parts, params, feature(params, observed.states), wanted)
         kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
         terms = {key: -log_prob.mean() for key, log_prob in log_probs.items()} | {"kl": kl}
@@ -285,7 +287,7 @@ def _assemble(
         return watch(params, draw_noise(key, batch["is_first"].shape), batch, start)[0].states
 
     def observe_step(params: Params, noise: Noise, state: State, rows: Rows) -> State:
-        embed = parts.encode(params["encoder"], transform_vectors(config, specs, rows))
+        embed = parts.encode(params["encoder"], vectors.forward(params, rows))
         seen = embed, rows["action"], rows["is_first"]
         return dynamics.observe_step(params[name], state, *seen, noise=noise)
 
@@ -298,7 +300,7 @@ def _assemble(
 
     def decode(params: Params, states: State) -> dict[str, Array]:
         means = parts.decode(params["decoder"], feature(params, states))
-        return natural_units(config, specs, means)
+        return vectors.backward(params, _unit_images(specs, means))
 
     def loss(
         params: Params, key: Key, batch: Rows, start: State | None = None
@@ -309,8 +311,13 @@ def _assemble(
         return out.total, loss_metrics(out)
 
     functions = parts.init, loss, losses, observe, observe_step, imagine, imagine_step, initial
-    functions += draw_noise, draw_overshooting, feature, decode, reward, discount
+    functions += draw_noise, draw_overshooting, feature, decode, reward, discount, vectors.track
     return WorldModel(config, specs, actions, *functions)
+
+
+def _unit_images(specs: Mapping[str, ObservationSpec], means: Rows) -> Rows:
+    """Images on the scale 0 to 1; all else as it is."""
+    return {key: x + 0.5 if specs[key].kind == "image" else x for key, x in means.items()}
 
 
 def _follow(

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 CORE = (
     ("types", "errors", "spaces", "distributions", "returns", "schedules", "precision")
     + ("optimizers", "nets", "dynamics", "world_model", "model_losses", "model_learning")
-    + ("imagine", "agent", "normalize", "exploration", "parallel")
+    + ("imagine", "agent", "normalize", "exploration", "parallel", "vectors")
 )
 """Modules of ``common`` that must stay usable without the runtime."""
 SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")

@@ -1,0 +1,122 @@
+"""How vectors are transformed: statistics, standardising, and what it does to a model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import vectors
+from common.model_learning import learn_model
+from common.optimizers import OptimizerConfig, make_optimizer
+from common.spaces import ObservationSpec
+from common.vectors import VECTORS, vector_functions
+from common.world_model import world_model
+from tests.compiling import compiled
+from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
+
+SPECS = VECTOR | {
+    "image": ObservationSpec((64, 64, 3), "image"),
+    "room": ObservationSpec((4,), "vector", choices=(4,), starts=(0,)),
+}
+
+
+def observe_all(batches):
+    """The statistics after some batches."""
+    params = {VECTORS: vector_functions("standard", VECTOR).init()}
+    for batch in batches:
+        params = vector_functions("standard", VECTOR).track(params, {"x": batch})
+    return params
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_statistics_are_those_of_all_batches(count):
+    rng = np.random.default_rng(count)
+    batches = rng.normal(rng.normal(size=(count, 1, 1, 5)), 3, (count, 4, 6, 5)) * [1, 9, 0.1, 1, 1]
+    moments = observe_all(jnp.asarray(batches, jnp.float32))[VECTORS]["x"]
+    np.testing.assert_allclose(moments["mean"], batches.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(moments["variance"], batches.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_old_batches_are_forgotten_after_a_thousand():
+    """With n large the mean follows as a moving average of 1000 batches."""
+    moments = {"batches": jnp.float32(5000), "mean": jnp.ones(1), "variance": jnp.full(1, 4.0)}
+    moments = jax.tree.map(jnp.asarray, moments)
+    after = vectors.observe(moments, jnp.full((2, 3, 1), 11.0))
+    assert after["batches"] == 1000
+    np.testing.assert_allclose(after["mean"], 1 + 10 / 1000, rtol=1e-6)
+    np.testing.assert_allclose(after["variance"], 0.999 * (4 + 100 / 1000), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_batch_with_a_hole_is_left_out(bad):
+    good = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.float32)
+    want = observe_all([good])
+    got = observe_all([good, good.at[0, 0, 0].set(bad)])
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_great_numbers_do_not_lose_their_variance():
+    batch = 1e4 + np.random.default_rng(0).normal(size=(8, 50, 5)).astype(np.float32)
+    moments = observe_all([jnp.asarray(batch)])[VECTORS]["x"]
+    np.testing.assert_allclose(moments["variance"], batch.astype(np.float64).var((0, 1)), rtol=1e-2)
+
+
+def test_standardised_vectors_and_back():
+    functions = vector_functions("standard", SPECS)
+    batch = random_batch(SPECS, ACTIONS) | {"room": np.eye(4, dtype=np.float32)[[[0, 1, 2, 3]] * 2]}
+    batch["x"] = batch["x"] * [100, 1, 0.01, 0, 1] + [3, -2, 0, 7, 0]
+    params = functions.track({VECTORS: functions.init()}, batch)
+    seen = functions.forward(params, batch)
+    assert sorted(params[VECTORS]) == ["x"]
+    for key in ("image", "room", "reward"):
+        assert seen[key] is batch[key]
+    np.testing.assert_allclose(seen["x"].mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(seen["x"].std((0, 1)), [1, 1, 1, 0, 1], rtol=1e-4)
+    back = functions.backward(params, {key: seen[key] for key in SPECS})
+    np.testing.assert_allclose(back["x"], batch["x"], rtol=1e-4, atol=1e-4)
+    assert back["image"] is seen["image"]
+    # What was constant so far may move without blowing up.
+    moved = functions.forward(params, {"x": batch["x"] + 1e3})["x"]
+    assert np.abs(moved).max() == vectors.BOUND
+
+
+def test_a_model_that_standardises_sees_what_its_statistics_say():
+    """The same as a model without, on vectors standardised beforehand."""
+    config = dataclasses.replace(TINY, vector_transform="standard")
+    model, plain = world_model(config, VECTOR, ACTIONS), world_model(TINY, VECTOR, ACTIONS)
+    batch = random_batch(VECTOR, ACTIONS)
+    batch["x"] = 100 * batch["x"] + 7
+    statistics = vector_functions("standard", VECTOR).init()
+    params = model.track(random_params(model.init) | {VECTORS: statistics}, batch)
+    weights = {key: value for key, value in params.items() if key != VECTORS}
+    scaled = batch | {"x": (batch["x"] - batch["x"].mean((0, 1))) / batch["x"].std((0, 1))}
+    noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
+    got = compiled(model.losses)(params, noise, batch)
+    want = compiled(plain.losses)(weights, noise, scaled)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), got, want)
+    states = want.observed.states
+    natural = batch["x"].mean((0, 1)) + batch["x"].std((0, 1)) * plain.decode(weights, states)["x"]
+    np.testing.assert_allclose(model.decode(params, states)["x"], natural, rtol=1e-4)
+
+
+def test_learning_counts_statistics_and_never_touches_them_otherwise():
+    """Neither gradients nor weight decay, and a skipped step does not lose them."""
+    model = world_model(dataclasses.replace(TINY, vector_transform="standard"), VECTOR, ACTIONS)
+    optimizer = make_optimizer(OptimizerConfig(lr=0.1, weight_decay=0.5))
+    params = model.init(jax.random.key(0))
+    state, want = optimizer.init(params), params
+    for seed in range(2):
+        batch = random_batch(VECTOR, ACTIONS, seed)
+        noise = model.draw_noise(jax.random.key(seed), (BATCH, TIME))
+        step = learn_model(model, optimizer, params, state, noise, batch)
+        params, state, want = step.params, step.optimizer, model.track(want, batch)
+        jax.tree.map(np.testing.assert_array_equal, params[VECTORS], want[VECTORS])
+    before = params["decoder"]
+    batch["reward"] = np.full_like(batch["reward"], np.nan)
+    params = learn_model(model, optimizer, params, state, noise, batch).params
+    assert params[VECTORS]["x"]["batches"] == 3
+    jax.tree.map(np.testing.assert_array_equal, params["decoder"], before)
