@@ -2,6 +2,7 @@
 
     python -m benchmarks.planning                          # the six tasks of PlaNet
     python -m benchmarks.planning dmc_walker_walk --candidates 250
+    python -m benchmarks.planning dmc_finger_spin --warm_start --top 5 --candidates 200
     python -m benchmarks.planning dmc_finger_spin --random_walk 500    # besides the 1000
     python -m benchmarks.planning --table                  # what is recorded so far
 
@@ -73,20 +74,27 @@ def record(config: Config, result: Evaluation, seconds: float) -> dict[str, Any]
 def table(results: pathlib.Path) -> str:
     """Lists what is recorded beside what was published."""
     lines = [
-        f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates "
-        "random walks horizon"
+        f"{'task':<22} {'published':>9} {'mean':>7} {'ratio':>6} {'episodes':>8} candidates  "
+        "else than published"
     ]
     for path in sorted(results.glob("*.json")):
         one = json.loads(path.read_text())
         published, mean = one["published_return"], one["mean_return"]
         ratio = f"{mean / published:.3f}" if published else "-"
+        found = _changes(PlannerConfig(**one["planner"]))
+        changes = ", ".join(f"{name} {value}" for name, value in found.items())
         lines.append(
             f"{one['task']:<22} {published or '-':>9} {mean:>7.1f} {ratio:>6} "
-            f"{len(one['returns']):>8} {one['planner']['candidates']:>10} "
-            f"{one['planner']['random_walk']:>12} "
-            f"{one['planner']['horizon']:>7}"
+            f"{len(one['returns']):>8} {one['planner']['candidates']:>10}  {changes or '-'}"
         )
     return "\n".join(lines)
+
+
+def _changes(planner: PlannerConfig) -> dict[str, Any]:
+    """What differs from the published planner, apart from the number of candidates."""
+    usual = PlannerConfig(candidates=planner.candidates, top=planner.candidates // 10)
+    both = dataclasses.asdict(planner), dataclasses.asdict(usual)
+    return {name: value for name, value in both[0].items() if value != both[1][name]}
 
 
 def main() -> int:
@@ -97,9 +105,11 @@ def main() -> int:
     )
     parser.add_argument("tasks", nargs="*", help="such as dmc_cheetah_run (the six of PlaNet)")
     parser.add_argument("--episodes", type=int, default=1, help="episodes of each task (1)")
-    parser.add_argument("--candidates", type=int, default=1000, help="a tenth are kept (1000)")
+    parser.add_argument("--candidates", type=int, default=1000, help="sequences (1000)")
+    parser.add_argument("--top", type=int, help="the best that are kept (a tenth of them)")
     parser.add_argument("--horizon", type=int, default=12, help="steps of a plan (12)")
     parser.add_argument("--random_walk", type=int, default=0, help="walks tried as well (0)")
+    parser.add_argument("--warm_start", action="store_true", help="begin around the last plan")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--table", action="store_true", help="print the records and stop")
     return exit_code(lambda: _run(parser.parse()))
@@ -108,18 +118,19 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.episodes < 1 or arguments.candidates < 10:
         raise UserError("--episodes must be at least 1 and --candidates at least 10")
+    top = arguments.candidates // 10 if arguments.top is None else arguments.top
+    if not 1 <= top <= arguments.candidates:
+        raise UserError(f"--top is {top}; expected 1 to the {arguments.candidates} candidates")
     arguments.results.mkdir(parents=True, exist_ok=True)
     planner = PlannerConfig(
         candidates=arguments.candidates,
-        top=arguments.candidates // 10,
+        top=top,
         horizon=arguments.horizon,
         random_walk=arguments.random_walk,
+        warm_start=arguments.warm_start,
     )
-    suffix = "".join(
-        f"-{name}{getattr(planner, name)}"
-        for name in ("horizon", "random_walk")
-        if getattr(planner, name) != getattr(PlannerConfig, name)
-    )
+    changes = _changes(planner)
+    suffix = "".join(f"-{name}{value}" for name, value in changes.items()).replace("True", "")
     for task in () if arguments.table else arguments.tasks or PUBLISHED:
         print(f"{task}: {arguments.episodes} episode(s)", flush=True)
         config, start = Config(task=task, planner=planner), time.monotonic()

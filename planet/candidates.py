@@ -71,9 +71,17 @@ def initial_belief(actions: ActionSpec, num_envs: int, horizon: int) -> Belief:
 
 
 def shift(belief: Belief, actions: ActionSpec) -> Belief:
-    """The belief one step later: the first step is over, the last one is new."""
-    new = initial_belief(actions, belief.mean.shape[0], 1)
-    return jax.tree.map(lambda x, y: jnp.concatenate([x[:, 1:], y], 1), belief, new)
+    """Where the next search begins: the plan one step on, as uncertain as at first.
+
+    A refitted belief is nearly sure of itself and would find nothing else. So deviations are
+    those of the initial belief, and probabilities halfway between the plan's and uniform. The
+    last step is new.
+    """
+    new = initial_belief(actions, *belief.mean.shape[:2])
+    moved = jnp.concatenate([belief.mean[:, 1:], new.mean[:, -1:]], 1)
+    kinds = [jnp.full(part.size, part.kind == "categorical") for part in actions.parts]
+    mean = jnp.where(jnp.concatenate(kinds), (moved + new.mean) / 2, moved)
+    return Belief(mean, new.std)
 
 
 def sample(key: Key, belief: Belief, candidates: int, actions: ActionSpec) -> Array:

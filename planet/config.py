@@ -31,8 +31,8 @@ class PlannerConfig:
         momentum: Share of CEM's old belief that an iteration keeps.
         temperature: Difference of returns that makes a sequence of MPPI count e times as
             much.
-        warm_start: Whether a plan begins where the last one ends, one step on; otherwise
-            every plan begins anew.
+        warm_start: Whether a plan begins around the last one, one step on; otherwise every
+            plan begins around zero.
         random_walk: Candidates of every iteration, besides the others, whose actions change
             little from step to step.
     """

@@ -41,7 +41,7 @@ def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Pl
 def first_belief(
     config: PlannerConfig, actions: ActionSpec, last: Belief, is_first: Array
 ) -> Belief | None:
-    """Where a search begins: one step on from the last one where the planner starts warm.
+    """Where a search begins: around the last one's plan where the planner starts warm.
 
     Args:
         config: Says whether it does.

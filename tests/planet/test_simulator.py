@@ -57,14 +57,20 @@ def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "dmc_reacher_easy.json").read_text())
     assert found["agent_steps"] == [2] and found["published_return"] == 964
     assert "dmc_reacher_easy" in capsys.readouterr().out
-    more = ["--horizon", "7", "--candidates", "10", "--random_walk", "5"]
+    more = ["--horizon", "7", "--candidates", "10", "--random_walk", "5", "--warm_start"]
     monkeypatch.setattr("sys.argv", [*words, *more])
     assert planning.main() == 0
-    found = json.loads((tmp_path / "dmc_reacher_easy-horizon7-random_walk5.json").read_text())
+    found = json.loads(
+        (tmp_path / "dmc_reacher_easy-horizon7-warm_start-random_walk5.json").read_text()
+    )
     planner = found["planner"]
     assert (planner["horizon"], planner["top"], planner["random_walk"]) == (7, 1, 5)
-    for words in (["--episodes", "0"], ["--episods", "1"]):
-        monkeypatch.setattr("sys.argv", ["planning", *words])
+    assert "horizon 7, warm_start True, random_walk 5" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*words, "--candidates", "20", "--top", "7"])
+    assert planning.main() == 0
+    assert (tmp_path / "dmc_reacher_easy-top7.json").exists()
+    for wrong in (["--episodes", "0"], ["--episods", "1"], ["--top", "2000"], ["--top", "0"]):
+        monkeypatch.setattr("sys.argv", [*words, *wrong])
         assert planning.main() == 2
 
 
