@@ -144,7 +144,7 @@ _REPEATS = {"cartpole": 8, "reacher": 4, "finger": 4, "walker": 4, "cheetah": 4}
 
 
 def _rssm(deter: int, units: int) -> WorldModelConfig:
-    """A world model of vectors; the price of its KL is that of configs/planet_state.yaml."""
+    """A world model of vectors; they come to it standardised."""
     return WorldModelConfig(
         rssm=RSSMConfig(latent="gaussian", stoch=30, deter=deter, hidden=deter),
         encoder=EncoderConfig(layers=2, units=units),

@@ -17,7 +17,7 @@ TASKS = "dmc_cartpole_swingup", "dmc_reacher_easy"
 def trained(tmp_path_factory):
     """A run on two tasks with episodes of 64 frames: 8 or 16 agent steps."""
     folder = tmp_path_factory.mktemp("planet") / "run"
-    words = f"train --configs dmc_proprio debug --task {','.join(TASKS)} --logdir {folder}"
+    words = f"train --configs planet_state debug --task {','.join(TASKS)} --logdir {folder}"
     options = "--env.time_limit 64 --run.frames 900 --run.eval_episodes 2 --run.log_every 200"
     assert main([*words.split(), *options.split()]) == 0
     return folder
@@ -59,6 +59,10 @@ def test_loaded_agent_takes_the_observation_of_one_task(trained):
     agent = load(str(trained))
     action, _ = agent.act({key: row[key] for key in env.observation_specs})
     assert action.shape == (2,)
+    statistics = agent.params["world_model"]["vectors"]
+    assert statistics.keys() == agent.observations.keys()
+    for moments in statistics.values():
+        assert moments["batches"] > 0 and (moments["variance"] != 1).any()
 
 
 @pytest.mark.parametrize(
