@@ -2,7 +2,7 @@
 
     python -m benchmarks.planning                          # the six tasks of PlaNet
     python -m benchmarks.planning dmc_walker_walk --candidates 250
-    python -m benchmarks.planning dmc_finger_spin --warm_start --top 5 --candidates 200
+    python -m benchmarks.planning dmc_finger_spin --warm_start --candidates 100 --top 2
     python -m benchmarks.planning dmc_finger_spin --random_walk 500    # besides the 1000
     python -m benchmarks.planning --table                  # what is recorded so far
 

@@ -76,10 +76,11 @@ def test_the_recorded_benchmark(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow  # Minutes to an hour each; recorded in benchmarks/results/planning.
 @pytest.mark.parametrize("task", planning.PUBLISHED)
-def test_published_returns_within_five_percent(task, request):
-    if task == "dmc_finger_spin":
-        request.applymarker(pytest.mark.xfail(reason="583 of 825 recorded, 736 with random walks"))
-    result = planning.plan(Config(task=task), 1)
+def test_published_returns_within_five_percent(task):
+    """Sparse rewards take a warm start and a small elite; see the README."""
+    sparse = PlannerConfig(candidates=100, top=2, random_walk=100, warm_start=True)
+    planner = sparse if task in ("dmc_finger_spin", "dmc_cup_catch") else PlannerConfig()
+    result = planning.plan(Config(task=task, planner=planner), 3 if planner is sparse else 1)
     assert result.returns.mean() >= 0.95 * planning.PUBLISHED[task]
 
 
