@@ -84,7 +84,7 @@ def _standard(shapes: Mapping[str, tuple[int, ...]]) -> VectorFunctions:
         }
 
     def track(params: Params, batch: Rows) -> Params:
-        new = {key: observe(params[VECTORS][key], batch[key]) for key in vectors}
+        new = {key: add_batch(params[VECTORS][key], batch[key]) for key in vectors}
         return {**params, VECTORS: new}
 
     def forward(params: Params, rows: Rows) -> Rows:
@@ -104,7 +104,7 @@ def _standard(shapes: Mapping[str, tuple[int, ...]]) -> VectorFunctions:
     return VectorFunctions(init, track, forward, backward)
 
 
-def observe(moments: Moments, rows: Array) -> Moments:
+def add_batch(moments: Moments, rows: Array) -> Moments:
     """Adds a batch ``[..., D]`` to the statistics; one with NaN or infinities is left out."""
     axes = tuple(range(rows.ndim - 1))
     batches = jnp.minimum(moments["batches"] + 1, _MEMORY)

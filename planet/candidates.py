@@ -79,9 +79,13 @@ def shift(belief: Belief, actions: ActionSpec) -> Belief:
     """
     new = initial_belief(actions, *belief.mean.shape[:2])
     moved = jnp.concatenate([belief.mean[:, 1:], new.mean[:, -1:]], 1)
+    return Belief(jnp.where(in_one_hots(actions), (moved + new.mean) / 2, moved), new.std)
+
+
+def in_one_hots(actions: ActionSpec) -> Array:
+    """Whether each entry of the flat action belongs to a one-hot block, bool ``[A]``."""
     kinds = [jnp.full(part.size, part.kind == "categorical") for part in actions.parts]
-    mean = jnp.where(jnp.concatenate(kinds), (moved + new.mean) / 2, moved)
-    return Belief(mean, new.std)
+    return jnp.concatenate(kinds)
 
 
 def sample(key: Key, belief: Belief, candidates: int, actions: ActionSpec) -> Array:

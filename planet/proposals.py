@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from common.world_model import WorldModel
-from planet.candidates import Proposal, initial_belief, sample
+from planet.candidates import Proposal, in_one_hots, initial_belief, sample
 
 
 def policy_proposal(model: WorldModel, policy: Any, amount: int, horizon: int) -> Proposal:
@@ -61,9 +61,7 @@ def random_walk(actions: ActionSpec, amount: int, horizon: int, step: float = 0.
         first = jax.random.uniform(keys[1], drawn.shape[:2] + drawn.shape[3:], minval=-1)
         noise = step * jax.random.normal(keys[2], drawn.shape)
         renew = jax.random.uniform(keys[3], drawn.shape[:3]) < step
-        categorical = jnp.concatenate(
-            [jnp.full(part.size, part.kind == "categorical") for part in actions.parts]
-        )
+        categorical = in_one_hots(actions)
 
         def move(last: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             choice, noise, renew = now

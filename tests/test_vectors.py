@@ -45,7 +45,7 @@ def test_old_batches_are_forgotten_after_a_thousand():
     """With n large the mean follows as a moving average of 1000 batches."""
     moments = {"batches": jnp.float32(5000), "mean": jnp.ones(1), "variance": jnp.full(1, 4.0)}
     moments = jax.tree.map(jnp.asarray, moments)
-    after = vectors.observe(moments, jnp.full((2, 3, 1), 11.0))
+    after = vectors.add_batch(moments, jnp.full((2, 3, 1), 11.0))
     assert after["batches"] == 1000
     np.testing.assert_allclose(after["mean"], 1 + 10 / 1000, rtol=1e-6)
     np.testing.assert_allclose(after["variance"], 0.999 * (4 + 100 / 1000), rtol=1e-6)
