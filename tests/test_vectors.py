@@ -103,6 +103,15 @@ def test_a_model_that_standardises_sees_what_its_statistics_say():
     np.testing.assert_allclose(model.decode(params, states)["x"], natural, rtol=1e-4)
 
 
+def test_statistics_have_no_share_in_the_gradients_norm():
+    model = world_model(dataclasses.replace(TINY, vector_transform="standard"), VECTOR, ACTIONS)
+    batch = random_batch(VECTOR, ACTIONS)
+    params = model.track(model.init(jax.random.key(0)), batch)
+    grads = compiled(jax.grad(lambda p, k: model.loss(p, k, batch)[0]))(params, jax.random.key(1))
+    assert all((x == 0).all() for x in jax.tree.leaves(grads[VECTORS]))
+    assert any((x != 0).any() for x in jax.tree.leaves(grads["encoder"]))
+
+
 def test_learning_counts_statistics_and_never_touches_them_otherwise():
     """Neither gradients nor weight decay, and a skipped step does not lose them."""
     model = world_model(dataclasses.replace(TINY, vector_transform="standard"), VECTOR, ACTIONS)
