@@ -24,6 +24,7 @@ test:
 lint:
 	@bash .ci/setup test
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

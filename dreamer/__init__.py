@@ -8,7 +8,7 @@ import runpy
 runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "guard.py"))
 
 
-def load(path: str, seed: int = 0):  # noqa: ANN201 - the type would import the whole runtime.
+def load(path: str, seed: int = 0):
     """Loads a trained agent from a run folder or an exported file.
 
     ``action, carry = agent.act(observation, carry)`` takes an environment's observation and

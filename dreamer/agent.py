@@ -215,9 +215,7 @@ class Dreamer:
         )
         state = state._replace(params=params, optimizers=optimizers)
         flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        starts = jax.tree.map(
-            lambda x: jax.lax.stop_gradient(flatten(x)), losses.observed.states
-        )
+        starts = jax.tree.map(lambda x: jax.lax.stop_gradient(flatten(x)), losses.observed.states)
         state, behavior = self.update_behavior(state, noise, starts, flatten(batch["is_terminal"]))
         return state, metrics | behavior.metrics, (losses, behavior)
 

@@ -102,9 +102,7 @@ def actor_loss(
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 
-def critic_loss(
-    value: Array, target: Array, weight: Array, *, include_start: bool
-) -> Array:
+def critic_loss(value: Array, target: Array, weight: Array, *, include_start: bool) -> Array:
     """The critic's loss: − mean w ln N(sg G; v, 1).
 
     Args:

@@ -59,9 +59,7 @@ class Actor(hk.Module):
             return OneHot(loc)
         config = self._config
         family = _CONTINUOUS[config.continuous]
-        return family.from_outputs(
-            loc, scale, init_std=config.init_std, min_std=config.min_std
-        )
+        return family.from_outputs(loc, scale, init_std=config.init_std, min_std=config.min_std)
 
 
 class Networks(NamedTuple):

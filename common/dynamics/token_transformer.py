@@ -185,7 +185,7 @@ class TokenTransformer:
             self._layers, context.keys, context.values, *cache, strict=True
         ):
 
-            def remember(key: Array, value: Array, keys=keys, values=values, observed=observed):  # noqa: ANN001
+            def remember(key: Array, value: Array, keys=keys, values=values, observed=observed):
                 pairs = (keys, key), (values, value)
                 both = (jax.lax.dynamic_update_slice_in_dim(*pair, begin, 2) for pair in pairs)
                 return Memory(*observed, *shared), Memory(*both, *own)
