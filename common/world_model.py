@@ -25,7 +25,6 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common import precision
 from common.distributions import Bernoulli, unit_normal_log_prob
 from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, State
@@ -35,6 +34,7 @@ from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError, check_least, check_range, nearest
 from common.model_losses import Losses, loss_metrics, targets, total_loss
+from common.nets import precision
 from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig
 from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import precision
 from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
+from common.nets import precision
 from tests.compiling import compiled
 
 BATCH, TIME, ACTION, EMBED = 3, 5, 2, 6

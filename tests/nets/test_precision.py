@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.precision import wrap
+from common.nets.precision import wrap
 
 
 def _apply(params, x, *, seen=None, noise=None):
