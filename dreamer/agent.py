@@ -21,8 +21,8 @@ import jax.numpy as jnp
 
 from common.agent import Agent
 from common.distributions import Joint, action_noise_size, uniform_noise
+from common.distributions.exploration import add_action_noise
 from common.dynamics.base import State
-from common.exploration import add_action_noise
 from common.imagine import OpenLoop, Trajectory, imagine, open_loop
 from common.model_learning import learn_model
 from common.model_losses import Losses

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from common.distributions import action_noise_size, uniform_noise
-from common.exploration import add_action_noise
+from common.distributions.exploration import add_action_noise
 from common.spaces import ActionSpec
 from common.types import Array, Key, Mode, Params
 from planet.candidates import Belief, Rollout, initial_belief

@@ -17,9 +17,9 @@ from common.distributions import (
     TruncatedNormal,
     unit_normal_log_prob,
 )
+from common.distributions.exploration import noisy_continuous, noisy_probs
 from common.distributions.squashed import clip_straight_through
 from common.dynamics.kl import KLConfig, kl_loss
-from common.exploration import noisy_continuous, noisy_probs
 from common.normalize import StreamNormConfig, initial_magnitude, stream_norm
 from common.optimizers import OptimizerConfig, make_optimizer
 from common.returns import lambda_return

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from common.distributions import action_noise_size, uniform_noise
-from common.exploration import add_action_noise
+from common.distributions.exploration import add_action_noise
 from common.spaces import ActionPart, ActionSpec
 
 SPEC = ActionSpec((ActionPart(("a",), "categorical", 3), ActionPart(("b",), "continuous", 2)))
