@@ -7,7 +7,6 @@ from typing import Literal
 
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
-from common.dynamics.tdm_config import TDMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, check_least, check_range
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -15,6 +14,7 @@ from common.nets.heads import HeadConfig
 from common.optimizers import OptimizerConfig
 from common.replay.config import ReplayConfig
 from common.run_config import RunConfig
+from common.tokens.config import TDMConfig
 from common.world_model import WorldModelConfig
 
 

@@ -1,4 +1,4 @@
-"""Planning in the token-level dynamics, ``common.dynamics.tdm``, which learns from state vectors.
+"""Planning in the token-level dynamics, ``common.tokens.tdm``, which learns from state vectors.
 
 One update is a gradient step of the model on replayed sequences. To act, the model reads
 the newest rows of the episode, as many as it attends to, and the planner searches from
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.dynamics import tdm
-from common.dynamics.steps import Steps, pad, predicted
-from common.dynamics.tokens import Tokeniser
 from common.errors import UserError
 from common.imagine import OpenLoop
 from common.optimizers import make_optimizer
 from common.spaces import ActionSpec, ObservationSpec
+from common.tokens import tdm
+from common.tokens.steps import Steps, pad, predicted
+from common.tokens.tokeniser import Tokeniser
 from common.types import Array, Key, Mode, Params, Rows
 from planet.acting import Actor
 from planet.candidates import Belief

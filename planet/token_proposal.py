@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.dynamics.tdm import TDMFunctions, branch
-from common.dynamics.token_policy import PolicyFunctions
 from common.spaces import ActionSpec
+from common.tokens.policy import PolicyFunctions
+from common.tokens.tdm import TDMFunctions, branch
 from common.types import Array, Key
 from planet.candidates import Proposal, Rollout
 

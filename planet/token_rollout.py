@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common.dynamics.tdm import Context, TDMFunctions, branch
+from common.tokens.tdm import Context, TDMFunctions, branch
 from common.types import Array, Key, Params
 from planet.candidates import Rollout
 

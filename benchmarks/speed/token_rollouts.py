@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common.dynamics.steps import Steps
-from common.dynamics.tdm import Context, TDMFunctions
-from common.dynamics.tdm_config import TDMConfig
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps
+from common.tokens.tdm import Context, TDMFunctions
 from common.types import Array, Key, Params
 from planet.candidates import Rollout
 from planet.token_rollout import token_rollout

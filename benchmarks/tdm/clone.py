@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.tdm.contenders import Fitted, Learner, scaled
-from common.dynamics import token_policy
-from common.dynamics.steps import Steps
-from common.dynamics.tdm_config import TDMConfig
+from common.tokens import policy as token_policy
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps
 from common.types import Array, Key
 
 

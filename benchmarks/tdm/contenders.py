@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from benchmarks.tdm import ensemble
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.scale import Scale
-from common.dynamics import tdm
-from common.dynamics.steps import Steps, predicted
-from common.dynamics.tdm import TDMFunctions, branch
-from common.dynamics.tdm_config import TDMConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
+from common.tokens import tdm
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps, predicted
+from common.tokens.tdm import TDMFunctions, branch
 from common.types import Array, Key, Params
 from common.world_model import WorldModelConfig, world_model
 from planet.candidates import Rollout

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.tdm.scale import Scale
-from common.dynamics.steps import Steps
 from common.errors import check_least
 from common.nets.layers import MLP, Dense
+from common.tokens.steps import Steps
 from common.types import Array, Key, Params
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.tdm.contenders import Contender, Fitted
 from benchmarks.tdm.scale import Scale, one_episode
-from common.dynamics.steps import Steps
 from common.replay.episodes import Episode
+from common.tokens.steps import Steps
 
 
 def cut_windows(

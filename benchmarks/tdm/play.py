@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks.tdm.contenders import Contender, Fitted
 from common.driver import NumpyRows
-from common.dynamics.steps import Steps, pad
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
 from common.evaluation import play
 from common.spaces import ActionSpec
+from common.tokens.steps import Steps, pad
 from common.types import Array, Key
 from planet.candidates import Belief, initial_belief
 from planet.config import PlannerConfig

@@ -13,11 +13,11 @@ from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
-from common.dynamics.tdm_config import TDMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, nearest
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
+from common.tokens.config import TDMConfig
 from common.world_model import WorldModelConfig
 from planet.config import PlannerConfig
 

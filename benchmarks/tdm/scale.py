@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.dynamics.steps import Steps, pad, predicted
 from common.replay.episodes import Episode
+from common.tokens.steps import Steps, pad, predicted
 from common.types import Array
 
 MARGIN = 0.05

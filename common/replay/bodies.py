@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from common.dynamics.steps import Steps, vector_keys
 from common.errors import UserError
 from common.replay.episodes import Episode
+from common.tokens.steps import Steps, vector_keys
 
 
 class Bodies:

@@ -19,11 +19,11 @@ from benchmarks.speed.flops import count_flops
 from benchmarks.speed.harness import measure
 from benchmarks.speed.token_rollouts import separate_rollout
 from benchmarks.speed.token_rollouts import uncached_rollout as uncached
-from common.dynamics import tdm
-from common.dynamics.steps import pad
-from common.dynamics.tdm_config import TDMConfig
 from common.errors import UserError
 from common.nets import conv
+from common.tokens import tdm
+from common.tokens.config import TDMConfig
+from common.tokens.steps import pad
 from planet.token_rollout import token_rollout
 from tests.compiling import compiled
 

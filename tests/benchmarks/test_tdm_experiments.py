@@ -13,10 +13,10 @@ from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting
 from benchmarks.tdm.presets import PRESETS, SMALL, Family, preset
 from benchmarks.tdm.work import Cell, Work
-from common.dynamics.tdm_config import TDMConfig
 from common.envs.dmc import task_names
 from common.envs.dmc_rewards import find_reward
 from common.errors import UserError
+from common.tokens.config import TDMConfig
 from planet.config import PlannerConfig
 from tests.benchmarks.tdm_linear import linear_episode
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.dynamics import tdm
-from common.dynamics.steps import pad
-from common.dynamics.tdm_config import TDMConfig
+from common.tokens import tdm
+from common.tokens.config import TDMConfig
+from common.tokens.steps import pad
 from tests.fitting import fit
 
 BODIES = {

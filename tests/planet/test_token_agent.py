@@ -11,13 +11,13 @@ import pytest
 
 import common
 import planet
-from common.dynamics.steps import pad, predicted
-from common.dynamics.tdm_config import TDMConfig
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
 from common.optimizers import OptimizerConfig
 from common.spaces import ObservationSpec
+from common.tokens.config import TDMConfig
+from common.tokens.steps import pad, predicted
 from planet.__main__ import main
 from planet.agent import make_agent
 from planet.config import Config, PlannerConfig

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.dynamics import tdm, token_policy
-from common.dynamics.steps import Steps
+from common.tokens import policy as token_policy
+from common.tokens import tdm
+from common.tokens.steps import Steps
 from planet import shooting
 from planet.token_proposal import Pair, token_policy_proposal, with_policy
 from planet.token_rollout import token_rollout

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.dynamics import tdm
-from common.dynamics.steps import Steps
+from common.tokens import tdm
+from common.tokens.steps import Steps
 from planet import cem
 from planet.token_rollout import token_rollout
 from tests.compiling import compiled

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from common.dynamics import tdm
-from common.dynamics.steps import Steps, newest, pad, with_prompt
-from common.dynamics.tdm_config import TDMConfig
 from common.errors import UserError
 from common.replay.bodies import Bodies
+from common.tokens import tdm
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps, newest, pad, with_prompt
 from tests.compiling import compiled
 from tests.tiny import random_params
 

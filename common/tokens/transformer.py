@@ -33,10 +33,10 @@ import jax
 import jax.numpy as jnp
 
 from common.distributions import uniform_noise
-from common.dynamics.tdm_config import TDMConfig
-from common.dynamics.tokens import Tokeniser
 from common.nets.attention import Memory, make_layer
 from common.nets.layers import Dense, LayerNorm, layer_norm
+from common.tokens.config import TDMConfig
+from common.tokens.tokeniser import Tokeniser
 from common.types import Array, Key
 
 OCTAVES = 6

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.dynamics import token_policy
-from common.dynamics.steps import Steps
-from common.dynamics.tdm_config import TDMConfig
-from common.dynamics.token_transformer import branch
 from common.errors import UserError
+from common.tokens import policy as token_policy
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps
+from common.tokens.transformer import branch
 from tests.compiling import compiled
-from tests.dynamics.test_tdm import ACTION, BATCH, CONFIGS, OBSERVATION, SMALL, TIME, random_steps
 from tests.tiny import random_params
+from tests.tokens.test_tdm import ACTION, BATCH, CONFIGS, OBSERVATION, SMALL, TIME, random_steps
 
 SIZES = OBSERVATION, ACTION
 

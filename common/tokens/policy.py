@@ -1,6 +1,6 @@
 """A transformer over tokens as a policy of many bodies, cloned from what they did.
 
-The counterpart of the dynamics ``common.dynamics.tdm`` on the same tokens and the same
+The counterpart of the dynamics ``common.tokens.tdm`` on the same tokens and the same
 network, in the line of Gato (arXiv:2205.06175). Tokens see those before them, whatever the
 ``order`` of the configuration, and the logits of an action's entry are those at the token
 before it: of its first entry at the reward, of the others at the entry before:
@@ -20,7 +20,7 @@ with, and is hidden. Such a policy must be used as it was trained, on windows of
 ``Bodies.sample`` with a share of prompts: what it is given must hold demonstrations of the
 same body, or no other episode at all. Rows that are more than ``context`` steps in front are
 out of sight, the prompt's too, so a prompt and the rows behind it must fit into the context
-together: see ``common.dynamics.steps.with_prompt``. Without ``prompts`` tokens see their own
+together: see ``common.tokens.steps.with_prompt``. Without ``prompts`` tokens see their own
 episode only, as in the dynamics.
 """
 
@@ -34,9 +34,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.dynamics.steps import Steps, predicted, present_tokens
-from common.dynamics.tdm_config import TDMConfig
-from common.dynamics.token_transformer import (
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps, predicted, present_tokens
+from common.tokens.tokeniser import Uniform
+from common.tokens.transformer import (
     Cache,
     Context,
     Futures,
@@ -46,7 +47,6 @@ from common.dynamics.token_transformer import (
     cross_entropy,
     mean_where,
 )
-from common.dynamics.tokens import Uniform
 from common.types import Array, Key, Params
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.dynamics import tdm
-from common.dynamics.steps import Steps, pad
-from common.dynamics.tdm import branch
-from common.dynamics.tdm_config import TDMConfig
 from common.errors import UserError
+from common.tokens import tdm
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps, pad
+from common.tokens.tdm import branch
 from tests.compiling import compiled
 from tests.tiny import random_params
 

@@ -1,12 +1,12 @@
-"""Options of the token-level transformers, ``common.dynamics.tdm`` and ``token_policy``."""
+"""Options of the token-level transformers, ``common.tokens.tdm`` and ``token_policy``."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-from common.dynamics.tokens import MuLaw, Tokeniser, Uniform
 from common.errors import UserError, check_least, check_multiples, nearest
+from common.tokens.tokeniser import MuLaw, Tokeniser, Uniform
 
 CHOICES = {
     "tokeniser": ("mu_law", "symlog", "uniform"),

@@ -1,7 +1,7 @@
 """A transformer over tokens as dynamics of state vectors, in the line of TDM (arXiv:2305.10912).
 
-Every number is a token; see ``common.dynamics.tokens`` for the bins, and
-``common.dynamics.token_transformer`` for the order of tokens and the network. The logits at
+Every number is a token; see ``common.tokens.tokeniser`` for the bins, and
+``common.tokens.transformer`` for the order of tokens and the network. The logits at
 a token belong to a later one, in either of two orders:
 
 - autoregressive: each token sees those before it and predicts the next one, D + 1 passes
@@ -27,9 +27,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.dynamics.steps import Steps, predicted, present_tokens
-from common.dynamics.tdm_config import TDMConfig
-from common.dynamics.token_transformer import (
+from common.tokens.config import TDMConfig
+from common.tokens.steps import Steps, predicted, present_tokens
+from common.tokens.tokeniser import Tokeniser
+from common.tokens.transformer import (
     Cache,
     Context,
     Futures,
@@ -39,7 +40,6 @@ from common.dynamics.token_transformer import (
     cross_entropy,
     mean_where,
 )
-from common.dynamics.tokens import Tokeniser
 from common.types import Array, Key, Params
 
 __all__ = ["TDM", "Context", "Futures", "TDMFunctions", "branch", "functions"]

@@ -7,10 +7,10 @@ import functools
 import jax
 import numpy as np
 
-from common.dynamics import token_policy
-from common.dynamics.steps import pad, with_prompt
-from common.dynamics.tdm_config import TDMConfig
 from common.replay.bodies import Bodies
+from common.tokens import policy as token_policy
+from common.tokens.config import TDMConfig
+from common.tokens.steps import pad, with_prompt
 from tests.compiling import compiled
 from tests.fitting import fit
 

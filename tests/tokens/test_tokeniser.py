@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from common.dynamics.tokens import MuLaw, Uniform
 from common.errors import UserError
+from common.tokens.tokeniser import MuLaw, Uniform
 
 # Rounding in float32 is far below a bin, yet it may put a value on the other side of an edge.
 SLACK = 1.002
