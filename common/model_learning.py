@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from common.dynamics.base import Noise, State
+from common.learning.optimizers import Optimizer
 from common.model_losses import Losses, loss_metrics
-from common.optimizers import Optimizer
 from common.types import Array, Params, Rows
 from common.vectors import VECTORS
 from common.world_model import WorldModel

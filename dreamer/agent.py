@@ -24,11 +24,11 @@ from common.distributions import Joint, action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.dynamics.base import State
 from common.imagine import OpenLoop, Trajectory, imagine, open_loop
+from common.learning.normalize import initial_magnitude, stream_norm
+from common.learning.optimizers import make_optimizer
+from common.learning.schedules import parse_schedule
 from common.model_learning import learn_model
 from common.model_losses import Losses
-from common.normalize import initial_magnitude, stream_norm
-from common.optimizers import make_optimizer
-from common.schedules import parse_schedule
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from common.world_model import WorldModel, world_model

@@ -7,9 +7,9 @@ from typing import Literal
 
 from common.envs.config import EnvConfig
 from common.errors import check_least, check_range
+from common.learning.normalize import StreamNormConfig
+from common.learning.optimizers import OptimizerConfig
 from common.nets.heads import HeadConfig
-from common.normalize import StreamNormConfig
-from common.optimizers import OptimizerConfig
 from common.replay.config import ReplayConfig
 from common.run_config import RunConfig
 from common.world_model import WorldModelConfig

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from common.distributions import unit_normal_log_prob
-from common.returns import discount_weights, lambda_return
+from common.learning.returns import discount_weights, lambda_return
 from common.types import Array
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from common.agent import Agent
 from common.dynamics.base import State
 from common.imagine import OpenLoop, open_loop
+from common.learning.optimizers import make_optimizer
 from common.model_learning import learn_model
-from common.optimizers import make_optimizer
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from common.world_model import WorldModel, world_model

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from common.errors import UserError
 from common.imagine import OpenLoop
-from common.optimizers import make_optimizer
+from common.learning.optimizers import make_optimizer
 from common.spaces import ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import Steps, pad, predicted

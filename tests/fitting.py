@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common.optimizers import OptimizerConfig, make_optimizer
+from common.learning.optimizers import OptimizerConfig, make_optimizer
 
 
 def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x: x) -> Any:

@@ -11,9 +11,9 @@ import numpy as np
 from common.distributions.squashed import clip_straight_through
 from common.dynamics import rssm
 from common.dynamics.rssm import RSSMState
-from common.normalize import initial_magnitude
-from common.optimizers import Optimizer
-from common.returns import discount_weights
+from common.learning.normalize import initial_magnitude
+from common.learning.optimizers import Optimizer
+from common.learning.returns import discount_weights
 from common.spaces import ObservationSpec
 from common.types import ROW_KEYS
 from dreamer.agent import Noise

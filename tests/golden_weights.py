@@ -17,10 +17,10 @@ import numpy as np
 
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
+from common.learning.normalize import StreamNormConfig
+from common.learning.optimizers import OptimizerConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
-from common.normalize import StreamNormConfig
-from common.optimizers import OptimizerConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.world_model import WorldModelConfig, world_model
 from dreamer.agent import Dreamer

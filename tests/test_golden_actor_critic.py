@@ -13,8 +13,8 @@ import pytest
 from common.distributions import OneHot
 from common.dynamics.rssm import RSSMState
 from common.imagine import Trajectory
+from common.learning.returns import discount_weights
 from common.nets.heads import HeadConfig
-from common.returns import discount_weights
 from common.spaces import ObservationSpec
 from common.world_model import WorldModelConfig, world_model
 from dreamer.agent import Behavior, Dreamer, slow_copy

@@ -20,10 +20,10 @@ from common.distributions import (
 from common.distributions.exploration import noisy_continuous, noisy_probs
 from common.distributions.squashed import clip_straight_through
 from common.dynamics.kl import KLConfig, kl_loss
-from common.normalize import StreamNormConfig, initial_magnitude, stream_norm
-from common.optimizers import OptimizerConfig, make_optimizer
-from common.returns import lambda_return
-from common.schedules import parse_schedule
+from common.learning.normalize import StreamNormConfig, initial_magnitude, stream_norm
+from common.learning.optimizers import OptimizerConfig, make_optimizer
+from common.learning.returns import lambda_return
+from common.learning.schedules import parse_schedule
 from tests import golden_data
 from tests.golden_data import assert_elementwise, assert_exact
 from tests.reference import distributions as reference

@@ -15,7 +15,7 @@ import pytest
 from common import presets
 from common.config import Change, difference, options, update
 from common.flags import resolve
-from common.schedules import parse_schedule
+from common.learning.schedules import parse_schedule
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from common import vectors
+from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.model_learning import learn_model
-from common.optimizers import OptimizerConfig, make_optimizer
 from common.spaces import ObservationSpec
 from common.vectors import VECTORS, vector_functions
 from common.world_model import world_model

@@ -11,8 +11,8 @@ import pytest
 
 from common.dynamics.rssm import RSSMConfig
 from common.imagine import CONTEXT
+from common.learning.normalize import initial_magnitude
 from common.nets.heads import HeadConfig
-from common.normalize import initial_magnitude
 from common.spaces import ActionSpec, ObservationSpec
 from common.world_model import world_model
 from dreamer.agent import ActNoise, Carry, Dreamer, make_agent

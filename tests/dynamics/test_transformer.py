@@ -13,8 +13,8 @@ import pytest
 from common.dynamics import transformer
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError
+from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.model_learning import learn_model
-from common.optimizers import OptimizerConfig, make_optimizer
 from common.spaces import ObservationSpec
 from common.world_model import WorldModelConfig, world_model
 from tests.compiling import compiled

@@ -13,8 +13,8 @@ import common
 import planet
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
+from common.learning.optimizers import OptimizerConfig
 from common.logging.jsonl import read_jsonl
-from common.optimizers import OptimizerConfig
 from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad, predicted

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from common.errors import UserError
-from common.optimizers import OptimizerConfig, gradient_transformation, make_optimizer
+from common.learning.optimizers import OptimizerConfig, gradient_transformation, make_optimizer
 from tests.reference import optimizers as reference
 
 CONFIG = OptimizerConfig(lr=1e-2, eps=1e-4, clip=3.0, weight_decay=1e-3)

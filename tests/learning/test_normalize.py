@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.normalize import StreamNormConfig, initial_magnitude, stream_norm
+from common.learning.normalize import StreamNormConfig, initial_magnitude, stream_norm
 
 
 def test_magnitude_moves_towards_the_mean_of_absolute_values():

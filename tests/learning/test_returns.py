@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from common.returns import discount_weights, lambda_return
+from common.learning.returns import discount_weights, lambda_return
 from tests.reference import returns as reference
 
 

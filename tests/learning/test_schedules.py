@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.schedules import parse_schedule
+from common.learning.schedules import parse_schedule
 
 
 @pytest.mark.parametrize(

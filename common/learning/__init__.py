@@ -1,0 +1,1 @@
+"""The mathematics of an update: optimizers, schedules, returns, normalisation."""
