@@ -8,6 +8,6 @@ Importing this package loads no simulator, logger or checkpoint library.
 from __future__ import annotations
 
 from common.export import load_world_model
-from common.world_model import WorldModel, WorldModelConfig, world_model
+from common.model.world_model import WorldModel, WorldModelConfig, world_model
 
 __all__ = ["WorldModel", "WorldModelConfig", "load_world_model", "world_model"]

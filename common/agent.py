@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common.imagine import OpenLoop
+from common.model.imagine import OpenLoop
 from common.types import Array, Key, Mode, Params, Rows
 
 
@@ -22,7 +22,7 @@ class Agent(NamedTuple):
             "eval" takes the mode of the policy.
         update: ``(state, key, batch) -> (state, metrics)``; batch of rows ``[B, T, ...]``,
             metrics scalars named ``group/name``.
-        report: ``(params, key, batch) -> {name: common.imagine.OpenLoop}``, predictions of
+        report: ``(params, key, batch) -> {name: common.model.imagine.OpenLoop}``, predictions of
             images from actions alone beside the truth.
     """
 

@@ -21,9 +21,9 @@ from common.driver import RandomPolicy
 from common.envs.base import Envs
 from common.evaluation import MakePolicy, Results, play
 from common.export import EXPORT, export
-from common.imagine import CONTEXT
 from common.learner import Learner
 from common.logging import Logger, default_sinks
+from common.model.imagine import CONTEXT
 from common.program import Program
 from common.replay import Prefetcher, Replay
 

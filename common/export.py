@@ -19,9 +19,9 @@ import numpy as np
 
 from common.config import to_dict, update
 from common.errors import UserError
+from common.model.world_model import WorldModel, WorldModelConfig, world_model
 from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
 from common.types import Params
-from common.world_model import WorldModel, WorldModelConfig, world_model
 
 EXPORT = "export.npz"
 """Name of the export inside a run folder."""

@@ -9,7 +9,7 @@ import jax
 from common.agent import Agent
 from common.clocks import announced
 from common.driver import ActFunction, AgentPolicy
-from common.imagine import OpenLoop
+from common.model.imagine import OpenLoop
 from common.types import Params, Rows
 
 

@@ -23,15 +23,15 @@ from common.agent import Agent
 from common.distributions import Joint, action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.dynamics.base import State
-from common.imagine import OpenLoop, Trajectory, imagine, open_loop
 from common.learning.normalize import initial_magnitude, stream_norm
 from common.learning.optimizers import make_optimizer
 from common.learning.schedules import parse_schedule
-from common.model_learning import learn_model
-from common.model_losses import Losses
+from common.model.imagine import OpenLoop, Trajectory, imagine, open_loop
+from common.model.learn import learn_model
+from common.model.losses import Losses
+from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
-from common.world_model import WorldModel, world_model
 from dreamer.config import BehaviorConfig, Config
 from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss
 from dreamer.networks import Networks, make_networks
@@ -263,7 +263,7 @@ class Dreamer:
         return state, behavior._replace(metrics=metrics)
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
-        """Predicts images from actions alone; see ``common.imagine.open_loop``."""
+        """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
         return open_loop(self.model, params["world_model"], key, batch)
 
     def behavior_loss(

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 
 from common.agent import Agent
 from common.dynamics.base import State
-from common.imagine import OpenLoop, open_loop
 from common.learning.optimizers import make_optimizer
-from common.model_learning import learn_model
+from common.model.imagine import OpenLoop, open_loop
+from common.model.learn import learn_model
+from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
-from common.world_model import WorldModel, world_model
 from planet.acting import Actor
 from planet.candidates import Belief
 from planet.config import Config
@@ -105,7 +105,7 @@ class PlaNet:
         return TrainState({"world_model": step.params}, step.optimizer), step.metrics
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
-        """Predicts images from actions alone; see ``common.imagine.open_loop``."""
+        """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
         return open_loop(self.model, params["world_model"], key, batch)
 
 

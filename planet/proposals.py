@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from common.model.world_model import WorldModel
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from common.world_model import WorldModel
 from planet.candidates import Proposal, in_one_hots, initial_belief, sample
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from common.model.world_model import WorldModel
 from common.types import Array, Key, Params
-from common.world_model import WorldModel
 from planet.candidates import Rollout
 
 

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from common.errors import UserError
-from common.imagine import OpenLoop
 from common.learning.optimizers import make_optimizer
+from common.model.imagine import OpenLoop
 from common.spaces import ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import Steps, pad, predicted

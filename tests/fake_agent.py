@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from common import cli
 from common.agent import Agent
 from common.envs.config import EnvConfig
-from common.imagine import OpenLoop
+from common.model.imagine import OpenLoop
 from common.program import Program
 from common.replay.config import ReplayConfig
 from common.run_config import RunConfig

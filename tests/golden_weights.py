@@ -19,10 +19,10 @@ from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
+from common.model.world_model import WorldModelConfig, world_model
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
-from common.world_model import WorldModelConfig, world_model
 from dreamer.agent import Dreamer
 from dreamer.config import ActorConfig, BehaviorConfig, Config
 from dreamer.networks import make_networks

@@ -9,8 +9,8 @@ import pytest
 import common
 from common.errors import UserError
 from common.export import EXPORT, export, load_world_model, read_export
+from common.model.world_model import world_model
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
-from common.world_model import world_model
 from dreamer.config import Config
 from tests.compiling import compiled
 from tests.tiny import TINY, random_batch, random_params

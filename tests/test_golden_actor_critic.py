@@ -12,11 +12,11 @@ import pytest
 
 from common.distributions import OneHot
 from common.dynamics.rssm import RSSMState
-from common.imagine import Trajectory
 from common.learning.returns import discount_weights
+from common.model.imagine import Trajectory
+from common.model.world_model import WorldModelConfig, world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ObservationSpec
-from common.world_model import WorldModelConfig, world_model
 from dreamer.agent import Behavior, Dreamer, slow_copy
 from dreamer.config import BehaviorConfig, Config
 from dreamer.networks import make_networks

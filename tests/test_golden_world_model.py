@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMState
-from common.model_losses import targets
+from common.model.losses import targets
 from tests import golden_data, golden_weights
 from tests.compiling import compiled
 from tests.golden_checks import (

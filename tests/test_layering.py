@@ -102,7 +102,7 @@ def test_nothing_unpickles():
                 assert getattr(node.value, "value", True) is False, f"{path}:{node.value.lineno}"
 
 
-@pytest.mark.parametrize("module", ["common", "common.imagine", "dreamer", "dreamer.agent"])
+@pytest.mark.parametrize("module", ["common", "common.model.imagine", "dreamer", "dreamer.agent"])
 def test_component_imports_load_no_runtime(module):
     code = f"import {module}, sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run(

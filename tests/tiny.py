@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from common.dynamics.rssm import RSSMConfig
+from common.model.world_model import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
-from common.world_model import WorldModelConfig
 
 TINY = WorldModelConfig(
     rssm=RSSMConfig(stoch=3, classes=4, deter=8, hidden=8),

@@ -19,12 +19,12 @@ from common import config as configs
 from common import presets
 from common.agent import Agent
 from common.errors import UserError, nearest
+from common.model.world_model import world_model
 from common.nets import coders, conv
 from common.program import Program
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import pad
-from common.world_model import world_model
 from dreamer.__main__ import load_program as load_dreamer
 from planet.__main__ import load_program as load_planet
 from planet.candidates import Rollout

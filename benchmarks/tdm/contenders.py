@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from benchmarks.tdm import ensemble
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.scale import Scale
+from common.model.world_model import WorldModelConfig, world_model
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps, predicted
 from common.tokens.tdm import TDMFunctions, branch
 from common.types import Array, Key, Params
-from common.world_model import WorldModelConfig, world_model
 from planet.candidates import Rollout
 from planet.rollout import model_rollout
 from planet.token_rollout import token_rollout

@@ -15,10 +15,10 @@ from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, nearest
+from common.model.world_model import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.tokens.config import TDMConfig
-from common.world_model import WorldModelConfig
 from planet.config import PlannerConfig
 
 

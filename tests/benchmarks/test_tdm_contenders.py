@@ -11,12 +11,12 @@ from benchmarks.tdm.fitting import Fitting, fit
 from benchmarks.tdm.scale import Scale, measure
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
+from common.model.world_model import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.replay.bodies import Bodies
 from common.spaces import ActionPart, ActionSpec
 from common.tokens.config import TDMConfig
-from common.world_model import WorldModelConfig
 from planet.config import PlannerConfig
 from tests.benchmarks.tdm_linear import linear_episodes
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMConfig
-from common.imagine import CONTEXT
 from common.learning.normalize import initial_magnitude
+from common.model.imagine import CONTEXT
+from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ActionSpec, ObservationSpec
-from common.world_model import world_model
 from dreamer.agent import ActNoise, Carry, Dreamer, make_agent
 from dreamer.config import ActorConfig, BehaviorConfig, Config
 from dreamer.networks import make_networks

@@ -13,7 +13,7 @@ import pytest
 from common.distributions import Normal
 from common.dynamics.base import Observed
 from common.dynamics.overshooting import overshooting_loss
-from common.world_model import world_model
+from common.model.world_model import world_model
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from common.world_model import world_model
 from planet.agent import PlaNet, make_agent, quantize_images
 from planet.config import Config, PlannerConfig
 from planet.planner import make_planner

@@ -12,9 +12,9 @@ import planet
 from common.errors import UserError
 from common.export import EXPORT, export
 from common.loading import LoadedAgent
+from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ObservationSpec
-from common.world_model import world_model
 from dreamer.__main__ import load_program as load_dreamer
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.model.world_model import world_model
 from common.spaces import ActionSpec
-from common.world_model import world_model
 from planet.config import PlannerConfig
 from planet.planner import make_planner
 from planet.proposals import policy_proposal, random_walk

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.world_model import world_model
+from common.model.world_model import world_model
 from planet.rollout import model_rollout
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_params

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from common.dynamics.base import Noise, State
+from common.model.world_model import WorldModel
 from common.types import Array, Key, Params, Rows
-from common.world_model import WorldModel
 
 Policy = Callable[[Array, Array], tuple[Array, Any]]
 """(feature [N, D], noise [N, ...]) -> action [N, A] and the distribution it is from [N]."""

@@ -8,10 +8,10 @@ import jax
 
 from common.dynamics.base import Noise, State
 from common.learning.optimizers import Optimizer
-from common.model_losses import Losses, loss_metrics
+from common.model.losses import Losses, loss_metrics
+from common.model.vectors import VECTORS
+from common.model.world_model import WorldModel
 from common.types import Array, Params, Rows
-from common.vectors import VECTORS
-from common.world_model import WorldModel
 
 
 class ModelStep(NamedTuple):

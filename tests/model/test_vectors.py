@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import vectors
 from common.learning.optimizers import OptimizerConfig, make_optimizer
-from common.model_learning import learn_model
+from common.model import vectors
+from common.model.learn import learn_model
+from common.model.vectors import VECTORS, vector_functions
+from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from common.vectors import VECTORS, vector_functions
-from common.world_model import world_model
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
 

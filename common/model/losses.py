@@ -12,7 +12,7 @@ from common.nets.coders import normalize_image
 from common.types import ROW_KEYS, Array, Rows
 
 if TYPE_CHECKING:
-    from common.world_model import WorldModelConfig
+    from common.model.world_model import WorldModelConfig
 
 
 class Losses(NamedTuple):

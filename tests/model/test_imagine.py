@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.imagine import CONTEXT, imagine, open_loop
+from common.model.imagine import CONTEXT, imagine, open_loop
+from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from common.world_model import world_model
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from common.config import update
+from common.model.world_model import world_model
 from common.presets import load_presets
 from common.spaces import ObservationSpec
-from common.world_model import world_model
 from dreamer.agent import make_agent
 from dreamer.config import Config
 from planet.config import PLANET_MODEL

@@ -33,13 +33,13 @@ from common.dynamics.overshooting import overshooting_loss
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError, check_least, check_range, nearest
-from common.model_losses import Losses, loss_metrics, targets, total_loss
+from common.model.losses import Losses, loss_metrics, targets, total_loss
+from common.model.vectors import VECTORS, VectorFunctions, VectorTransform, vector_functions
 from common.nets import precision
 from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig
 from common.nets.heads import HeadConfig, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
 from common.types import Array, Key, Params, Rows
-from common.vectors import VECTORS, VectorFunctions, VectorTransform, vector_functions
 
 _DYNAMICS = {"rssm": rssm, "transformer": transformer}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
