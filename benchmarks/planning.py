@@ -22,9 +22,9 @@ import time
 from typing import Any
 
 from benchmarks.options import Parser
-from common import versions
 from common.errors import UserError, exit_code
-from common.evaluation import Evaluation, play
+from common.run import versions
+from common.run.evaluation import Evaluation, play
 from planet.config import Config, PlannerConfig
 from planet.simulator import SimulatorPolicy
 

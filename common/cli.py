@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import config as configs
-from common import doctor, flags, presets, run_folder
+from common import doctor, flags, presets
 from common.errors import UserError, exit_code, nearest
-from common.program import Program
-from common.versions import DISTRIBUTION, version_of
+from common.run import folder as run_folder
+from common.run.program import Program
+from common.run.versions import DISTRIBUTION, version_of
 
 if TYPE_CHECKING:
-    from common.evaluation import MakePolicy
+    from common.run.evaluation import MakePolicy
 
 LoadProgram = Callable[[], Program]
 
@@ -166,7 +167,7 @@ def _train(load_program: LoadProgram, parsed: flags.Flags) -> int:
     given = parsed.extra.get("logdir")
     logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
     run_folder.check(logdir, program.name, config)
-    from common import training
+    from common.run import train as training
 
     training.train(program, config, logdir)
     return 0
@@ -179,7 +180,7 @@ def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
     logdir = _existing(parsed) if model == LEARNED else None
     episodes = _integer(parsed, "episodes", 10, least=1)
     seed = _integer(parsed, "seed", 0)
-    from common.evaluation import play
+    from common.run.evaluation import play
     from common.video import check_suffix, write_video
 
     film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
@@ -203,8 +204,8 @@ def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
 
 def _learned_player(program: Program, parsed: flags.Flags, seed: int) -> tuple[Any, MakePolicy]:
     """Returns configuration and policy of a trained agent."""
-    from common.driver import AgentPolicy
-    from common.loading import LoadedAgent
+    from common.run.driver import AgentPolicy
+    from common.run.loading import LoadedAgent
 
     if parsed.configs:
         raise UserError("--configs is for --model simulator; a trained run has its own options")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from common.versions import DISTRIBUTION, LIBRARIES, ROOT, version_of
+from common.run.versions import DISTRIBUTION, LIBRARIES, ROOT, version_of
 
 PROBE_SECONDS = 120
 SCENE = """

@@ -19,12 +19,12 @@ def load(path: str, seed: int = 0):
         seed: Seed of the draws.
 
     Returns:
-        A ``common.loading.LoadedAgent``.
+        A ``common.run.loading.LoadedAgent``.
 
     Raises:
         common.errors.UserError: There is no trained Dreamer at that path.
     """
-    from common.loading import LoadedAgent
+    from common.run.loading import LoadedAgent
     from dreamer.__main__ import load_program
 
     return LoadedAgent(load_program(), path, seed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common import cli
 from common.huge_pages import restart_with_huge_pages
-from common.program import Program
+from common.run.program import Program
 
 
 def load_program() -> Program:

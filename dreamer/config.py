@@ -12,7 +12,7 @@ from common.learning.optimizers import OptimizerConfig
 from common.model.world_model import WorldModelConfig
 from common.nets.heads import HeadConfig
 from common.replay.config import ReplayConfig
-from common.run_config import RunConfig
+from common.run.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)

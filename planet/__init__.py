@@ -10,7 +10,7 @@ runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "
 
 def load(path: str, seed: int = 0):
     """Loads a trained agent from a run folder or an exported file; see ``dreamer.load``."""
-    from common.loading import LoadedAgent
+    from common.run.loading import LoadedAgent
     from planet.__main__ import load_program
 
     return LoadedAgent(load_program(), path, seed)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from common import cli
 from common.huge_pages import restart_with_huge_pages
-from common.program import Program
+from common.run.program import Program
 
 if TYPE_CHECKING:
-    from common.driver import Policy
+    from common.run.driver import Policy
 
 
 def load_program() -> Program:

@@ -14,7 +14,7 @@ from common.model.world_model import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.replay.config import ReplayConfig
-from common.run_config import RunConfig
+from common.run.config import RunConfig
 from common.tokens.config import TDMConfig
 
 

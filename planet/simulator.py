@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.driver import NumpyRows
 from common.envs.simulator import Simulator
 from common.envs.vector import VectorEnvs
+from common.run.driver import NumpyRows
 from common.types import Array, Key, Params
 from planet.acting import Actor
 from planet.candidates import Belief, Rollout

@@ -13,9 +13,9 @@ from common import cli
 from common.agent import Agent
 from common.envs.config import EnvConfig
 from common.model.imagine import OpenLoop
-from common.program import Program
 from common.replay.config import ReplayConfig
-from common.run_config import RunConfig
+from common.run.config import RunConfig
+from common.run.program import Program
 
 EVAL_ACTION = 0.5
 

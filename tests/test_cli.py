@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from common import cli, run_folder
+from common import cli
 from common.config import update
 from common.errors import UserError
-from common.program import Program
+from common.run import folder as run_folder
+from common.run.program import Program
 from dreamer import __main__ as dreamer_main
 from dreamer.config import Config
 
@@ -97,9 +98,9 @@ def test_interrupt_is_no_traceback(monkeypatch, capsys):
 
 def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch, tmp_path):
     calls = []
-    import common.training
+    import common.run.train
 
-    monkeypatch.setattr(common.training, "train", lambda *args: calls.append(args))
+    monkeypatch.setattr(common.run.train, "train", lambda *args: calls.append(args))
     assert run("train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3") == 0
     ((made, config, logdir),) = calls
     assert made.name == "dreamer"

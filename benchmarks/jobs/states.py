@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from benchmarks.jobs import record as records
 from benchmarks.jobs.plan import Job, Plan
-from common import checkpoint
 from common.logging.jsonl import METRICS
+from common.run import checkpoint
 
 CHECKPOINTS = "checkpoints"
 _TAIL = 1 << 16

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common import run_folder
 from common.config import read_mapping
 from common.errors import UserError
 from common.logging.jsonl import METRICS, SCORES, read_jsonl
+from common.run import folder as run_folder
 
 RANDOM = "random/return_mean"
 _EVALUATION = ("eval/return_mean", "eval/return_std", "eval/return_min", "eval/return_max")

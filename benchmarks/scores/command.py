@@ -32,7 +32,7 @@ from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
 from common.errors import UserError, exit_code, nearest
 from common.logging.jsonl import METRICS
-from common.run_folder import CONFIG
+from common.run.folder import CONFIG
 
 Versus = dict[tuple[str, str], tuple[Interval, int]]
 """Probability that the first agent beats the second, and in how many tasks, by their names."""

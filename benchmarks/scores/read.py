@@ -18,7 +18,7 @@ from benchmarks.suites import Protocol, Suite
 from common.config import read_mapping
 from common.errors import UserError, nearest
 from common.logging.jsonl import METRICS
-from common.run_folder import CONFIG
+from common.run.folder import CONFIG
 
 COLUMNS = ("game", "seed", "frames", "return")
 _RETURN = "eval/return_mean"

@@ -10,7 +10,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from benchmarks.speed.harness import Measurement
-from common import versions
+from common.run import versions
 
 PEERS = pathlib.Path(__file__).resolve().parent / "peers.csv"
 PEERS_MATMUL_GFLOPS = 430.0

@@ -21,7 +21,7 @@ from common.agent import Agent
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
-from common.program import Program
+from common.run.program import Program
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import pad

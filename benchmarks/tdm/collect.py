@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tdm.policies import Who, find_policy, read_policy
-from common import versions
-from common.driver import LOG_PREFIX, NumpyRows, Policy
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
 from common.envs.variants import describe
 from common.errors import UserError, check_range
-from common.evaluation import play
 from common.replay.episodes import Episode, read_episodes, write_episodes
+from common.run import versions
+from common.run.driver import LOG_PREFIX, NumpyRows, Policy
+from common.run.evaluation import play
 from planet.config import PlannerConfig
 
 COLLECTION = "collection.json"

@@ -12,11 +12,11 @@ from typing import Any
 import gymnasium
 
 from benchmarks.tdm.collect import COLLECTION, write_record
-from common.clocks import Silence
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.replay.episodes import Episode, read_episodes, write_episodes
 from common.replay.minari import read_minari, write_minari
+from common.run.clocks import Silence
 
 
 def export_minari(folder: pathlib.Path, name: str) -> str:

@@ -15,9 +15,9 @@ import optax
 
 from benchmarks.tdm.contenders import Fitted, Learner
 from benchmarks.tdm.scale import Scale
-from common.clocks import Silence
 from common.errors import check_least, check_range
 from common.replay.bodies import Bodies
+from common.run.clocks import Silence
 from common.tokens.steps import Steps
 from common.types import Array, Key
 

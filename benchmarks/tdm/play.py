@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from benchmarks.tdm.contenders import Contender, Fitted
-from common.driver import NumpyRows
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
-from common.evaluation import play
+from common.run.driver import NumpyRows
+from common.run.evaluation import play
 from common.spaces import ActionSpec
 from common.tokens.steps import Steps, pad
 from common.types import Array, Key

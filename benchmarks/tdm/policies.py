@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common import checkpoint, cli, flags, training
-from common.driver import AgentPolicy, NumpyRows, Policy, RandomPolicy
+from common import cli, flags
 from common.envs.base import Envs
 from common.errors import UserError, nearest
-from common.evaluation import MakePolicy
 from common.export import EXPORT, read_export
-from common.loading import LoadedAgent
-from common.program import Program
+from common.run import checkpoint
+from common.run import train as training
+from common.run.driver import AgentPolicy, NumpyRows, Policy, RandomPolicy
+from common.run.evaluation import MakePolicy
+from common.run.loading import LoadedAgent
+from common.run.program import Program
 from planet.config import Config
 from planet.simulator import SimulatorPolicy
 

@@ -14,8 +14,8 @@ from benchmarks.tdm.claims import Claim
 from benchmarks.tdm.presets import Preset, preset
 from benchmarks.tdm.summary import Row
 from benchmarks.tdm.work import Record, read_all, settings
-from common import versions
 from common.report_html import document, escape, note, section, write_page
+from common.run import versions
 
 PAGE = "report.html"
 _DRAW: Mapping[str, Callable[..., None]] = {

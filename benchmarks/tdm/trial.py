@@ -14,10 +14,10 @@ from benchmarks.tdm.fitting import Progress, fit
 from benchmarks.tdm.presets import Preset
 from benchmarks.tdm.scale import measure
 from benchmarks.tdm.work import Cell, Split, Work
-from common.driver import RandomPolicy
-from common.evaluation import play as play_episodes
 from common.replay.bodies import Bodies
 from common.replay.episodes import Episode
+from common.run.driver import RandomPolicy
+from common.run.evaluation import play as play_episodes
 
 METHODS = ("tdm", "ensemble", "rssm")
 """Names of the contenders."""

@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks.learning import __main__ as command
 from benchmarks.learning.record import read_run, write_record
-from common import run_folder
 from common.config import update
 from common.errors import UserError
 from common.logging import JsonlSink, Logger
+from common.run import folder as run_folder
 from tests.fake_agent import Config
 
 

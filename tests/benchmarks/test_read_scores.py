@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.scores.read import read_runs, read_scores
 from benchmarks.suites import Protocol, suite
-from common import run_folder
 from common.config import update
 from common.errors import UserError
 from common.logging import JsonlSink, Logger
+from common.run import folder as run_folder
 from tests.fake_agent import Config
 
 ATARI = suite("atari")

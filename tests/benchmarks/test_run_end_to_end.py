@@ -16,8 +16,8 @@ from benchmarks.jobs import plan as plans
 from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
-from common import checkpoint
 from common.logging.jsonl import read_jsonl
+from common.run import checkpoint
 
 DEADLINE = 240
 SUITE = "dmc_proprio"

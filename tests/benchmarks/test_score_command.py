@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.scores.command import score
 from benchmarks.suites import column, read_reference, suite
-from common import run_folder
 from common.config import update
+from common.run import folder as run_folder
 from tests.fake_agent import Config
 
 HEADER = "game,seed,frames,return\n"

@@ -12,12 +12,12 @@ from benchmarks.__main__ import main
 from benchmarks.tdm import collect as collecting
 from benchmarks.tdm.collect import Recorder
 from benchmarks.tdm.policies import Noisy, read_policy
-from common.driver import RandomPolicy
 from common.envs import EnvConfig, make
 from common.envs.variants import describe
 from common.errors import UserError
-from common.evaluation import play
 from common.replay import read_bodies, read_episodes
+from common.run.driver import RandomPolicy
+from common.run.evaluation import play
 from tests.envs.known import Echo
 
 TASK = "dmc_cartpole_swingup"
@@ -208,6 +208,6 @@ def test_help_names_the_commands(capsys):
 
 
 def test_a_training_that_was_stopped_plays_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.training.train", lambda program, config, run: None)
+    monkeypatch.setattr("common.run.train.train", lambda program, config, run: None)
     assert run(tmp_path, "--tasks", TASK, "--policies", "400", *SHORT, *TRAINING) == 130
     assert not any(tmp_path.rglob("*.npz"))

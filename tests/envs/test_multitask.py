@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common.driver import Driver
 from common.envs import EnvConfig, make, make_one
 from common.envs.multitask import MultiTask
 from common.errors import UserError
+from common.run.driver import Driver
 
 STATE = EnvConfig(pixels=False, state=True, action_repeat=-1)
 TASKS = "dmc_cartpole_swingup,dmc_walker_walk,dmc_finger_spin"

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import common
-import common.driver
-import common.learner
+import common.run.driver
+import common.run.learner
 import dreamer
 from common import cli
 from common.envs.render import choose_backend, egl_starts
@@ -46,7 +46,7 @@ def python(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
 def _compile_fast(monkeypatch):
     """What runs in this process compiles faster too."""
     fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
-    for module in (common.driver, common.learner):
+    for module in (common.run.driver, common.run.learner):
         monkeypatch.setattr(module, "jax", fast)
 
 

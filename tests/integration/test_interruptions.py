@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from common import run_folder
 from common.logging import read_jsonl
-from tests.test_training import counters, replayed
+from common.run import folder as run_folder
+from tests.run.test_train import counters, replayed
 
 DEADLINE = 120
 ROWS = 1_000_000

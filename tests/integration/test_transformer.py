@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import common
-import common.driver
-import common.learner
+import common.run.driver
+import common.run.learner
 import dreamer.__main__
 import planet.__main__
 from common.envs import EnvConfig, make_one
@@ -25,7 +25,7 @@ AGENTS = {"dreamer": dreamer, "planet": planet}
 @pytest.fixture
 def _compile_fast(monkeypatch):
     fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
-    for module in (common.driver, common.learner):
+    for module in (common.run.driver, common.run.learner):
         monkeypatch.setattr(module, "jax", fast)
 
 

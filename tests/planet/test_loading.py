@@ -11,9 +11,9 @@ import pytest
 import planet
 from common.errors import UserError
 from common.export import EXPORT, export
-from common.loading import LoadedAgent
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
+from common.run.loading import LoadedAgent
 from common.spaces import ObservationSpec
 from dreamer.__main__ import load_program as load_dreamer
 from dreamer.agent import make_agent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.test_training import counters, metrics, run
+from tests.run.test_train import counters, metrics, run
 
 
 def test_updates_after_every_episode(tmp_path):

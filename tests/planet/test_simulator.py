@@ -12,7 +12,7 @@ import pytest
 from benchmarks import planning
 from common.envs import EnvConfig, make
 from common.envs.simulator import Simulator
-from common.evaluation import play
+from common.run.evaluation import play
 from planet.__main__ import main
 from planet.config import Config, PlannerConfig
 from planet.simulator import SimulatorPolicy, pack, simulator_rollout

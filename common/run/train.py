@@ -7,7 +7,7 @@
 
 A run is resumed by calling ``train`` again with the same folder: learner, counters,
 random numbers, replay and logs continue; the environments start a new episode. With
-``run.data`` nothing is collected, and the loop is that of ``common.offline``.
+``run.data`` nothing is collected, and the loop is that of ``common.run.offline``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from common import checkpoint, run_folder
-from common.base_run import CHECKPOINTS, BaseRun, row_specs
-from common.clocks import Every, Ratio
-from common.driver import LOG_PREFIX, Driver, RandomPolicy
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.errors import UserError
-from common.learner import Learner
-from common.offline import OfflineRun
-from common.program import Program
 from common.replay import Replay
+from common.run import checkpoint
+from common.run import folder as run_folder
+from common.run.base import CHECKPOINTS, BaseRun, row_specs
+from common.run.clocks import Every, Ratio
+from common.run.driver import LOG_PREFIX, Driver, RandomPolicy
+from common.run.learner import Learner
+from common.run.offline import OfflineRun
+from common.run.program import Program
 from common.types import Rows
 
 REPLAY = "replay"

@@ -14,9 +14,9 @@ from common.agent import Agent
 from common.envs.gym import adapt
 from common.errors import UserError
 from common.export import EXPORT, export
-from common.loading import LoadedAgent
 from common.nets.heads import HeadConfig
-from common.program import Program
+from common.run.loading import LoadedAgent
+from common.run.program import Program
 from common.spaces import action_spec, observation_specs
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config

@@ -8,13 +8,15 @@ import signal
 import numpy as np
 import pytest
 
-from common import base_run, run_folder, training
 from common.config import update
 from common.errors import UserError
 from common.export import read_export
 from common.logging import read_jsonl
-from common.offline import episode_folders
 from common.replay.episodes import write_episodes
+from common.run import base as base_run
+from common.run import folder as run_folder
+from common.run import train as training
+from common.run.offline import episode_folders
 from dreamer.__main__ import main as dreamer
 from planet.__main__ import main as planet
 from tests import fake_agent

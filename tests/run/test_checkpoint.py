@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import checkpoint
 from common.errors import UserError
+from common.run import checkpoint
 
 
 class State(NamedTuple):

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from common.driver import ActFunction, AgentPolicy, Driver, EpisodeMeter, RandomPolicy
 from common.envs import EnvConfig, make
 from common.errors import UserError
+from common.run.driver import ActFunction, AgentPolicy, Driver, EpisodeMeter, RandomPolicy
 from tests.envs.known import Echo
 from tests.envs.toys import Counter
 from tests.fake_agent import Config, make_agent

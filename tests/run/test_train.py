@@ -11,15 +11,17 @@ import jax
 import numpy as np
 import pytest
 
-from common import base_run, checkpoint, training
 from common.config import update
 from common.errors import UserError
 from common.export import read_export
-from common.learner import Learner
 from common.logging import read_jsonl
 from common.nets.heads import HeadConfig
 from common.replay import Replay
 from common.replay.config import ReplayConfig
+from common.run import base as base_run
+from common.run import checkpoint
+from common.run import train as training
+from common.run.learner import Learner
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, BehaviorConfig
 from dreamer.config import Config as DreamerConfig

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from common.config import difference, read_mapping, to_yaml, update
 from common.errors import UserError, nearest
-from common.versions import describe
+from common.run.versions import describe
 
 Config = TypeVar("Config")
 

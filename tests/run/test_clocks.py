@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.clocks import Every, Meter, Ratio, Silence, announced
+from common.run.clocks import Every, Meter, Ratio, Silence, announced
 
 
 def test_every_is_due_when_a_multiple_was_passed():

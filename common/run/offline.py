@@ -11,11 +11,11 @@ import pathlib
 import time
 from typing import Any
 
-from common.base_run import BaseRun, row_specs
-from common.clocks import Every
 from common.errors import UserError
 from common.logging import format_seconds
 from common.replay import Replay
+from common.run.base import BaseRun, row_specs
+from common.run.clocks import Every
 
 
 def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:

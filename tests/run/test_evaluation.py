@@ -7,9 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from common import evaluation
 from common.envs import EnvConfig, make
-from common.evaluation import Evaluation, Results, evaluate, play
+from common.run import evaluation
+from common.run.evaluation import Evaluation, Results, evaluate, play
 from tests.envs.known import Echo
 from tests.envs.toys import Counter
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.clocks import Silence
-from common.driver import Driver, NumpyRows, Policy
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
 from common.envs.registry import Task, split
+from common.run.clocks import Silence
+from common.run.driver import Driver, NumpyRows, Policy
 
 
 class Evaluation(NamedTuple):

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from common.config import update
-from common.driver import ActFunction
 from common.errors import UserError
 from common.export import read_export
-from common.program import Program
+from common.run.driver import ActFunction
+from common.run.program import Program
 from common.spaces import ObservationSpec, flatten_observation
 from common.types import Mode
 

@@ -1,8 +1,8 @@
 """What all runs do: learn, evaluate, film, log, save, and go on from there.
 
 The *clock* of a run is what it counts its progress by, the x axis of everything that it
-writes: frames where it collects experience (``common.training``), updates where it learns
-from episodes that are there already (``common.offline``).
+writes: frames where it collects experience (``common.run.train``), updates where it learns
+from episodes that are there already (``common.run.offline``).
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from common import checkpoint, report, run_folder, video
-from common.clocks import Meter, Silence
-from common.driver import RandomPolicy
+from common import report, video
 from common.envs.base import Envs
-from common.evaluation import MakePolicy, Results, play
 from common.export import EXPORT, export
-from common.learner import Learner
 from common.logging import Logger, default_sinks
 from common.model.imagine import CONTEXT
-from common.program import Program
 from common.replay import Prefetcher, Replay
+from common.run import checkpoint
+from common.run import folder as run_folder
+from common.run.clocks import Meter, Silence
+from common.run.driver import RandomPolicy
+from common.run.evaluation import MakePolicy, Results, play
+from common.run.learner import Learner
+from common.run.program import Program
 
 CHECKPOINTS = "checkpoints"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from common.agent import Agent
-from common.clocks import announced
 from common.envs.base import Envs
 from common.errors import UserError
+from common.run.clocks import announced
 from common.spaces import ActionSpec
 from common.types import Mode, Params
 

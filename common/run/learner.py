@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from common.agent import Agent
-from common.clocks import announced
-from common.driver import ActFunction, AgentPolicy
 from common.model.imagine import OpenLoop
+from common.run.clocks import announced
+from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows
 
 

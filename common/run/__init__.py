@@ -1,0 +1,1 @@
+"""Running an agent: the loops, and all that they keep, count, save and load."""
