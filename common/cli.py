@@ -180,8 +180,8 @@ def _eval(load_program: LoadProgram, parsed: flags.Flags) -> int:
     logdir = _existing(parsed) if model == LEARNED else None
     episodes = _integer(parsed, "episodes", 10, least=1)
     seed = _integer(parsed, "seed", 0)
+    from common.logging.video import check_suffix, write_video
     from common.run.evaluation import play
-    from common.video import check_suffix, write_video
 
     film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
     if film:

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import video
 from common.errors import UserError
-from common.logging import JsonlSink, Logger, VideoSink
+from common.logging import JsonlSink, Logger, VideoSink, video
 from common.report import read_run, write_report
 from common.report_charts import Frame, Series, chart, nice_ticks, short, smooth
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common import video as videos
+from common.logging import video as videos
 
 VIDEOS = "videos"
 

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from common import report, video
+from common import report
 from common.envs.base import Envs
 from common.export import EXPORT, export
-from common.logging import Logger, default_sinks
+from common.logging import Logger, default_sinks, video
 from common.model.imagine import CONTEXT
 from common.replay import Prefetcher, Replay
 from common.run import checkpoint

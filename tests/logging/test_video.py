@@ -6,8 +6,8 @@ import imageio.v3
 import numpy as np
 import pytest
 
-from common import video
 from common.errors import UserError
+from common.logging import video
 
 # The reader that these tests use forks; our writer does not.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
