@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML, YAMLError
 
-from common import report_page
 from common.errors import UserError, nearest
 from common.logging.jsonl import METRICS, SCORES, read_jsonl
 from common.logging.logger import ELAPSED
 from common.logging.videos import VIDEOS
-from common.report_html import write_page
+from common.report import page as report_page
+from common.report.html import write_page
 
 REPORT = "report.html"
 

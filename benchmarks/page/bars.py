@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from benchmarks.page.results import Result
 from benchmarks.page.style import color_class
 from benchmarks.scores.bootstrap import Interval
-from common.report_charts import nice_ticks, short
-from common.report_html import escape
+from common.report.charts import nice_ticks, short
+from common.report.html import escape
 
 APART = "Protocol other or unknown, or tasks missing: not ranked"
 LOWER_IS_BETTER = ("optimality gap",)

@@ -10,8 +10,8 @@ from benchmarks.page.bars import coverage
 from benchmarks.page.results import Profiles, Result
 from benchmarks.page.style import color_class
 from benchmarks.suites import Suite
-from common.report_charts import Frame, Series, chart, legend, thin
-from common.report_html import escape, note
+from common.report.charts import Frame, Series, chart, legend, thin
+from common.report.html import escape, note
 
 _MOST_POINTS = 120
 

@@ -20,7 +20,7 @@ from benchmarks.scores.command import add_sources, gather
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
 from common.errors import UserError, check_least, exit_code
-from common.report_html import write_page
+from common.report.html import write_page
 from common.run import versions
 
 REPORT = "report.html"

@@ -14,7 +14,7 @@ from benchmarks.page.results import Profiles, Result
 from benchmarks.page.style import light_color
 from benchmarks.scores.aggregate import headline
 from benchmarks.suites import Suite
-from common.report_charts import short, thin
+from common.report.charts import short, thin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from benchmarks.page.results import Profiles, Result
 from benchmarks.page.style import STYLE, color_class
 from benchmarks.scores.aggregate import headline
 from benchmarks.suites import Suite
-from common.report_html import document, escape, note, section
+from common.report.html import document, escape, note, section
 
 
 def render(

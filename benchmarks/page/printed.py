@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.page.results import Result
 from benchmarks.suites import REFERENCE, Suite
-from common.report_html import escape
+from common.report.html import escape
 
 
 def printed(suite: Suite) -> dict[str, dict[str, str]]:

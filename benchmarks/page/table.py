@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.page.results import Result
 from benchmarks.scores.aggregate import TaskScore
 from benchmarks.suites import Suite
-from common.report_html import escape
+from common.report.html import escape
 
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -14,7 +14,7 @@ from benchmarks.tdm.claims import Claim
 from benchmarks.tdm.presets import Preset, preset
 from benchmarks.tdm.summary import Row
 from benchmarks.tdm.work import Record, read_all, settings
-from common.report_html import document, escape, note, section, write_page
+from common.report.html import document, escape, note, section, write_page
 from common.run import versions
 
 PAGE = "report.html"

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable
 
 from common.errors import UserError
-from common.report_style import STYLE
+from common.report.style import STYLE
 
 
 def escape(value: object) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.logging.terminal import format_seconds
-from common.report_charts import Frame, Series, chart, legend, smooth, thin
-from common.report_html import document, escape, note, section
+from common.report.charts import Frame, Series, chart, legend, smooth, thin
+from common.report.html import document, escape, note, section
 
 if TYPE_CHECKING:
     from common.report import Curve, RunData

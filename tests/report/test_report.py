@@ -15,7 +15,7 @@ from PIL import Image
 from common.errors import UserError
 from common.logging import JsonlSink, Logger, VideoSink, video
 from common.report import read_run, write_report
-from common.report_charts import Frame, Series, chart, nice_ticks, short, smooth
+from common.report.charts import Frame, Series, chart, nice_ticks, short, smooth
 
 VOID = {"meta", "link", "img"}
 
