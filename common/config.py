@@ -1,7 +1,7 @@
 """Configurations: frozen dataclasses, changed by name, strictly.
 
 Every configuration is a frozen dataclass beside the code that it configures. Presets
-(``common.presets``) and flags (``common.flags``) both go through ``update``, so that an
+(``common.command.presets``) and flags (``common.command.flags``) both go through ``update``, so that an
 unknown name or a wrong type is the same clear error wherever it was written.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from common import cli
-from common.huge_pages import restart_with_huge_pages
+from common.command import line as cli
+from common.command.memory import restart_with_huge_pages
 from common.run.program import Program
 
 

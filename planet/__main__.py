@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from common import cli
-from common.huge_pages import restart_with_huge_pages
+from common.command import line as cli
+from common.command.memory import restart_with_huge_pages
 from common.run.program import Program
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common import cli
 from common.agent import Agent
+from common.command import line as cli
 from common.envs.config import EnvConfig
 from common.model.imagine import OpenLoop
 from common.replay.config import ReplayConfig

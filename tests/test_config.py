@@ -14,7 +14,7 @@ import pytest
 
 import common
 from common import config as configs
-from common import flags, presets
+from common.command import flags, presets
 from common.errors import UserError
 
 

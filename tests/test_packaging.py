@@ -15,7 +15,7 @@ import tomllib
 import pytest
 import setuptools
 
-from common import presets
+from common.command import presets
 from common.run import versions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from benchmarks.suites import Suite
-from common import flags, presets
+from common.command import flags, presets
 from common.config import update
 from common.errors import UserError, nearest
 

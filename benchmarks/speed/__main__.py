@@ -19,8 +19,8 @@ import subprocess
 import sys
 
 from benchmarks.options import Parser
+from common.command.memory import restart_with_huge_pages
 from common.errors import UserError, exit_code
-from common.huge_pages import restart_with_huge_pages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "speed"
@@ -78,7 +78,7 @@ def _time_apart(name: str, arguments: argparse.Namespace) -> bool:
 
 def _time(name: str, repeats: int) -> dict:
     """Times one workload in this process."""
-    from common import cli
+    from common.command import line as cli
 
     cli.prepare()
     import dataclasses

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.speed.harness import Measurement, measure
 from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
 from common import config as configs
-from common import presets
 from common.agent import Agent
+from common.command import presets
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv

@@ -49,7 +49,7 @@ def run_command(argv: Sequence[str]) -> int:
     word, *words = argv
     if word not in COMMANDS:
         raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
-    from common.cli import prepare
+    from common.command.line import prepare
 
     prepare()
     return COMMANDS[word].call(words)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common import cli, flags
+from common.command import flags
+from common.command import line as cli
 from common.envs.base import Envs
 from common.errors import UserError, nearest
 from common.export import EXPORT, read_export

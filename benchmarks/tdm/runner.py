@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.jobs.local import Slot, gpus, make_slots
 from benchmarks.tdm.work import Cell, Work, read_record, write_record
-from common.cli import prepare
+from common.command.line import prepare
 
 EXPERIMENTS = {
     "collect": "benchmarks.tdm.gather",

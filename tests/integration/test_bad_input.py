@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from common import cli
+from common.command import line as cli
 from dreamer.__main__ import main
 from tests import fake_agent
 

@@ -18,7 +18,7 @@ import common
 import common.run.driver
 import common.run.learner
 import dreamer
-from common import cli
+from common.command import line as cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
 from dreamer.__main__ import load_program, main

@@ -8,9 +8,9 @@ import pytest
 
 import dreamer.__main__
 import planet.__main__
+from common.command.presets import load_presets
 from common.config import update
 from common.logging import read_jsonl
-from common.presets import load_presets
 from common.run import train as training
 from tests.envs import known
 

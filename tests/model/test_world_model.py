@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.command.presets import load_presets
 from common.config import update
 from common.model.world_model import world_model
-from common.presets import load_presets
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config

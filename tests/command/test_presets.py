@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from common import presets
+from common.command import presets
+from common.command.flags import resolve
 from common.config import Change, difference, options, update
-from common.flags import resolve
 from common.learning.schedules import parse_schedule
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent

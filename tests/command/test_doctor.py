@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common import doctor
+from common.command import doctor
 
 GOOD = dict.fromkeys(doctor.LIBRARIES, "1.0") | {"mujoco": "3.17.0"}
 

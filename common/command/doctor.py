@@ -1,7 +1,7 @@
 """``dreamer doctor``: what a machine has, what it lacks, and the remedy.
 
 Whatever may crash or hang (drivers, OpenGL, the emulator) is probed in a process of its
-own: ``python -m common.doctor <probe>`` prints one line, or fails with one.
+own: ``python -m common.command.doctor <probe>`` prints one line, or fails with one.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def probe(name: str, seconds: float = PROBE_SECONDS) -> tuple[bool, str]:
         Whether it passed, and its last line: the result, or the error.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-P", "-m", "common.doctor", name]
+    command = [sys.executable, "-P", "-m", "common.command.doctor", name]
     try:
         done = subprocess.run(
             command,

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from common import cli
+from common.command import line as cli
 from common.config import update
 from common.errors import UserError
 from common.run import folder as run_folder

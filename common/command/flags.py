@@ -14,9 +14,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from common.command.presets import preset_descriptions
 from common.config import Option, options, read_text
 from common.errors import UserError, nearest
-from common.presets import preset_descriptions
 
 
 class Flags(NamedTuple):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common import config as configs
-from common import doctor, flags, presets
+from common.command import doctor, flags, presets
 from common.errors import UserError, exit_code, nearest
 from common.run import folder as run_folder
 from common.run.program import Program

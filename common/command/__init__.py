@@ -1,0 +1,1 @@
+"""The command line: presets, flags, and every command that agents share."""
