@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common.model.imagine import OpenLoop
 from common.types import Array, Key, Mode, Params, Rows
+
+
+class OpenLoop(NamedTuple):
+    """A prediction beside the truth.
+
+    Attributes:
+        truth: Images as recorded, uint8 ``[B, T, height, width, channels]``.
+        model: Reconstructions of the context, then predictions from actions alone.
+    """
+
+    truth: Array
+    model: Array
 
 
 class Agent(NamedTuple):
@@ -22,7 +33,7 @@ class Agent(NamedTuple):
             "eval" takes the mode of the policy.
         update: ``(state, key, batch) -> (state, metrics)``; batch of rows ``[B, T, ...]``,
             metrics scalars named ``group/name``.
-        report: ``(params, key, batch) -> {name: common.model.imagine.OpenLoop}``, predictions of
+        report: ``(params, key, batch) -> {name: OpenLoop}``, predictions of
             images from actions alone beside the truth.
     """
 

@@ -1,8 +1,8 @@
 """Configurations: frozen dataclasses, changed by name, strictly.
 
 Every configuration is a frozen dataclass beside the code that it configures. Presets
-(``common.command.presets``) and flags (``common.command.flags``) both go through ``update``, so that an
-unknown name or a wrong type is the same clear error wherever it was written.
+(``common.command.presets``) and flags (``common.command.flags``) both go through ``update``,
+so that an unknown name or a wrong type is the same clear error wherever it was written.
 """
 
 from __future__ import annotations

@@ -14,12 +14,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from common.config import to_dict, update
+from common.config import to_dict
 from common.errors import UserError
-from common.model.world_model import WorldModel, WorldModelConfig, world_model
 from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
 from common.types import Params
 
@@ -104,26 +102,6 @@ def read_export(path: str | pathlib.Path) -> Exported:
         inner[leaf] = array
     observations, actions = specs_from_json(meta)
     return Exported(meta["agent"], meta["config"], observations, actions, params)
-
-
-def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
-    """Loads the world model of a run folder or an exported file.
-
-    Needs neither the environment nor the replay nor the optimizer.
-
-    Returns:
-        The model and its parameters.
-
-    Raises:
-        UserError: There is no export, or it is damaged or of another version, or its agent
-            learned another kind of model.
-    """
-    exported = read_export(path)
-    if "world_model" not in exported.params:
-        raise UserError(f"{path} holds no world model, but {', '.join(exported.params)}")
-    config = update(WorldModelConfig(), exported.config["world_model"])
-    model = world_model(config, exported.observations, exported.actions)
-    return model, jax.tree.map(jax.numpy.asarray, exported.params["world_model"])
 
 
 def _leaves(tree: Params, keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

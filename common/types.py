@@ -13,27 +13,24 @@ letter   meaning
 ``K``    classes of one categorical variable
 =======  ==============================================================
 
-A *row* is one time step of experience. ``action[t]`` is the action that led to
-``observation[t]``; ``reward[t]`` arrived with it. ``is_first`` marks the row of a
-reset (its action and reward are zero), ``is_last`` the last row of an episode,
-and ``is_terminal`` a last row after which the environment really ended: a time
-limit sets ``is_last`` only.
+``Array`` is a ``jax.Array``, ``Key`` a typed PRNG key of ``jax.random.key``; ``common.rows``
+says what a row of experience is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import jax
+if TYPE_CHECKING:
+    import jax
 
-Array = jax.Array
+    Array = jax.Array
+    Key = jax.Array
+else:  # Environment workers read these aliases too, and need no JAX.
+    Array = Key = Any
 Params = Any
 """A nested mapping of arrays."""
-Key = jax.Array
-"""A typed PRNG key of ``jax.random.key``."""
 Rows = Mapping[str, Array]
-"""Observation keys and the five row keys, each ``[B, T, ...]`` or ``[N, ...]``."""
+"""Observation keys and the keys of ``common.rows``, each ``[B, T, ...]`` or ``[N, ...]``."""
 Mode = Literal["train", "eval"]
-
-ROW_KEYS = ("action", "reward", "is_first", "is_last", "is_terminal")

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import Agent
+from common.agent import Agent, OpenLoop
 from common.distributions import Joint, action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.dynamics.base import State
 from common.learning.normalize import initial_magnitude, stream_norm
 from common.learning.optimizers import make_optimizer
 from common.learning.schedules import parse_schedule
-from common.model.imagine import OpenLoop, Trajectory, imagine, open_loop
+from common.model.imagine import Trajectory, imagine, open_loop
 from common.model.learn import learn_model
 from common.model.losses import Losses
 from common.model.world_model import WorldModel, world_model

@@ -9,7 +9,7 @@ from common.envs.config import EnvConfig
 from common.errors import check_least, check_range
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
-from common.model.world_model import WorldModelConfig
+from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
 from common.replay.config import ReplayConfig
 from common.run.config import RunConfig

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import Agent
+from common.agent import Agent, OpenLoop
 from common.dynamics.base import State
 from common.learning.optimizers import make_optimizer
-from common.model.imagine import OpenLoop, open_loop
+from common.model.imagine import open_loop
 from common.model.learn import learn_model
 from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec

@@ -10,7 +10,7 @@ from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, check_least, check_range
 from common.learning.optimizers import OptimizerConfig
-from common.model.world_model import WorldModelConfig
+from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.replay.config import ReplayConfig

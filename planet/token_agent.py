@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from common.agent import OpenLoop
 from common.errors import UserError
 from common.learning.optimizers import make_optimizer
-from common.model.imagine import OpenLoop
 from common.spaces import ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import Steps, pad, predicted

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import Agent
+from common.agent import Agent, OpenLoop
 from common.command import line as cli
 from common.envs.config import EnvConfig
-from common.model.imagine import OpenLoop
 from common.replay.config import ReplayConfig
 from common.run.config import RunConfig
 from common.run.program import Program

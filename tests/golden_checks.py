@@ -14,8 +14,8 @@ from common.dynamics.rssm import RSSMState
 from common.learning.normalize import initial_magnitude
 from common.learning.optimizers import Optimizer
 from common.learning.returns import discount_weights
+from common.rows import ROW_KEYS
 from common.spaces import ObservationSpec
-from common.types import ROW_KEYS
 from dreamer.agent import Noise
 from tests import golden_data, golden_weights
 from tests.golden_data import assert_exact, assert_gradients, assert_values, assert_weights

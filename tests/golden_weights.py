@@ -19,7 +19,8 @@ from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
-from common.model.world_model import WorldModelConfig, world_model
+from common.model.config import WorldModelConfig
+from common.model.world_model import world_model
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec

@@ -8,7 +8,8 @@ import pytest
 
 import common
 from common.errors import UserError
-from common.export import EXPORT, export, load_world_model, read_export
+from common.export import EXPORT, export, read_export
+from common.model.load import load_world_model
 from common.model.world_model import world_model
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from dreamer.config import Config
@@ -87,6 +88,6 @@ def test_a_damaged_export(folder, damage):
 def test_an_export_of_another_version(folder, monkeypatch):
     exported = read_export(folder)
     exported.config["world_model"]["novelty"] = 1
-    monkeypatch.setattr("common.export.read_export", lambda path: exported)
+    monkeypatch.setattr("common.model.load.read_export", lambda path: exported)
     with pytest.raises(UserError, match="novelty"):
         load_world_model(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -20,12 +21,12 @@ MAY_IMPORT = {
     "planet": {"common"},
     "benchmarks": {"common", "dreamer", "planet"},
 }
-CORE = (
-    ("types", "errors", "spaces", "distributions", "returns", "schedules", "precision")
-    + ("optimizers", "nets", "dynamics", "world_model", "model_losses", "model_learning")
-    + ("imagine", "agent", "normalize", "exploration", "parallel", "vectors")
-)
-"""Modules of ``common`` that must stay usable without the runtime."""
+GROUND = ("types", "errors", "spaces", "rows", "config", "agent", "export", "guard")
+"""Modules of ``common`` beside its rooms; they import nothing but each other."""
+CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
+"""Rooms of ``common`` that are usable without the runtime, lowest first."""
+RUNTIME = ("envs", "replay", "logging", "run", "report", "command")
+"""The other rooms, lowest first. A room imports only rooms that stand before it."""
 SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")
 RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL")
 UNSAFE = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
@@ -60,14 +61,32 @@ def imported_names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def part_of_common(name: str) -> str:
-    """The module or package right below ``common`` that a dotted name lies in."""
-    return (name.split(".") + [""])[1]
+def module_name(path: pathlib.Path) -> str:
+    """The dotted name of a file; that of a package for its ``__init__.py``."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def is_core(path: pathlib.Path) -> bool:
-    """Whether a file belongs to the core of ``common``."""
-    return path.relative_to(ROOT / "common").with_suffix("").parts[0] in CORE
+@functools.cache
+def module_names() -> frozenset[str]:
+    """Dotted names of all modules and packages of this repository."""
+    return frozenset(map(module_name, sources(*PACKAGES)))
+
+
+def imported_modules(path: pathlib.Path) -> set[str]:
+    """Modules of this repository that a file imports, also for annotations only."""
+    found = set()
+    for name in imports(path):
+        while name and name not in module_names():
+            name = name.rpartition(".")[0]
+        if name:
+            found.add(name)
+    return found - {module_name(path)}
+
+
+def room(module: str) -> str:
+    """The room of ``common`` that a module stands in; "" on the ground floor."""
+    part = (module.split(".") + [""])[1]
+    return part if (ROOT / "common" / part).is_dir() else ""
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -78,13 +97,46 @@ def test_packages_import_in_one_direction(package):
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-def test_core_never_imports_the_runtime():
-    checked = [path for path in sources("common") if is_core(path)]
-    assert len(checked) > 10
-    for path in checked:
-        names = [name for name in imports(path) if name.split(".")[0] == "common"]
-        wrong = [n for n in names if n != "common" and part_of_common(n) not in CORE]
-        assert not wrong, f"{path.relative_to(ROOT)} is core and imports {wrong}"
+def test_common_has_these_rooms_and_this_ground_floor():
+    folders = {path.parent.name for path in (ROOT / "common").glob("*/__init__.py")}
+    assert folders == {*CORE, *RUNTIME}
+    files = {path.stem for path in (ROOT / "common").glob("*.py")}
+    assert files == {*GROUND, "__init__"}
+
+
+def test_rooms_import_only_what_stands_below_them():
+    order = ["", *CORE, *RUNTIME]
+    for path in sources("common"):
+        if path == ROOT / "common" / "__init__.py":  # The face of the package.
+            continue
+        mine = order.index(room(module_name(path)))
+        names = [name for name in imported_modules(path) if name.startswith("common.")]
+        wrong = [name for name in names if order.index(room(name)) > mine]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    waiting = {module_name(path): imported_modules(path) for path in sources(*PACKAGES)}
+    while waiting:
+        free = {name for name, needs in waiting.items() if not needs & waiting.keys()}
+        assert free, f"a circle among {sorted(waiting)}"
+        waiting = {name: needs for name, needs in waiting.items() if name not in free}
+
+
+def test_no_module_has_the_name_of_what_its_package_exports():
+    for path in sources(*PACKAGES):
+        if path.name != "__init__.py":
+            continue
+        names = {n.name for n in parse(path).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        names |= {n.rpartition(".")[2] for n in imports(path)}
+        names |= set(getattr(importlib.import_module(module_name(path)), "__all__", ()))
+        here = {other.stem for other in path.parent.glob("*.py")}
+        taken = {n for n in names & here if callable(_attribute(path, n))}
+        assert not taken, f"{path.relative_to(ROOT)}: {taken} are modules and functions"
+
+
+def _attribute(path: pathlib.Path, name: str) -> object:
+    return getattr(importlib.import_module(module_name(path)), name, None)
 
 
 def test_the_reader_of_imports_sees_every_form():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from common.dynamics.rssm import RSSMConfig
-from common.model.world_model import WorldModelConfig
+from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.spaces import ActionPart, ActionSpec, ObservationSpec

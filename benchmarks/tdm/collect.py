@@ -19,56 +19,20 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tdm.options import Options
 from benchmarks.tdm.policies import Who, find_policy, read_policy
 from common.envs.base import Envs
-from common.envs.config import EnvConfig
-from common.envs.variants import describe
-from common.errors import UserError, check_range
+from common.envs.dmc import describe
+from common.errors import UserError
 from common.replay.episodes import Episode, read_episodes, write_episodes
+from common.rows import without_log
 from common.run import versions
-from common.run.driver import LOG_PREFIX, NumpyRows, Policy
+from common.run.driver import NumpyRows, Policy
 from common.run.evaluation import play
-from planet.config import PlannerConfig
 
 COLLECTION = "collection.json"
 AT_ONCE = 8
 """Environments that are played side by side."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to collect.
-
-    Attributes:
-        tasks: Names of tasks; each becomes a folder.
-        policies: As the command line names them.
-        episodes: Of each task and policy, those included that are there.
-        seed: Seed of everything.
-        data: The collection's folder.
-        env: How the environments are built.
-        planner: Of the "simulator" policies.
-        training: Presets and options of trainings, as words of a command line.
-    """
-
-    tasks: tuple[str, ...]
-    policies: tuple[str, ...]
-    episodes: int
-    seed: int
-    data: pathlib.Path
-    env: EnvConfig
-    planner: PlannerConfig
-    training: tuple[str, ...] = ("--configs", "quickstart")
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where there is nothing to do."""
-        check_range("--episodes", self.episodes, 1)
-        check_range("--seed", self.seed, 0, 2**31 - 1)
-        for name in ("tasks", "policies"):
-            if not getattr(self, name):
-                raise UserError(f"--{name} names none; separate several by commas")
-        for task in self.tasks:
-            if "/" in task:
-                raise UserError(f"{task!r} cannot be the name of a folder; choose another task")
 
 
 class Recorder:
@@ -79,7 +43,7 @@ class Recorder:
 
     def __call__(self, rows: NumpyRows) -> None:
         """Takes the rows ``[N, ...]`` of one step."""
-        self._rows.append({k: v for k, v in rows.items() if not k.startswith(LOG_PREFIX)})
+        self._rows.append(without_log(rows))
 
     def episodes(self) -> list[Episode]:
         """Returns the first episode of every environment."""

@@ -99,7 +99,8 @@ def _collect(argv: Sequence[str]) -> int:
     add("--configs", nargs="+", default=["quickstart"], help="presets of trainings (quickstart)")
     values = parser.parse(own)
 
-    from benchmarks.tdm.collect import Options, collect, table
+    from benchmarks.tdm.collect import collect, table
+    from benchmarks.tdm.options import Options
     from common.envs.config import EnvConfig
     from planet.config import PlannerConfig
 

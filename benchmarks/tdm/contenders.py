@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from benchmarks.tdm import ensemble
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.scale import Scale
-from common.model.world_model import WorldModelConfig, world_model
+from common.model.config import WorldModelConfig
+from common.model.world_model import world_model
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.config import TDMConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.tdm.collect import Options, collect
+from benchmarks.tdm.collect import collect
+from benchmarks.tdm.options import Options
 from benchmarks.tdm.presets import Preset
 from benchmarks.tdm.work import Cell, Work
 

@@ -8,10 +8,11 @@ import os
 import pathlib
 import re
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.tdm.options import Options
 from common.command import flags
 from common.command import line as cli
 from common.envs.base import Envs
@@ -25,9 +26,6 @@ from common.run.loading import LoadedAgent
 from common.run.program import Program
 from planet.config import Config
 from planet.simulator import SimulatorPolicy
-
-if TYPE_CHECKING:
-    from benchmarks.tdm.collect import Options
 
 AGENTS = "agents"
 """Folder of the runs, beside those of the tasks."""

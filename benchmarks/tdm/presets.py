@@ -15,7 +15,7 @@ from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
 from common.errors import UserError, nearest
-from common.model.world_model import WorldModelConfig
+from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.tokens.config import TDMConfig

@@ -79,11 +79,10 @@ def prepare() -> None:
     """Sets what JAX should do, where the user did not: share memory, cache, keep quiet."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        import jax
-
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / DISTRIBUTION / "jax"))
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / DISTRIBUTION / "jax"))
+    if "jax" in sys.modules:  # Too late for the variable.
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", cache or None)
     # Its warning is about children that go on with this program; ours run another one.
     warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     for noisy in ("absl", "jax._src.xla_bridge", "jax._src.compilation_cache"):
@@ -167,9 +166,11 @@ def _train(load_program: LoadProgram, parsed: flags.Flags) -> int:
     given = parsed.extra.get("logdir")
     logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
     run_folder.check(logdir, program.name, config)
+    from common.report.page import write_report
     from common.run import train as training
 
-    training.train(program, config, logdir)
+    if training.train(program, config, logdir):
+        print(f"report: {write_report(logdir)}", flush=True)
     return 0
 
 
@@ -227,9 +228,9 @@ def _model_player(program: Program, parsed: flags.Flags, seed: int) -> tuple[Any
 
 def _report(load_program: LoadProgram, parsed: flags.Flags) -> int:
     logdir = _existing(parsed)
-    from common import report
+    from common.report.page import write_report
 
-    print(f"report: {report.write_report(logdir)}")
+    print(f"report: {write_report(logdir)}")
     return 0
 
 

@@ -17,7 +17,7 @@ from common.config import read_mapping
 from common.errors import UserError, nearest
 
 # Found by place and not by import: a folder "configs" of the user's must not hide it.
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "configs"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 def preset_names() -> list[str]:

@@ -1,6 +1,6 @@
 """Protocols of environments, and the helpers that build and stack their rows.
 
-A row is one time step as ``common.types`` describes it, without ``action``. One
+A row is one time step as ``common.rows`` describes it, without ``action``. One
 environment gives rows without a leading axis; ``Envs`` stacks those of ``N``.
 """
 
@@ -14,13 +14,10 @@ import gymnasium
 import numpy as np
 
 from common.errors import UserError
+from common.rows import LOG_PREFIX, ROW_KEYS
 from common.spaces import ActionSpec, ObservationSpec
 
 Row = dict[str, Any]
-
-# A copy of common.types.ROW_KEYS: importing that module would load JAX in every worker.
-RESERVED_KEYS = ("action", "reward", "is_first", "is_last", "is_terminal")
-LOG_PREFIX = "log/"
 
 
 class Env(Protocol):
@@ -155,7 +152,7 @@ def stack_rows(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     for key in dict.fromkeys(key for row in rows for key in row):
         if key == "reward" or key.startswith(LOG_PREFIX):
             stacked[key] = np.array([row.get(key, np.nan) for row in rows], np.float32)
-        elif key in RESERVED_KEYS:
+        elif key in ROW_KEYS:
             stacked[key] = np.array([row[key] for row in rows], bool)
         else:
             stacked[key] = np.stack([row[key] for row in rows])
@@ -180,10 +177,10 @@ def check_actions(action: np.ndarray, num_envs: int, size: int) -> np.ndarray:
 def check_keys(specs: Mapping[str, ObservationSpec]) -> None:
     """Raises a UserError where an observation key is one that rows use for themselves."""
     for key in specs:
-        if key in RESERVED_KEYS or key.startswith(LOG_PREFIX):
+        if key in ROW_KEYS or key.startswith(LOG_PREFIX):
             raise UserError(
                 f"observation key {key!r} is reserved for rows of experience; rename it, "
-                f"avoiding {', '.join(RESERVED_KEYS)} and the prefix {LOG_PREFIX!r}"
+                f"avoiding {', '.join(ROW_KEYS)} and the prefix {LOG_PREFIX!r}"
             )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.envs.base import LOG_PREFIX, Envs
+from common.envs.base import Envs
 from common.envs.config import EnvConfig
 from common.envs.registry import Task, make
+from common.rows import LOG_PREFIX
 from common.spaces import ActionPart
 
 LARGE = 100.0

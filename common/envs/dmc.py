@@ -12,7 +12,7 @@ import numpy as np
 from common.envs.base import Row, make_row
 from common.envs.config import EnvConfig
 from common.envs.render import Camera, choose_backend
-from common.envs.variants import split_seed, variant
+from common.envs.variants import draw, split_seed, variant
 from common.errors import UserError, nearest
 from common.spaces import ObservationSpec, action_spec
 
@@ -183,6 +183,20 @@ def load(name: str, seed: int) -> tuple[str, Any]:
     if body is not None:
         environment.physics.reload_from_xml_string(*variant(_suite(), domain, task, body))
     return domain, environment
+
+
+def describe(task: str) -> dict[str, float]:
+    """Returns the factors of a variant by name; nothing for an unvaried task.
+
+    Args:
+        task: Such as "dmc_walker_walk@12".
+
+    Raises:
+        UserError: The task is unknown, is none of the control suite or has no variants.
+    """
+    name, seed = split_seed(task.removeprefix("dmc_"))
+    domain, _ = find_task(name)
+    return {} if seed is None else draw(domain, seed)
 
 
 def _suite() -> Any:

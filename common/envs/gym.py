@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from common.envs.base import LOG_PREFIX, Row, check_keys, make_row
+from common.envs.base import Row, check_keys, make_row
 from common.errors import UserError
+from common.rows import LOG_PREFIX
 from common.spaces import ObservationSpec, action_spec, flatten_observation, observation_specs
 
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import gymnasium
 import numpy as np
 
-from common.envs.base import LOG_PREFIX, RESERVED_KEYS, Env, Row
+from common.envs.base import Env, Row
 from common.errors import UserError
+from common.rows import LOG_PREFIX, ROW_KEYS
 from common.spaces import ObservationSpec, action_spec
 
 FRAMES = LOG_PREFIX + "simulator_steps"
@@ -89,7 +90,7 @@ class MultiTask:
 
 
 def _is_no_observation(key: str) -> bool:
-    return key in RESERVED_KEYS or key.startswith(LOG_PREFIX)
+    return key in ROW_KEYS or key.startswith(LOG_PREFIX)
 
 
 def _union(envs: Mapping[str, Env]) -> dict[str, ObservationSpec]:

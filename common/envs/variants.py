@@ -164,22 +164,6 @@ def split_seed(name: str) -> tuple[str, int | None]:
     return task, int(seed)
 
 
-def describe(task: str) -> dict[str, float]:
-    """Returns the factors of a variant by name; nothing for an unvaried task.
-
-    Args:
-        task: Such as "dmc_walker_walk@12".
-
-    Raises:
-        UserError: The task is unknown, is none of the control suite or has no variants.
-    """
-    from common.envs import dmc  # That module imports this one.
-
-    name, seed = split_seed(task.removeprefix("dmc_"))
-    domain, _ = dmc.find_task(name)
-    return {} if seed is None else draw(domain, seed)
-
-
 def draw(domain: str, seed: int) -> dict[str, float]:
     """Returns the factors of a body, in the order in which they are listed above.
 

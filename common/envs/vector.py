@@ -8,8 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 from common.envs.base import (
-    LOG_PREFIX,
-    RESERVED_KEYS,
     Crash,
     Env,
     Row,
@@ -21,6 +19,7 @@ from common.envs.base import (
 )
 from common.envs.handles import Build, Handle, LocalHandle, ProcessHandle
 from common.errors import UserError
+from common.rows import LOG_PREFIX, ROW_KEYS
 
 MAX_CRASHES = 3
 
@@ -163,6 +162,6 @@ def _closing_row(row: Row) -> Row:
     observation = {
         key: value
         for key, value in row.items()
-        if key not in RESERVED_KEYS and not key.startswith(LOG_PREFIX)
+        if key not in ROW_KEYS and not key.startswith(LOG_PREFIX)
     }
     return make_row(observation, last=True)

@@ -4,7 +4,7 @@ from common.logging.jsonl import JsonlSink, read_jsonl
 from common.logging.logger import Logger, Sink, default_sinks
 from common.logging.tensorboard import TensorBoardSink
 from common.logging.terminal import TerminalSink, format_seconds
-from common.logging.videos import VideoSink
+from common.logging.video import VideoSink
 
 __all__ = [
     "JsonlSink",

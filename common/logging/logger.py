@@ -12,7 +12,7 @@ import numpy as np
 from common.logging.jsonl import METRICS, SCORES, JsonlFile, JsonlSink, read_jsonl
 from common.logging.tensorboard import TensorBoardSink
 from common.logging.terminal import TerminalSink
-from common.logging.videos import VideoSink
+from common.logging.video import VideoSink
 
 ELAPSED = "time/elapsed_s"
 """Wall-clock seconds of the run, summed over its sessions; the logger adds it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common.logging import video as videos
+from common.logging.video import encode_gif
 
 
 class TensorBoardSink:
@@ -38,7 +38,7 @@ class TensorBoardSink:
             height=height,
             width=width,
             colorspace=channels,
-            encoded_image_string=videos.encode_gif(video, self._fps),
+            encoded_image_string=encode_gif(video, self._fps),
         )
         summary = Summary(value=[Summary.Value(tag=name, image=image)])
         self._writer.file_writer.add_summary(summary, frames)

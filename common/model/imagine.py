@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from common.agent import OpenLoop
 from common.dynamics.base import Noise, State
 from common.model.world_model import WorldModel
 from common.types import Array, Key, Params, Rows
@@ -72,18 +73,6 @@ def imagine(
         jnp.concatenate([jnp.zeros_like(actions[:1]), actions]),
         policies,
     )
-
-
-class OpenLoop(NamedTuple):
-    """A prediction beside the truth.
-
-    Attributes:
-        truth: Images as recorded, uint8 ``[B, T, height, width, channels]``.
-        model: Reconstructions of the context, then predictions from actions alone.
-    """
-
-    truth: Array
-    model: Array
 
 
 CONTEXT = 5

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from common.dynamics.base import Observed
+from common.model.config import WorldModelConfig
 from common.nets.coders import normalize_image
-from common.types import ROW_KEYS, Array, Rows
-
-if TYPE_CHECKING:
-    from common.model.world_model import WorldModelConfig
+from common.rows import ROW_KEYS
+from common.types import Array, Rows
 
 
 class Losses(NamedTuple):

@@ -15,10 +15,9 @@ with the soft target γ (1 − is_terminal), so its mean already contains γ.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import haiku as hk
@@ -30,78 +29,17 @@ from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, State
 from common.dynamics.kl import KLConfig, kl_loss
 from common.dynamics.overshooting import overshooting_loss
-from common.dynamics.rssm import RSSMConfig
-from common.dynamics.transformer import TransformerConfig
-from common.errors import UserError, check_least, check_range, nearest
+from common.model.config import WorldModelConfig
 from common.model.losses import Losses, loss_metrics, targets, total_loss
-from common.model.vectors import VECTORS, VectorFunctions, VectorTransform, vector_functions
+from common.model.vectors import VECTORS, VectorFunctions, vector_functions
 from common.nets import precision
-from common.nets.coders import Decoder, DecoderConfig, Encoder, EncoderConfig
-from common.nets.heads import HeadConfig, ScalarHead
+from common.nets.coders import Decoder, Encoder
+from common.nets.heads import ScalarHead
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
 from common.types import Array, Key, Params, Rows
 
 _DYNAMICS = {"rssm": rssm, "transformer": transformer}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
-
-
-@dataclasses.dataclass(frozen=True)
-class WorldModelConfig:
-    """Everything that the world model can be told.
-
-    Attributes:
-        dynamics: Latent dynamics: "rssm" or "transformer".
-        rssm: The recurrent state-space model.
-        transformer: The transformer dynamics.
-        encoder: From observations to embeddings.
-        decoder: From latent states to observations.
-        reward: The reward head.
-        discount: The discount head.
-        kl: The KL term.
-        predict_discount: Whether there is a discount head; without one every state is
-            taken to continue with the constant discount factor.
-        discount_factor: Discount factor of one agent step, γ.
-        reward_scale: Weight of the reward term, c_r.
-        discount_scale: Weight of the discount term, c_d.
-        reward_transform: What is applied to rewards before they are learned:
-            "identity", or "tanh" as in DreamerV2's Atari runs.
-        vector_transform: What is applied to vectors before they are encoded and predicted:
-            "identity"; "symlog" = sign(x) ln(1 + |x|) for quantities that grow without
-            bound, as in DreamerV3 (arXiv:2301.04104); or "standard" = (x - mean) / deviation
-            of what was learned from so far, for quantities of different magnitude.
-        decoder_gradients: Whether the reconstruction shapes the latent states.
-        reward_gradients: Whether the reward head shapes the latent states.
-        discount_gradients: Whether the discount head shapes the latent states.
-        precision: Number format of the arithmetic: "float32" or "bfloat16"; weights,
-            losses and statistics stay in float32.
-    """
-
-    dynamics: Literal["rssm", "transformer"] = "rssm"
-    rssm: RSSMConfig = RSSMConfig()
-    transformer: TransformerConfig = TransformerConfig()
-    encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    reward: HeadConfig = HeadConfig()
-    discount: HeadConfig = HeadConfig()
-    kl: KLConfig = KLConfig()
-    predict_discount: bool = True
-    discount_factor: float = 0.99
-    reward_scale: float = 1.0
-    discount_scale: float = 1.0
-    reward_transform: Literal["identity", "tanh"] = "identity"
-    vector_transform: VectorTransform = "identity"
-    decoder_gradients: bool = True
-    reward_gradients: bool = True
-    discount_gradients: bool = True
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_range("world_model.discount_factor", self.discount_factor, 0, 1)
-        check_least(self, "world_model.", reward_scale=0, discount_scale=0)
-        if self.dynamics not in _DYNAMICS:
-            hint = nearest(self.dynamics, _DYNAMICS)
-            raise UserError(f"unknown world_model.dynamics {self.dynamics!r}{hint}")
 
 
 class WorldModel(NamedTuple):

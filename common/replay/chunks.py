@@ -45,9 +45,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.errors import UserError
-
-Specs = Mapping[str, tuple[tuple[int, ...], type]]
-"""Shape and NumPy type of every key of one row, without a leading axis."""
+from common.rows import Specs
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from common.replay.chunks import Specs
+from common.rows import Specs
 
 _GIB = 2**30
 

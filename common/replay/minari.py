@@ -28,9 +28,9 @@ import numpy as np
 
 from common.errors import UserError
 from common.replay.episodes import Episode
+from common.rows import ROW_KEYS
 from common.spaces import ActionPart, ObservationSpec, action_spec, flatten_observation
 from common.spaces import observation_specs as describe_observations
-from common.types import ROW_KEYS
 
 _NAME = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 

@@ -16,7 +16,6 @@ from common.errors import UserError
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
-    Specs,
     check_chunk,
     list_chunks,
     read_chunk,
@@ -25,6 +24,7 @@ from common.replay.chunks import (
 from common.replay.config import ReplayConfig
 from common.replay.memory import estimate, row_bytes
 from common.replay.stream import Chunk, Piece, Stream
+from common.rows import Specs
 
 CHUNK_ROWS = 1024
 """Rows in a full chunk of a large replay."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common.replay.chunks import ChunkFile, Specs
+from common.replay.chunks import ChunkFile
+from common.rows import Specs
 
 Piece = tuple[Mapping[str, np.ndarray], int, int]
 """Arrays of one chunk and the half-open range of rows in it."""

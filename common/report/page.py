@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import math
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.logging.terminal import format_seconds
 from common.report.charts import Frame, Series, chart, legend, smooth, thin
-from common.report.html import document, escape, note, section
+from common.report.data import Curve, RunData
+from common.report.html import document, escape, note, section, write_page
+from common.report.read import read_run
 
-if TYPE_CHECKING:
-    from common.report import Curve, RunData
-
+REPORT = "report.html"
 _X_LABELS = {
     "frames": "frames (simulator steps, action repeat included)",
     "updates": "updates, from episodes that were there already",
@@ -32,6 +31,22 @@ _GROUPS = {
     "time": "Speed",
 }
 _TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
+
+
+def write_report(logdir: pathlib.Path) -> pathlib.Path:
+    """Writes ``report.html`` into a run folder.
+
+    Args:
+        logdir: A run folder, of a run that ended or still goes on.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UserError: There is no run in the folder, or the page cannot be written.
+    """
+    logdir = pathlib.Path(logdir)
+    return write_page(logdir / REPORT, render(read_run(logdir)))
 
 
 def render(run: RunData) -> str:

@@ -13,9 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import jax
-import numpy as np
 
-from common import report
 from common.envs.base import Envs
 from common.export import EXPORT, export
 from common.logging import Logger, default_sinks, video
@@ -120,8 +118,8 @@ class BaseRun(ABC):
     def _metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps besides counters and learner."""
 
-    def go(self) -> None:
-        """Runs from wherever the run is to its end."""
+    def go(self) -> bool:
+        """Runs from wherever the run is to its end; returns whether it got there."""
         sizes = ", ".join(
             f"{name} {sum(x.size for x in jax.tree.leaves(params)):,}"
             for name, params in self._learner.params.items()
@@ -148,9 +146,8 @@ class BaseRun(ABC):
                 signal.signal(name, handler)
         if self._stopping:
             where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
-            print(f"stopped at {where}; the same command goes on from here")
-        else:
-            print(f"report: {report.write_report(self._logdir)}", flush=True)
+            print(f"stopped at {where}; the same command goes on from here", flush=True)
+        return not self._stopping
 
     def close(self) -> None:
         """Stops the background thread and closes the files."""
@@ -255,11 +252,3 @@ class BaseRun(ABC):
         """Ends the run at its next step; a second Ctrl-C ends it at once."""
         self._stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def row_specs(envs: Envs) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and type of every entry of one row of the environments."""
-    specs = {key: (spec.shape, spec.dtype) for key, spec in envs.observation_specs.items()}
-    specs["action"] = (envs.action_spec.size,), np.float32
-    specs["reward"] = (), np.float32
-    return specs | {key: ((), bool) for key in ("is_first", "is_last", "is_terminal")}

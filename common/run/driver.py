@@ -11,14 +11,12 @@ import numpy as np
 from common.agent import Agent
 from common.envs.base import Envs
 from common.errors import UserError
+from common.rows import LOG_PREFIX, without_log
 from common.run.clocks import announced
 from common.spaces import ActionSpec
 from common.types import Mode, Params
 
 NumpyRows = dict[str, np.ndarray]
-
-LOG_PREFIX = "log/"
-"""Rows' entries of this name are for people: agents and replay never see them."""
 
 
 class Policy(Protocol):
@@ -93,9 +91,8 @@ class AgentPolicy:
 
     def __call__(self, rows: NumpyRows) -> np.ndarray:
         """Acts on the newest rows."""
-        seen = {key: value for key, value in rows.items() if not key.startswith(LOG_PREFIX)}
         self.key, action, self._carry = self._act(
-            self.params, self.key, self._carry, seen, mode=self._mode
+            self.params, self.key, self._carry, without_log(rows), mode=self._mode
         )
         return np.asarray(action)
 

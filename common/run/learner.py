@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 
-from common.agent import Agent
-from common.model.imagine import OpenLoop
+from common.agent import Agent, OpenLoop
 from common.run.clocks import announced
 from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows

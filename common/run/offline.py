@@ -14,7 +14,8 @@ from typing import Any
 from common.errors import UserError
 from common.logging import format_seconds
 from common.replay import Replay
-from common.run.base import BaseRun, row_specs
+from common.rows import row_specs
+from common.run.base import BaseRun
 from common.run.clocks import Every
 
 
@@ -56,7 +57,8 @@ class OfflineRun(BaseRun):
                 another task.
         """
         config = self._config
-        self._replay = Replay(config.replay, None, row_specs(self._envs), 1, config.seed)
+        specs = row_specs(self._envs.observation_specs, self._envs.action_spec)
+        self._replay = Replay(config.replay, None, specs, 1, config.seed)
         for folder in episode_folders(config.run.data, config.task):
             self._replay.read(folder)
         if not self._replay.can_sample(config.replay.length):

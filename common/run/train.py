@@ -23,11 +23,12 @@ from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.errors import UserError
 from common.replay import Replay
+from common.rows import LOG_PREFIX, row_specs, without_log
 from common.run import checkpoint
 from common.run import folder as run_folder
-from common.run.base import CHECKPOINTS, BaseRun, row_specs
+from common.run.base import CHECKPOINTS, BaseRun
 from common.run.clocks import Every, Ratio
-from common.run.driver import LOG_PREFIX, Driver, RandomPolicy
+from common.run.driver import Driver, RandomPolicy
 from common.run.learner import Learner
 from common.run.offline import OfflineRun
 from common.run.program import Program
@@ -36,13 +37,16 @@ from common.types import Rows
 REPLAY = "replay"
 
 
-def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
+def train(program: Program, config: Any, logdir: pathlib.Path) -> bool:
     """Trains an agent until ``config.run`` ends, or until SIGTERM or Ctrl-C.
 
     Args:
         program: The agent's program.
         config: Its configuration.
         logdir: Run folder; made, or continued where it holds the same run.
+
+    Returns:
+        Whether the run reached its end; else the same call goes on with it.
 
     Raises:
         UserError: The folder holds another run, or something in the configuration, the
@@ -53,12 +57,12 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> None:
     lock = run_folder.Lock(logdir)
     lock.acquire()
     try:
-        _train(program, config, logdir, lock)
+        return _train(program, config, logdir, lock)
     finally:
         lock.release()
 
 
-def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> None:
+def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> bool:
     directory, kind = logdir / CHECKPOINTS, OfflineRun if config.run.data else Run
     newest = checkpoint.latest(directory)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
@@ -77,12 +81,12 @@ def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder
             clock, far = kind.CLOCK, earlier[kind.CLOCK]
             where = f"{clock.removesuffix('s')} {far:,}"
             print(f"this run is complete at {where}; raise --run.{clock} to go on")
-            return
+            return True
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
         with run_folder.undone_on_error(logdir, worth_keeping):
             run = kind(program, config, logdir, envs, learner, earlier, lock)
             try:
-                run.go()
+                return run.go()
             finally:
                 run.close()
     finally:
@@ -111,8 +115,9 @@ class Run(BaseRun):
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
         self._take_folder()
+        specs = row_specs(envs.observation_specs, envs.action_spec)
         self._replay = Replay(
-            config.replay, self._logdir / REPLAY, row_specs(envs), envs.num_envs, config.seed
+            config.replay, self._logdir / REPLAY, specs, envs.num_envs, config.seed
         )
         if earlier:
             self._ratio.load(earlier["ratio"])
@@ -155,7 +160,7 @@ class Run(BaseRun):
 
     def _take(self, rows: Rows) -> None:
         """Keeps and counts the rows that the environments returned."""
-        self._replay.add(_without_log(rows))
+        self._replay.add(without_log(rows))
         steps = ~rows["is_first"]
         self.agent_steps += int(steps.sum())
         repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
@@ -195,7 +200,3 @@ def _check_length(config: Any, envs: Envs) -> None:
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
-
-
-def _without_log(rows: Rows) -> Rows:
-    return {key: value for key, value in rows.items() if not key.startswith(LOG_PREFIX)}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 DISTRIBUTION = "world-model-agents"
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "jax",
     "jaxlib",

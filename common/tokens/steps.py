@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.errors import UserError
-from common.types import ROW_KEYS, Array, Rows
+from common.rows import ROW_KEYS
+from common.types import Array, Rows
 
 
 class Steps(NamedTuple):

@@ -13,7 +13,7 @@ from benchmarks.tdm import collect as collecting
 from benchmarks.tdm.collect import Recorder
 from benchmarks.tdm.policies import Noisy, read_policy
 from common.envs import EnvConfig, make
-from common.envs.variants import describe
+from common.envs.dmc import describe
 from common.errors import UserError
 from common.replay import read_bodies, read_episodes
 from common.run.driver import RandomPolicy

@@ -11,7 +11,7 @@ from benchmarks.tdm.fitting import Fitting, fit
 from benchmarks.tdm.scale import Scale, measure
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
-from common.model.world_model import WorldModelConfig
+from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.replay.bodies import Bodies

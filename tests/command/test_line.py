@@ -17,7 +17,7 @@ from common.run.program import Program
 from dreamer import __main__ as dreamer_main
 from dreamer.config import Config
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def program() -> Program:

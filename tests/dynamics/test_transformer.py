@@ -14,8 +14,9 @@ from common.dynamics import transformer
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError
 from common.learning.optimizers import OptimizerConfig, make_optimizer
+from common.model.config import WorldModelConfig
 from common.model.learn import learn_model
-from common.model.world_model import WorldModelConfig, world_model
+from common.model.world_model import world_model
 from common.spaces import ObservationSpec
 from tests.compiling import compiled
 from tests.reference import attention

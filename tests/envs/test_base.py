@@ -4,11 +4,6 @@ import pytest
 from common.envs import base
 from common.errors import UserError
 from common.spaces import ObservationSpec
-from common.types import ROW_KEYS
-
-
-def test_reserved_keys_are_the_row_keys():
-    assert base.RESERVED_KEYS == ROW_KEYS
 
 
 def test_seeds_differ_by_environment_and_restart_and_repeat():

@@ -13,7 +13,7 @@ import pytest
 
 from common.envs import EnvConfig, make, make_one
 from common.envs import variants as bodies
-from common.envs.dmc import _suite, task_names
+from common.envs.dmc import _suite, describe, task_names
 from common.errors import UserError
 
 STATE = EnvConfig(pixels=False, state=True, action_repeat=-1, workers="none")
@@ -226,8 +226,8 @@ def test_another_process_builds_the_same_bits():
 
 def test_the_factors_of_a_number_stay_for_ever():
     """Data and tables name bodies by their number: these values must never change."""
-    found = bodies.describe("dmc_cartpole_swingup@7")
-    assert found == bodies.describe("dmc_cartpole_balance@7")
+    found = describe("dmc_cartpole_swingup@7")
+    assert found == describe("dmc_cartpole_balance@7")
     assert found == {
         "length/pole": 1.132481,
         "mass/pole": 1.341772,
@@ -235,8 +235,8 @@ def test_the_factors_of_a_number_stay_for_ever():
         "damping": 0.836638,
         "gear": 0.979111,
     }
-    assert bodies.describe("dmc_cartpole_swingup") == {}
-    assert bodies.describe("dmc_cup_catch@1") == bodies.describe("dmc_ball_in_cup_catch@1") != {}
+    assert describe("dmc_cartpole_swingup") == {}
+    assert describe("dmc_cup_catch@1") == describe("dmc_ball_in_cup_catch@1") != {}
 
 
 def test_a_variant_beside_an_unvaried_task_and_in_workers():
@@ -245,7 +245,7 @@ def test_a_variant_beside_an_unvaried_task_and_in_workers():
     assert envs.step(np.zeros((1, 1)))["is_first"].all()
     plain_env, varied = envs.local(0)._envs.values()
     poles = [x.environment.physics.model.ptr.geom("pole_1").size[1] for x in (plain_env, varied)]
-    factor = bodies.describe("dmc_cartpole_swingup@1")["length/pole"]
+    factor = describe("dmc_cartpole_swingup@1")["length/pole"]
     assert poles == pytest.approx([0.5, 0.5 * factor])
     envs.close()
 
@@ -274,4 +274,4 @@ def test_mistakes(name, message):
     with pytest.raises(UserError, match=message):
         make(name, STATE, 0)
     with pytest.raises(UserError, match=message):
-        bodies.describe(name)
+        describe(name)

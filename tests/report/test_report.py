@@ -14,8 +14,9 @@ from PIL import Image
 
 from common.errors import UserError
 from common.logging import JsonlSink, Logger, VideoSink, video
-from common.report import read_run, write_report
 from common.report.charts import Frame, Series, chart, nice_ticks, short, smooth
+from common.report.page import write_report
+from common.report.read import read_run
 
 VOID = {"meta", "link", "img"}
 

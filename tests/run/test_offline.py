@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.export import read_export
 from common.logging import read_jsonl
 from common.replay.episodes import write_episodes
+from common.report.page import write_report
 from common.run import base as base_run
 from common.run import folder as run_folder
 from common.run import train as training
@@ -84,7 +85,7 @@ def test_everything_is_counted_in_updates_and_the_data_stay_as_they_are(tmp_path
     assert metrics(tmp_path / "run", "random/return_mean")[0][0] == 0
     assert not list(read_jsonl(tmp_path / "run" / "metrics.jsonl", "frames"))
     assert not (tmp_path / "run" / "replay").exists()
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = write_report(tmp_path / "run").read_text()
     assert "Evaluation return at 12 updates" in page and "of 12 planned" in page
     assert "no training episode" not in page
     out = capsys.readouterr().out

@@ -140,10 +140,10 @@ class TestRecords:
         ends = ("000000000050.mp4", "000000000100.mp4")
         assert names == [f"{x}-{end}" for x in ("eval_policy", "open_loop_image") for end in ends]
 
-    def test_folder_export_and_report(self, finished):
+    def test_folder_and_export(self, finished):
         assert {path.name for path in finished.iterdir()} == {
             "checkpoints", "config.yaml", "export.npz", "metrics.jsonl", "replay",
-            "report.html", "scores.jsonl", "tensorboard", "versions.txt", "videos",
+            "scores.jsonl", "tensorboard", "versions.txt", "videos",
         }  # fmt: skip
         exported = read_export(finished)
         assert exported.agent == "fake" and exported.config["run"]["frames"] == 100
@@ -183,7 +183,6 @@ def test_progress_is_printed(tmp_path, capsys):
         "compiling the update ... ",
         "frames 60 (60.0%)",
         "evaluation at frame 50: return 2.5 ± 0.0 over 2 episodes",
-        f"report: {tmp_path / 'report.html'}",
     ):
         assert text in printed, text
 

@@ -13,8 +13,9 @@ import pytest
 from common.distributions import OneHot
 from common.dynamics.rssm import RSSMState
 from common.learning.returns import discount_weights
+from common.model.config import WorldModelConfig
 from common.model.imagine import Trajectory
-from common.model.world_model import WorldModelConfig, world_model
+from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ObservationSpec
 from dreamer.agent import Behavior, Dreamer, slow_copy

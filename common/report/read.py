@@ -1,13 +1,11 @@
-"""What a run did, as one HTML file that needs nothing else.
+"""Reads what a report shows from the files of a run folder, and from nothing else.
 
-Reads only the files of the run folder: ``metrics.jsonl``, ``scores.jsonl``,
-``config.yaml``, ``versions.txt`` (or ``versions.json``) and ``videos/``. What is missing
-is said in the page.
+These are ``metrics.jsonl``, ``scores.jsonl``, ``config.yaml``, ``versions.txt`` (or
+``versions.json``) and ``videos/``. What is missing is said in the page.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -18,76 +16,8 @@ from ruamel.yaml import YAML, YAMLError
 from common.errors import UserError, nearest
 from common.logging.jsonl import METRICS, SCORES, read_jsonl
 from common.logging.logger import ELAPSED
-from common.logging.videos import VIDEOS
-from common.report import page as report_page
-from common.report.html import write_page
-
-REPORT = "report.html"
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """One metric over the run.
-
-    Attributes:
-        frames: Where on the run's clock ``[P]``.
-        values: The metric there ``[P]``; NaN where it was not finite.
-    """
-
-    frames: np.ndarray
-    values: np.ndarray
-
-    @property
-    def last(self) -> float:
-        """The newest finite value; NaN without one."""
-        finite = self.values[np.isfinite(self.values)]
-        return float(finite[-1]) if len(finite) else float("nan")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunData:
-    """Everything that a report shows.
-
-    Attributes:
-        logdir: The run folder.
-        metrics: Curve of every metric.
-        scores: Return of every training episode.
-        clock: What the run counts: "frames", simulator steps with action repeat included, or
-            "updates" where it learned from episodes that were there already.
-        frames: The clock so far.
-        seconds: Wall-clock time of the run so far; NaN where it was not recorded.
-        config: The resolved configuration, as text.
-        settings: The same, as a mapping; empty where it cannot be read.
-        versions: Versions and hardware.
-        videos: Newest file of each name, such as ``{"eval_policy": (frames, path)}``.
-    """
-
-    logdir: pathlib.Path
-    metrics: dict[str, Curve]
-    scores: Curve
-    clock: str
-    frames: int
-    seconds: float
-    config: str
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    videos: dict[str, tuple[int, pathlib.Path]]
-
-
-def write_report(logdir: pathlib.Path) -> pathlib.Path:
-    """Writes ``report.html`` into a run folder.
-
-    Args:
-        logdir: A run folder, of a run that ended or still goes on.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        UserError: There is no run in the folder, or the page cannot be written.
-    """
-    logdir = pathlib.Path(logdir)
-    return write_page(logdir / REPORT, report_page.render(read_run(logdir)))
+from common.logging.video import VIDEOS
+from common.report.data import Curve, RunData
 
 
 def read_run(logdir: pathlib.Path) -> RunData:

@@ -1,0 +1,34 @@
+"""World models that were trained and exported."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+
+from common.config import update
+from common.errors import UserError
+from common.export import read_export
+from common.model.config import WorldModelConfig
+from common.model.world_model import WorldModel, world_model
+from common.types import Params
+
+
+def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
+    """Loads the world model of a run folder or an exported file.
+
+    Needs neither the environment nor the replay nor the optimizer.
+
+    Returns:
+        The model and its parameters.
+
+    Raises:
+        UserError: There is no export, or it is damaged or of another version, or its agent
+            learned another kind of model.
+    """
+    exported = read_export(path)
+    if "world_model" not in exported.params:
+        raise UserError(f"{path} holds no world model, but {', '.join(exported.params)}")
+    config = update(WorldModelConfig(), exported.config["world_model"])
+    model = world_model(config, exported.observations, exported.actions)
+    return model, jax.tree.map(jax.numpy.asarray, exported.params["world_model"])
