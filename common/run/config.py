@@ -1,10 +1,12 @@
-"""The schedule of a training run, for every agent."""
+"""Options that a run has whatever the agent: its schedule, and what it learns from."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from common.errors import UserError, check_least
+from common.envs.config import EnvConfig
+from common.errors import UserError, check_least, check_range
+from common.replay.config import ReplayConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +64,27 @@ class RunConfig:
         check_least(self, "run.", prefill_episodes=0, updates_per_episode=0)
         if not 0 < self.train_every < float("inf"):
             raise UserError(f"run.train_every is {self.train_every}; expected a number above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the run loop reads of a configuration; every agent's configuration extends it.
+
+    Attributes:
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory;
+            several, separated by commas, take turns by episode.
+        seed: Seed of weights, environments, acting and replay.
+        env: Environments.
+        replay: Kept experience.
+        run: Schedule of the run.
+    """
+
+    task: str = "dmc_walker_walk"
+    seed: int = 0
+    env: EnvConfig = EnvConfig()
+    replay: ReplayConfig = ReplayConfig()
+    run: RunConfig = RunConfig()
+
+    def __post_init__(self) -> None:
+        """Raises a UserError where a value is out of its range."""
+        check_range("seed", self.seed, 0, 2**31 - 1)
