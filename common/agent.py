@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from common.types import Array, Key, Mode, Params, Rows
 
+NORMALISERS = "normalisers"
+"""Where the parameters for acting hold what is counted and not learned."""
+
 
 class OpenLoop(NamedTuple):
     """A prediction beside the truth.
@@ -25,7 +28,9 @@ class Agent(NamedTuple):
 
     Attributes:
         init: ``(key) -> state``, everything that training changes.
-        params: ``(state) -> params``, the part of the state that acting and reporting need.
+        params: ``(state) -> params``, the part of the state that acting and reporting need: a
+            mapping of nested parameters by name, and under ``NORMALISERS`` what is no
+            parameter.
         initial_carry: ``(num_envs) -> carry``, what acting remembers between steps.
         act: ``(params, key, carry, observation, mode) -> (action [N, A], carry)``. The
             observation holds the environments' rows ``[N, ...]`` including ``is_first``,
@@ -35,6 +40,9 @@ class Agent(NamedTuple):
             metrics scalars named ``group/name``.
         report: ``(params, key, batch) -> {name: OpenLoop}``, predictions of
             images from actions alone beside the truth.
+        value: ``(params, state) -> [...]``, the return that the agent expects from a state on:
+            a latent state with any leading axes, or what acting remembers, ``[N]``; None for
+            agents that learn no value.
     """
 
     init: Callable[[Key], Any]
@@ -43,3 +51,4 @@ class Agent(NamedTuple):
     act: Callable[[Params, Key, Any, Rows, Mode], tuple[Array, Any]]
     update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array]]]
     report: Callable[[Params, Key, Rows], dict[str, OpenLoop]]
+    value: Callable[[Params, Any], Array] | None = None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.agent import NORMALISERS
 from common.config import to_dict
 from common.errors import UserError
 from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
@@ -101,7 +102,13 @@ def read_export(path: str | pathlib.Path) -> Exported:
             inner = inner.setdefault(parent, {})
         inner[leaf] = array
     observations, actions = specs_from_json(meta)
-    return Exported(meta["agent"], meta["config"], observations, actions, params)
+    return Exported(meta["agent"], meta["config"], observations, actions, _upgraded(params))
+
+
+def _upgraded(params: Params) -> Params:
+    """Version 0.1 kept the statistics of vectors inside the world model's parameters."""
+    statistics = params.get("world_model", {}).pop("vectors", None)
+    return params if statistics is None else {**params, NORMALISERS: {"vectors": statistics}}
 
 
 def _leaves(tree: Params, keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from common.distributions import unit_normal_log_prob
 from common.learning.returns import discount_weights, lambda_return
+from common.nets.heads import Prediction
 from common.types import Array
 
 
@@ -51,6 +52,8 @@ def compute_returns(
         include_start: Whether the weights start with the replayed state (V2) or with
             the first imagined one (V1).
     """
+    chex.assert_rank([reward, discount, value], 2)
+    chex.assert_equal_shape([reward, discount, value])
     target = lambda_return(
         reward[:-1], value[:-1], discount[:-1], bootstrap=value[-1], lambda_=lambda_
     )
@@ -86,6 +89,8 @@ def actor_loss(
         The loss and metrics.
     """
     target = returns.target[1:]
+    chex.assert_equal_shape([target, baseline])
+    chex.assert_equal_shape_prefix([target, action], 2)
     if gradient == "dynamics":
         objective = target
     else:
@@ -102,16 +107,18 @@ def actor_loss(
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 
-def critic_loss(value: Array, target: Array, weight: Array, *, include_start: bool) -> Array:
-    """The critic's loss: − mean w ln N(sg G; v, 1).
+def critic_loss(value: Prediction, target: Array, weight: Array, *, include_start: bool) -> Array:
+    """The critic's loss: − mean w ln p(sg G; v), with a normal of variance one by default.
 
     Args:
-        value: Critic at rows 0..H−1 ``[H, N]``.
+        value: The critic's distributions at rows 0..H−1 ``[H, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Of ``compute_returns`` ``[H, N]``.
         include_start: As in ``compute_returns``.
     """
+    chex.assert_rank([target, weight], 2)
+    chex.assert_equal_shape([value.mean(), target, weight])
     if not include_start:
-        value, target, weight = value[1:], target[1:], weight[:-1]
-    target = jax.lax.stop_gradient(target)
-    return -(weight * unit_normal_log_prob(value, target, 0)).mean()
+        value = jax.tree.map(lambda x: x[1:], value)
+        target, weight = target[1:], weight[:-1]
+    return -(weight * value.log_prob(jax.lax.stop_gradient(target))).mean()

@@ -9,7 +9,7 @@ import haiku as hk
 import jax
 
 from common.distributions import Joint, OneHot, TanhNormal, TruncatedNormal
-from common.nets.heads import HeadConfig, ScalarHead
+from common.nets.heads import HeadConfig, Prediction, ScalarHead
 from common.nets.layers import MLP, Dense
 from common.spaces import ActionPart, ActionSpec
 from common.types import Array, Key, Params
@@ -68,12 +68,12 @@ class Networks(NamedTuple):
     Attributes:
         init: ``(key, feature) -> {"actor", "critic", "slow_critic"}``.
         policy: ``(actor_params, feature [..., D]) -> distribution`` over ``[..., A]``.
-        value: ``(critic_params, feature [..., D]) -> [...]``.
+        value: ``(critic_params, feature [..., D]) -> distribution`` of the return ``[...]``.
     """
 
     init: Callable[[Key, Array], Params]
     policy: Callable[[Params, Array], Joint]
-    value: Callable[[Params, Array], Array]
+    value: Callable[[Params, Array], Prediction]
 
 
 def make_networks(actor: ActorConfig, critic: HeadConfig, actions: ActionSpec) -> Networks:

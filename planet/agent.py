@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import Agent, OpenLoop
+from common.agent import NORMALISERS, Agent, OpenLoop
 from common.dynamics.base import State
 from common.learning.optimizers import make_optimizer
 from common.model.imagine import open_loop
@@ -34,10 +34,12 @@ class TrainState(NamedTuple):
     Attributes:
         params: Of the "world_model".
         optimizer: State of its optimizer.
+        normalisers: "vectors", the statistics of the model's vectors.
     """
 
     params: dict[str, Params]
     optimizer: Any
+    normalisers: dict[str, Any]
 
 
 class Carry(NamedTuple):
@@ -67,7 +69,12 @@ class PlaNet:
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""
         params = self.model.init(key)
-        return TrainState({"world_model": params}, self.optimizer.init(params))
+        statistics = {"vectors": self.model.statistics}
+        return TrainState({"world_model": params}, self.optimizer.init(params), statistics)
+
+    def acting_params(self, state: TrainState) -> dict[str, Any]:
+        """Returns what acting and reporting need of a state."""
+        return state.params | {NORMALISERS: state.normalisers}
 
     def initial_carry(self, num_envs: int) -> Carry:
         """Returns the memory before the first row."""
@@ -84,8 +91,9 @@ class PlaNet:
         rows = quantize_images(keys[0], observation, self.config.image_bits)
         noise = model.draw_noise(keys[1], (amount,))
         rows = rows | {"action": carry.action}
+        statistics = params.get(NORMALISERS, {}).get("vectors")
         params = params["world_model"]
-        state = model.observe_step(params, noise, carry.state, rows)
+        state = model.observe_step(params, noise, carry.state, rows, statistics)
         action, belief = self.actor.act(
             params, (keys[2], keys[3]), state, carry.belief, observation["is_first"], mode
         )
@@ -99,14 +107,16 @@ class PlaNet:
         batch = quantize_images(keys[0], batch, self.config.image_bits)
         step = learn_model(
             self.model, self.optimizer, state.params["world_model"], state.optimizer,
-            self.model.draw_noise(keys[1], shape), batch,
+            state.normalisers["vectors"], self.model.draw_noise(keys[1], shape), batch,
             overshooting=self.model.draw_overshooting(keys[2], shape),
         )  # fmt: skip
-        return TrainState({"world_model": step.params}, step.optimizer), step.metrics
+        statistics = {"vectors": step.statistics}
+        return TrainState({"world_model": step.params}, step.optimizer, statistics), step.metrics
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
-        return open_loop(self.model, params["world_model"], key, batch)
+        statistics = params.get(NORMALISERS, {}).get("vectors")
+        return open_loop(self.model, params["world_model"], key, batch, statistics=statistics)
 
 
 def quantize_images(key: Key, rows: Rows, bits: int) -> Rows:
@@ -147,7 +157,7 @@ def make_agent(
         agent = PlaNet(world_model(config.world_model, observations, actions), config)
     return Agent(
         init=agent.init,
-        params=lambda state: state.params,
+        params=agent.acting_params,
         initial_carry=agent.initial_carry,
         act=agent.act,
         update=agent.update,

@@ -35,9 +35,9 @@ def model_rollout(model: WorldModel) -> Rollout:
             return state, model.feature(params, state)
 
         _, features = jax.lax.scan(step, states, (steps, noise))
-        reward = model.reward(params, features)
+        reward = model.reward(params, features).mean()
         if model.config.predict_discount:
-            goes_on = model.discount(params, features) / model.config.discount_factor
+            goes_on = model.discount(params, features).mean() / model.config.discount_factor
             reached = jnp.cumprod(goes_on, 0)[:-1]
             reward = reward * jnp.concatenate([jnp.ones_like(reached[:1]), reached])
         return reward.sum(0).reshape(num_envs, candidates)

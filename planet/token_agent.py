@@ -87,6 +87,10 @@ class TokenPlanner:
         params = self.model.init(key)
         return TrainState({"tdm": params}, self._optimizer.init(params))
 
+    def acting_params(self, state: TrainState) -> dict[str, Params]:
+        """Returns what acting needs of a state."""
+        return state.params
+
     def initial_carry(self, num_envs: int) -> Carry:
         """Returns the memory before the first row."""
         observation_size, action_size = self._sizes

@@ -16,7 +16,7 @@ from common.learning.optimizers import Optimizer
 from common.learning.returns import discount_weights
 from common.rows import ROW_KEYS
 from common.spaces import ObservationSpec
-from dreamer.agent import Noise
+from dreamer.behavior import Noise
 from tests import golden_data, golden_weights
 from tests.golden_data import assert_exact, assert_gradients, assert_values, assert_weights
 
@@ -50,7 +50,7 @@ def blank_state(dreamer):
     """The first training state with weights of zero, to put golden weights in."""
     shapes = jax.eval_shape(dreamer.init, jax.random.key(0))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return state._replace(reward_magnitude=initial_magnitude())
+    return state._replace(normalisers={"vectors": {}, "reward": initial_magnitude()})
 
 
 def record_gradients(dreamer):
@@ -153,11 +153,11 @@ def behavior_noise(g, prefix, dreamer, params):
     else:
         latent = g[f"{prefix}prior_eps"]
     if f"{prefix}action_gumbel" not in g:
-        return Noise(None, latent, g[f"{prefix}action_u"])
+        return Noise(latent, g[f"{prefix}action_u"])
     policy = dreamer.networks.policy(params["actor"], g[f"{prefix}seq.feat"][:-1])
     logits, action = np.asarray(policy.parts[0].logits), g[f"{prefix}seq.action"][1:]
     assert_exact((logits + g[f"{prefix}action_gumbel"]).argmax(-1), action.argmax(-1))
-    return Noise(None, latent, golden_data.uniforms_for(action, logits)[..., None])
+    return Noise(latent, golden_data.uniforms_for(action, logits)[..., None])
 
 
 def check_behavior(g, prefix, dreamer, params, behavior):

@@ -198,7 +198,7 @@ def make_rssm(
         repeat = lambda x: jnp.repeat(x, samples, 0)  # noqa: E731
         states = model.imagine(fitted.weights, key, jax.tree.map(repeat, start), repeat(actions))
         observation = model.decode(fitted.weights, states)["observation"]
-        reward = model.reward(fitted.weights, model.feature(fitted.weights, states))
+        reward = model.reward(fitted.weights, model.feature(fitted.weights, states)).mean()
         row = jnp.concatenate([observation, reward[..., None]], -1)
         row = row.reshape(-1, samples, *row.shape[1:]).mean(1)
         row = fitted.scale.from_standard(row)

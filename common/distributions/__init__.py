@@ -10,7 +10,9 @@ distribution                  noise of ``sample``
 ``TruncatedNormal``           uniforms, one for each dimension
 ``Normal``, ``TanhNormal``    standard normals, one for each dimension
 ``Joint``                     uniforms ``[..., noise_size]`` whatever the parts are
-``Bernoulli``                 (likelihoods only, never sampled)
+``Bernoulli``                 (never sampled: a likelihood)
+``UnitNormal``                (never sampled: a likelihood)
+``SymlogNormal``              (never sampled: a likelihood)
 ============================  ======================================================
 
 The formulas are written out rather than taken from tensorflow-probability: for the
@@ -24,6 +26,7 @@ from __future__ import annotations
 from common.distributions.discrete import Bernoulli, OneHot
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
+from common.distributions.likelihoods import SymlogNormal, UnitNormal, symexp, symlog
 from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
 from common.distributions.probability import to_tfp
 from common.distributions.squashed import TanhNormal, TruncatedNormal
@@ -33,10 +36,14 @@ __all__ = [
     "Joint",
     "Normal",
     "OneHot",
+    "SymlogNormal",
     "TanhNormal",
     "TruncatedNormal",
+    "UnitNormal",
     "action_noise_size",
     "normal_noise",
+    "symexp",
+    "symlog",
     "to_tfp",
     "uniform_noise",
     "uniform_to_normal",

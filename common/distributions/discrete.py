@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -47,6 +48,7 @@ class OneHot:
         the derivative of a linear extension that is no probability back to the
         network that sampled it.
         """
+        chex.assert_equal_shape_suffix([x, self.logits], 1)
         weighted = jax.lax.stop_gradient(x) * jax.nn.log_softmax(self.logits)
         return sum_event(weighted, self.event_ndims)
 

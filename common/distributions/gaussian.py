@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -39,6 +40,7 @@ class Normal:
 
     def log_prob(self, x: Array) -> Array:
         """Returns the log-density at ``x``, summed over the event."""
+        chex.assert_is_broadcastable(self.loc.shape, jnp.shape(x))
         z = (x - self.loc) / self.std
         return sum_event(-0.5 * z**2 - jnp.log(self.std) - HALF_LOG_TWO_PI, self.event_ndims)
 
@@ -71,6 +73,7 @@ def unit_normal_log_prob(mean: Array, target: Array, event_ndims: int) -> Array:
         target: Values in the same shape.
         event_ndims: Trailing axes that are summed over.
     """
+    chex.assert_equal_shape([mean, target])
     dimensions = math.prod(mean.shape[len(mean.shape) - event_ndims :])
     squared_error = sum_event(jnp.square(target - mean), event_ndims)
     return -0.5 * squared_error - dimensions * HALF_LOG_TWO_PI

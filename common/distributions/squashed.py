@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +68,7 @@ class TanhNormal:
         The change of variables needs ``artanh(x)``, so that actions are first clipped
         to the largest float32 below one; there the gradient to ``x`` is zero.
         """
+        chex.assert_is_broadcastable(self.loc.shape, jnp.shape(x))
         z = jnp.arctanh(jnp.clip(x, -_LARGEST_TANH, _LARGEST_TANH))
         return self._density(z).sum(-1)
 

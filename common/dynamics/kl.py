@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -64,7 +65,7 @@ def kl_divergence(lhs: Latent, rhs: Latent) -> Array:
 
 
 def kl_loss(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[Array, Array]:
-    """Returns the KL loss with balancing and free nats (Alg. 2 of arXiv:2010.02193).
+    """Returns the KL term with balancing and free nats (Alg. 2 of arXiv:2010.02193).
 
     In words of the paper ``L = (1 - balance) max(KL(q || sg p), free) + balance max(KL(sg q || p),
     free)``, q the posterior, p the prior, sg the stopped gradient. Both divergences have
@@ -80,16 +81,18 @@ def kl_loss(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[Array, 
         config: Balance and free nats; ``config.scale`` is left to the caller.
 
     Returns:
-        The loss, a scalar, and the divergence ``[B, T]`` without free nats.
+        The term ``[B, T]``, whose mean is the loss, and the divergence ``[B, T]`` without free
+        nats. Free nats on the mean fill the term with ``free`` as long as the mean is below it.
     """
+    chex.assert_trees_all_equal_shapes(posterior, prior)
     per_step = config.balance == 0.5 or not config.free_avg
     if config.balance != 0.5:
         posterior = _scale_gradient(posterior, 1 - config.balance)
         prior = _scale_gradient(prior, config.balance)
     value = kl_divergence(prior, posterior) if config.forward else kl_divergence(posterior, prior)
     if per_step:
-        return jnp.maximum(value, config.free).mean(), value
-    return jnp.maximum(value.mean(), config.free), value
+        return jnp.maximum(value, config.free), value
+    return jnp.where(value.mean() > config.free, value, config.free), value
 
 
 def _scale_gradient(latent: Latent, factor: float) -> Latent:

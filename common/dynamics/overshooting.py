@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -33,7 +34,7 @@ def overshooting_loss(
     distance: int,
     free: float,
 ) -> Array:
-    """Returns the loss, a scalar; 0 where no sequence is long enough.
+    """Returns the term ``[B, T]``, whose mean is the loss; 0 where no sequence is long enough.
 
     Args:
         imagine_step: ``(state [N], action [N, A], noise [N, ...]) -> state``.
@@ -46,12 +47,14 @@ def overshooting_loss(
         distance: Steps beyond the first, D, at least 1.
         free: Free nats of each step.
     """
+    chex.assert_rank([action, is_first], [3, 2])
+    chex.assert_equal_shape_prefix([action, is_first, *jax.tree.leaves(observed)], 2)
     batch, time = is_first.shape
     flat = lambda x: x.reshape(batch * time, *x.shape[2:])  # noqa: E731
     state = jax.tree.map(flat, observed.states)
     target = jax.lax.stop_gradient(observed.posterior)
     inside = jnp.ones((batch, time), bool)
-    total = 0.0
+    total = jnp.zeros((batch, time))
     for step in range(distance + 1):
         # From row s this step leads to row s + 1 + step; the last rows have none.
         ahead = lambda x, by=step + 1: _ahead(x, by)  # noqa: E731
@@ -64,7 +67,8 @@ def overshooting_loss(
         predicted = jax.tree.map(lambda x: x.reshape(batch, time, *x.shape[1:]), prior(state))
         value = kl_divergence(jax.tree.map(ahead, target), predicted)
         clipped = jnp.where(inside, jnp.maximum(value - free, 0), 0)
-        total += clipped.sum() / jnp.maximum(inside.sum(), 1)
+        # Scaled so that the mean over all rows is the one over those that count.
+        total += clipped * (clipped.size / jnp.maximum(inside.sum(), 1))
     return total / distance
 
 

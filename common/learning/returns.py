@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -32,6 +33,8 @@ def lambda_return(
     Returns:
         Returns ``[H, ...]``, differentiable in all four arrays.
     """
+    chex.assert_equal_shape([reward, value, discount])
+    chex.assert_equal_shape([value[0], bootstrap])
     next_value = jnp.concatenate([value[1:], bootstrap[None]], 0)
     one_step = reward + (1 - lambda_) * discount * next_value
 

@@ -13,9 +13,6 @@ from common.model.vectors import VectorTransform
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 
-DYNAMICS = ("rssm", "transformer")
-"""Names of the latent dynamics, which are the names of their options too."""
-
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig:
@@ -71,6 +68,6 @@ class WorldModelConfig:
         """Raises a UserError where a value is out of its range."""
         check_range("world_model.discount_factor", self.discount_factor, 0, 1)
         check_least(self, "world_model.", reward_scale=0, discount_scale=0)
-        if self.dynamics not in DYNAMICS:
-            hint = nearest(self.dynamics, DYNAMICS)
+        if self.dynamics not in ("rssm", "transformer"):
+            hint = nearest(self.dynamics, ("rssm", "transformer"))
             raise UserError(f"unknown world_model.dynamics {self.dynamics!r}{hint}")

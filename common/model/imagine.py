@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from common.agent import OpenLoop
 from common.dynamics.base import Noise, State
+from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
 from common.types import Array, Key, Params, Rows
 
@@ -80,7 +81,12 @@ CONTEXT = 5
 
 
 def open_loop(
-    model: WorldModel, params: Params, key: Key, batch: Rows, sequences: int = 6
+    model: WorldModel,
+    params: Params,
+    key: Key,
+    batch: Rows,
+    sequences: int = 6,
+    statistics: Statistics | None = None,
 ) -> dict[str, OpenLoop]:
     """Lets the model watch the first rows of a batch and imagine the rest.
 
@@ -90,6 +96,7 @@ def open_loop(
         key: For the latents.
         batch: Rows ``[B, T, ...]``; T beyond the context of 5 rows.
         sequences: How many sequences of the batch to use.
+        statistics: Of vectors; None for the model's own.
 
     Returns:
         Truth and prediction of each image that the decoder predicts.
@@ -97,7 +104,7 @@ def open_loop(
     batch = {name: rows[:sequences] for name, rows in batch.items()}
     keys = jax.random.split(key)
     past = {name: rows[:, :CONTEXT] for name, rows in batch.items()}
-    seen = model.observe(params, keys[0], past)
+    seen = model.observe(params, keys[0], past, statistics=statistics)
     last = jax.tree.map(lambda x: x[:, -1], seen)
     imagined = model.imagine(params, keys[1], last, batch["action"][:, CONTEXT:])
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), seen, imagined)

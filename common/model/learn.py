@@ -9,7 +9,7 @@ import jax
 from common.dynamics.base import Noise, State
 from common.learning.optimizers import Optimizer
 from common.model.losses import Losses, loss_metrics
-from common.model.vectors import VECTORS
+from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
 from common.types import Array, Params, Rows
 
@@ -20,13 +20,15 @@ class ModelStep(NamedTuple):
     Attributes:
         params: The next parameters.
         optimizer: The optimizer's next state.
+        statistics: Of vectors, with the batch in them.
         metrics: Scalars named ``world_model/...``.
-        losses: Losses and posterior states, by the parameters before the step
-            (statistics of vectors: after it).
+        losses: Losses and posterior states, by the parameters before the step and the
+            statistics after it.
     """
 
     params: Params
     optimizer: Any
+    statistics: Statistics
     metrics: dict[str, Array]
     losses: Losses
 
@@ -36,6 +38,7 @@ def learn_model(
     optimizer: Optimizer,
     params: Params,
     optimizer_state: Any,
+    statistics: Statistics,
     noise: Noise,
     batch: Rows,
     start: State | None = None,
@@ -48,20 +51,19 @@ def learn_model(
         optimizer: Its optimizer.
         params: Its parameters.
         optimizer_state: State of the optimizer.
+        statistics: Of vectors, without the batch.
         noise: ``model.draw_noise(key, (B, T))``.
         batch: Rows ``[B, T, ...]``.
         start: Latent states before the batch ``[B]``; None for the initial one.
         overshooting: ``model.draw_overshooting(key, (B, T))``.
     """
+    statistics = model.track(statistics, batch)
 
     def loss(params: Params) -> tuple[Array, Losses]:
-        losses = model.losses(params, noise, batch, start, overshooting)
+        losses = model.losses(params, noise, batch, start, overshooting, statistics)
         return losses.total, losses
 
-    tracked = model.track(params, batch)
-    grads, losses = jax.grad(loss, has_aux=True)(tracked)
-    params, optimizer_state, metrics = optimizer.update(grads, optimizer_state, tracked)
-    if VECTORS in tracked:  # They are counted, not learned: no weight decay may shrink them.
-        params = {**params, VECTORS: tracked[VECTORS]}
+    grads, losses = jax.grad(loss, has_aux=True)(params)
+    params, optimizer_state, metrics = optimizer.update(grads, optimizer_state, params)
     metrics = {f"world_model/{key}": x for key, x in (metrics | loss_metrics(losses)).items()}
-    return ModelStep(params, optimizer_state, metrics, losses)
+    return ModelStep(params, optimizer_state, statistics, metrics, losses)

@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 
+from common.agent import NORMALISERS
 from common.config import update
 from common.errors import UserError
 from common.export import read_export
@@ -17,7 +18,8 @@ from common.types import Params
 def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
     """Loads the world model of a run folder or an exported file.
 
-    Needs neither the environment nor the replay nor the optimizer.
+    Needs neither the environment nor the replay nor the optimizer. The model keeps the
+    statistics of vectors that it learned with as its own.
 
     Returns:
         The model and its parameters.
@@ -30,5 +32,7 @@ def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
     if "world_model" not in exported.params:
         raise UserError(f"{path} holds no world model, but {', '.join(exported.params)}")
     config = update(WorldModelConfig(), exported.config["world_model"])
-    model = world_model(config, exported.observations, exported.actions)
-    return model, jax.tree.map(jax.numpy.asarray, exported.params["world_model"])
+    params = jax.tree.map(jax.numpy.asarray, exported.params)
+    statistics = params.get(NORMALISERS, {}).get("vectors")
+    model = world_model(config, exported.observations, exported.actions, statistics)
+    return model, params["world_model"]

@@ -1,25 +1,42 @@
-"""What the world model should predict, and the terms of its loss."""
+"""The loss of a world model: targets, log-likelihoods, KL, overshooting, their sum, metrics.
+
+The loss (DreamerV2, arXiv:2010.02193, Eq. 2), means over B and T:
+
+    L = − ln p(x | s) − c_r ln p(r | s) − c_d ln p(d | s) + β KL_balanced(q ‖ p)
+
+Likelihoods of observations and rewards are normals of unit variance, summed over
+pixels and entries and with their constant −½ ln 2π. The discount head is a Bernoulli
+with the soft target γ (1 − is_terminal), so its mean already contains γ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import chex
+import jax
 import jax.numpy as jnp
 
-from common.dynamics.base import Observed
+from common.dynamics.base import Noise, Observed, State
+from common.dynamics.kl import kl_loss
+from common.dynamics.overshooting import overshooting_loss
+from common.model.components import Components
 from common.model.config import WorldModelConfig
+from common.model.vectors import Statistics
 from common.nets.coders import normalize_image
 from common.rows import ROW_KEYS
-from common.types import Array, Rows
+from common.types import Array, Params, Rows
 
 
 class Losses(NamedTuple):
     """Everything that one pass over a batch computes.
 
     Attributes:
-        terms: Unscaled loss terms by name, scalars; "kl" and one per head.
-        total: Their weighted sum.
+        terms: Unscaled loss terms ``[B, T]`` by name: one for each predicted observation,
+            "reward", "discount" and "overshooting" where there are any, and "kl".
+        total: The weighted sum of their means.
         log_probs: Log-likelihood of each head's target ``[B, T]``.
         observed: Posterior states and both distributions.
         kl_value: KL(posterior ‖ prior) ``[B, T]``, unclipped.
@@ -32,6 +49,51 @@ class Losses(NamedTuple):
     observed: Observed
     kl_value: Array
     embed: Array
+
+
+def make_losses(config: WorldModelConfig, parts: Components) -> Callable[..., Losses]:
+    """Returns ``(params, noise, batch, start, overshooting, statistics) -> Losses``.
+
+    Args:
+        config: Weights, transforms, and which heads shape the latent states.
+        parts: The parts of the model.
+    """
+    scales = loss_scales(config, parts.decoded)
+
+    def losses(
+        params: Params,
+        noise: Noise,
+        batch: Rows,
+        start: State | None,
+        overshooting: Noise,
+        statistics: Statistics,
+    ) -> Losses:
+        batch = {**batch, **parts.vectors.forward(statistics, batch)}
+        observed, embed = observe(parts, params, noise, batch, start)
+        wanted = targets(config, batch)
+        log_probs = _log_probs(config, parts, params, observed.states, wanted)
+        kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
+        terms = {key: -log_prob for key, log_prob in log_probs.items()} | {"kl": kl}
+        if config.kl.overshooting:
+            terms["overshooting"] = overshooting_loss(
+                functools.partial(_imagine_step, parts, params),
+                functools.partial(parts.dynamics.prior, params[parts.name]),
+                observed, batch["action"], batch["is_first"], overshooting,
+                distance=config.kl.overshooting, free=config.kl.free,
+            )  # fmt: skip
+        return Losses(terms, total_loss(terms, scales), log_probs, observed, kl_value, embed)
+
+    return losses
+
+
+def observe(
+    parts: Components, params: Params, noise: Noise, batch: Rows, start: State | None
+) -> tuple[Observed, Array]:
+    """Filters rows ``[B, T, ...]`` whose vectors are transformed; returns the embedding too."""
+    embed = parts.encode(params, batch)
+    start = parts.initial(embed.shape[0]) if start is None else start
+    rows = embed, batch["action"], batch["is_first"]
+    return parts.dynamics.observe(params[parts.name], start, *rows, noise=noise), embed
 
 
 def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
@@ -50,22 +112,61 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     return result | {"discount": config.discount_factor * alive}
 
 
-def total_loss(config: WorldModelConfig, terms: Mapping[str, Array]) -> Array:
-    """Adds up the loss terms by their weights."""
-    scales = {
-        "kl": config.kl.scale,
-        "overshooting": config.kl.overshooting_scale,
-        "reward": config.reward_scale,
-        "discount": config.discount_scale,
-    }
-    return sum(scales.get(key, 1.0) * term for key, term in terms.items())
+def loss_scales(config: WorldModelConfig, decoded: tuple[str, ...]) -> dict[str, float]:
+    """Returns the weight of every term that the model has, by the term's name."""
+    scales = dict.fromkeys(decoded, 1.0) | {"reward": config.reward_scale, "kl": config.kl.scale}
+    if config.predict_discount:
+        scales["discount"] = config.discount_scale
+    if config.kl.overshooting:
+        scales["overshooting"] = config.kl.overshooting_scale
+    return scales
+
+
+def total_loss(terms: Mapping[str, Array], scales: Mapping[str, float]) -> Array:
+    """Returns Σ scale · mean(term), a scalar.
+
+    Args:
+        terms: Terms ``[B, T]`` by name.
+        scales: A weight for each of them, and for nothing else.
+
+    Raises:
+        KeyError: A term has no weight, or a weight no term.
+    """
+    if terms.keys() != scales.keys():
+        raise KeyError(f"the loss has terms {sorted(terms)} and weights of {sorted(scales)}")
+    chex.assert_rank(list(terms.values()), 2)
+    chex.assert_equal_shape(list(terms.values()))
+    return sum(scales[key] * term.mean() for key, term in terms.items())
 
 
 def loss_metrics(losses: Losses) -> dict[str, Array]:
     """Scalars of a pass over a batch, named as users see them."""
-    metrics = {f"{key}_loss": value for key, value in losses.terms.items()}
+    metrics = {f"{key}_loss": term.mean() for key, term in losses.terms.items()}
     metrics["loss"] = losses.total
     metrics["kl"] = losses.kl_value.mean()
     metrics["prior_entropy"] = losses.observed.prior.entropy().mean()
     metrics["posterior_entropy"] = losses.observed.posterior.entropy().mean()
     return metrics
+
+
+def _log_probs(
+    config: WorldModelConfig, parts: Components, params: Params, states: State, wanted: Rows
+) -> dict[str, Array]:
+    """Log-likelihoods ``[B, T]`` of what each head should have predicted."""
+    feature = parts.feature(params, states)
+
+    def shown(gradients: bool) -> Array:
+        return feature if gradients else jax.lax.stop_gradient(feature)
+
+    heads = parts.decode(params, shown(config.decoder_gradients))
+    heads |= {"reward": parts.reward(params, shown(config.reward_gradients))}
+    if config.predict_discount:
+        heads["discount"] = parts.discount(params, shown(config.discount_gradients))
+    return {key: head.log_prob(wanted[key]) for key, head in heads.items()}
+
+
+def _imagine_step(
+    parts: Components, params: Params, state: State, action: Array, noise: Noise
+) -> State:
+    # By keyword: noise keeps its precision.
+    return parts.dynamics.imagine_step(params[parts.name], state, action, noise=noise)

@@ -1,8 +1,8 @@
 """Vectors as a world model sees them: as they are, squashed, or standardised.
 
-Standardised vectors need statistics, which learning keeps in the model's parameters under
-``VECTORS``. After the n-th batch with mean b and (population) variance v, with
-w = max(1 / n, 1 / 1000):
+Standardised vectors need statistics. They are counted, not learned, so that they stand beside
+the parameters: no optimizer, weight decay or gradient touches them. After the n-th batch with
+mean b and (population) variance v, with w = max(1 / n, 1 / 1000):
 
     d = b - mean,   mean <- mean + w d,   variance <- (1 - w) (variance + w d^2) + w v
 
@@ -18,11 +18,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from common.distributions import symexp, symlog
 from common.spaces import ObservationSpec
-from common.types import Array, Params, Rows
+from common.types import Array, Rows
 
-VECTORS = "vectors"
-"""Where the parameters hold the statistics."""
 BOUND = 10.0
 """Standard deviations at which a standardised entry is cut off."""
 LEAST_STD = 1e-3
@@ -35,22 +34,25 @@ VectorTransform = Literal["identity", "symlog", "standard"]
 Moments = dict[str, Array]
 """Statistics of one vector: "batches" seen so far (float32, at most 1000), "mean" and
 "variance" ``[D]``."""
+Statistics = Mapping[str, Moments]
+"""Moments of every standardised vector by its key; empty where none is."""
 
 
 class VectorFunctions(NamedTuple):
     """One transform of all vectors of an observation, as pure functions.
 
     Attributes:
-        init: ``() -> {key: Moments}``, empty without statistics.
-        track: ``(params, batch) -> params`` with a batch more in the statistics.
-        forward: ``(params, rows) -> rows`` as the encoder sees them.
-        backward: ``(params, {key: x}) -> {key: x}``, from there to natural units.
+        init: ``() -> statistics`` of no batch: mean 0, variance 1.
+        track: ``(statistics, batch) -> statistics`` with a batch more; what it returns takes
+            no gradient.
+        forward: ``(statistics, rows) -> rows`` as the encoder sees them.
+        backward: ``(statistics, {key: x}) -> {key: x}``, from there to natural units.
     """
 
-    init: Callable[[], dict[str, Moments]]
-    track: Callable[[Params, Rows], Params]
-    forward: Callable[[Params, Rows], Rows]
-    backward: Callable[[Params, Mapping[str, Array]], dict[str, Array]]
+    init: Callable[[], Statistics]
+    track: Callable[[Statistics, Rows], Statistics]
+    forward: Callable[[Statistics, Rows], Rows]
+    backward: Callable[[Statistics, Mapping[str, Array]], dict[str, Array]]
 
 
 def vector_functions(
@@ -68,35 +70,34 @@ def vector_functions(
     there, back = {"identity": (_same, _same), "symlog": (symlog, symexp)}[transform]
     return VectorFunctions(
         init=dict,
-        track=lambda params, batch: params,
-        forward=lambda params, rows: _apply(lambda key, x: there(x), vectors, rows),
-        backward=lambda params, means: _apply(lambda key, x: back(x), vectors, means),
+        track=lambda statistics, batch: statistics,
+        forward=lambda statistics, rows: _apply(lambda key, x: there(x), vectors, rows),
+        backward=lambda statistics, means: _apply(lambda key, x: back(x), vectors, means),
     )
 
 
 def _standard(shapes: Mapping[str, tuple[int, ...]]) -> VectorFunctions:
     vectors = list(shapes)
 
-    def init() -> dict[str, Moments]:
+    def init() -> Statistics:
         return {
             key: {"batches": jnp.zeros(()), "mean": jnp.zeros(shape), "variance": jnp.ones(shape)}
             for key, shape in shapes.items()
         }
 
-    def track(params: Params, batch: Rows) -> Params:
-        new = {key: add_batch(params[VECTORS][key], batch[key]) for key in vectors}
-        return {**params, VECTORS: new}
+    def track(statistics: Statistics, batch: Rows) -> Statistics:
+        return {key: add_batch(statistics[key], batch[key]) for key in vectors}
 
-    def forward(params: Params, rows: Rows) -> Rows:
+    def forward(statistics: Statistics, rows: Rows) -> Rows:
         def standardize(key: str, x: Array) -> Array:
-            mean, std = _scale(params, key)
+            mean, std = _scale(statistics[key])
             return jnp.clip((x - mean) / std, -BOUND, BOUND)
 
         return _apply(standardize, vectors, rows)
 
-    def backward(params: Params, means: Mapping[str, Array]) -> dict[str, Array]:
+    def backward(statistics: Statistics, means: Mapping[str, Array]) -> dict[str, Array]:
         def restore(key: str, x: Array) -> Array:
-            mean, std = _scale(params, key)
+            mean, std = _scale(statistics[key])
             return mean + std * x
 
         return _apply(restore, vectors, means)
@@ -112,26 +113,17 @@ def add_batch(moments: Moments, rows: Array) -> Moments:
     variance = (1 - share) * (moments["variance"] + share * change**2) + share * rows.var(axes)
     new = {"batches": batches, "mean": moments["mean"] + share * change, "variance": variance}
     finite = jnp.isfinite(rows).all()
-    return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, moments)
-
-
-def symlog(x: Array) -> Array:
-    """sign(x) ln(1 + |x|)."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
-
-
-def symexp(x: Array) -> Array:
-    """The inverse of ``symlog``."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+    new = jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, moments)
+    return jax.lax.stop_gradient(new)
 
 
 def _same(x: Array) -> Array:
     return x
 
 
-def _scale(params: Params, key: str) -> tuple[Array, Array]:
+def _scale(moments: Moments) -> tuple[Array, Array]:
     """Mean and standard deviation; no gradient reaches them."""
-    moments = jax.lax.stop_gradient(params[VECTORS][key])
+    moments = jax.lax.stop_gradient(moments)
     return moments["mean"], jnp.maximum(jnp.sqrt(moments["variance"]), LEAST_STD)
 
 

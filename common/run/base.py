@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from common.agent import NORMALISERS
 from common.envs.base import Envs
 from common.export import EXPORT, export
 from common.logging import Logger, default_sinks, video
@@ -123,6 +124,7 @@ class BaseRun(ABC):
         sizes = ", ".join(
             f"{name} {sum(x.size for x in jax.tree.leaves(params)):,}"
             for name, params in self._learner.params.items()
+            if name != NORMALISERS
         )
         print(
             f"{self._program.name} on {self._config.task}, {self._envs.num_envs} environment(s), "

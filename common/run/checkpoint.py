@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -94,7 +94,10 @@ def metadata(directory: pathlib.Path) -> dict[str, Any] | None:
 
 
 def restore(
-    directory: pathlib.Path, like: Tree, step: int | None = None
+    directory: pathlib.Path,
+    like: Tree,
+    step: int | None = None,
+    renamed: Callable[[str], str | None] = lambda path: path,
 ) -> tuple[Tree, dict[str, Any]]:
     """Reads a checkpoint into the structure of ``like``.
 
@@ -104,6 +107,8 @@ def restore(
             ``jax.ShapeDtypeStruct``. JAX arrays return with the sharding of ``like``,
             NumPy arrays and Python numbers as such.
         step: Which checkpoint; the newest by default.
+        renamed: ``(path) -> path`` of a stored leaf under its name of today; None leaves it
+            out. For checkpoints of older versions.
 
     Returns:
         The tree and the metadata.
@@ -119,14 +124,18 @@ def restore(
         raise UserError(f"no checkpoint{which} in {directory}{there}")
     folder = directory / f"{steps[-1] if step is None else step:012d}"
     index = _read_index(folder)
-    _check_structure(folder, index["leaves"], _describe(like))
+    stored = {renamed(entry["path"]): i for i, entry in enumerate(index["leaves"])}
+    stored.pop(None, None)
+    wanted = _describe(like)
+    _check_structure(folder, {path: index["leaves"][i] for path, i in stored.items()}, wanted)
     try:
         values = _read_arrays(folder / _ARRAYS, index["leaves"])
     except Exception as error:  # Orbax raises what its storage layers raise.
         raise _damaged(folder, type(error).__name__) from error
     leaves, structure = jax.tree.flatten(like)
-    triples = zip(values, leaves, index["leaves"], strict=True)
-    restored = [_like(value, leaf, entry) for value, leaf, entry in triples]
+    places = [stored[entry["path"]] for entry in wanted]
+    pairs = zip(places, leaves, strict=True)
+    restored = [_like(values[i], leaf, index["leaves"][i]) for i, leaf in pairs]
     return jax.tree.unflatten(structure, restored), index["metadata"]
 
 
@@ -220,21 +229,20 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_structure(
-    folder: pathlib.Path, stored: list[dict[str, Any]], wanted: list[dict[str, Any]]
+    folder: pathlib.Path, stored: Mapping[str, dict[str, Any]], wanted: list[dict[str, Any]]
 ) -> None:
     remedy = "use the configuration of that run, or another logdir"
-    stored_paths = {entry["path"]: entry for entry in stored}
     wanted_paths = {entry["path"]: entry for entry in wanted}
     for path, entry in wanted_paths.items():
-        if path not in stored_paths:
+        if path not in stored:
             raise UserError(f"checkpoint {folder} has no {path}; {remedy}")
-        other = stored_paths[path]
+        other = stored[path]
         if (entry["shape"], entry["dtype"]) != (other["shape"], other["dtype"]):
             raise UserError(
                 f"checkpoint {folder} holds {path} as {other['dtype']}{other['shape']}, this "
                 f"configuration has {entry['dtype']}{entry['shape']}; {remedy}"
             )
-    for path in stored_paths:
+    for path in stored:
         if path not in wanted_paths:
             raise UserError(f"checkpoint {folder} has {path}, which is not expected; {remedy}")
 

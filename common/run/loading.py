@@ -64,6 +64,7 @@ class LoadedAgent:
         agent = program.make_agent(self.config, self.observations, self.actions)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)
         self.act_function = ActFunction(agent)
+        self._value = jax.jit(agent.value) if agent.value else None
         self._key = jax.random.key(seed)
 
     def act(
@@ -96,6 +97,33 @@ class LoadedAgent:
             rows["reward"] = np.array([reward], np.float32)
         self._key, action, carry = self.act_function(self.params, self._key, carry, rows, mode=mode)
         return self.actions.decode(np.asarray(action)[0]), carry
+
+    def value(self, observation: Any, carry: Any = None) -> Any:
+        """Returns the return that the agent expects from here on, discounted as it learned.
+
+        Args:
+            observation: As of ``act``, and then the state is the one that ``act`` would infer
+                with the same carry: ``act`` draws from the same random numbers afterwards. Or
+                a state: a latent one of the world model with any leading axes, or the carry
+                that ``act`` returned.
+            carry: What the last call of ``act`` returned; None at the start of an episode.
+
+        Returns:
+            A float for an observation or a carry, an array ``[...]`` for latent states.
+
+        Raises:
+            UserError: The agent learned no value, or the observation is not of its kind.
+        """
+        agent = self.act_function.agent
+        if agent.value is None:
+            raise UserError("this agent learned no value function; a Dreamer does")
+        if not hasattr(observation, "_fields"):
+            rows = self._rows(observation) | {"is_first": np.array([carry is None])}
+            carry = agent.initial_carry(1) if carry is None else carry
+            _, _, carry = self.act_function(self.params, self._key, carry, rows, mode="eval")
+            observation = carry
+        value = np.asarray(self._value(self.params, observation))
+        return float(value[0]) if isinstance(observation, type(agent.initial_carry(1))) else value
 
     def _rows(self, observation: Any) -> dict[str, np.ndarray]:
         flat = flatten_observation(observation)

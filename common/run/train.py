@@ -24,7 +24,7 @@ from common.envs.multitask import FRAMES
 from common.errors import UserError
 from common.replay import Replay
 from common.rows import LOG_PREFIX, row_specs, without_log
-from common.run import checkpoint
+from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
 from common.run.base import CHECKPOINTS, BaseRun
 from common.run.clocks import Every, Ratio
@@ -75,7 +75,7 @@ def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder
         learner = Learner(agent, envs.num_envs, config.seed)
         earlier: dict[str, Any] = {}
         if newest is not None:
-            tree, earlier = checkpoint.restore(directory, learner.tree())
+            tree, earlier = checkpoint.restore(directory, learner.tree(), renamed=upgrade.leaf_path)
             learner.load(tree)
         if earlier and kind.finished(earlier) >= kind.length(config):
             clock, far = kind.CLOCK, earlier[kind.CLOCK]

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMConfig
-from common.learning.normalize import initial_magnitude
+from common.learning.normalize import StreamNormConfig, initial_magnitude
 from common.model.imagine import CONTEXT
+from common.model.memory import Memory
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ActionSpec, ObservationSpec
-from dreamer.agent import ActNoise, Carry, Dreamer, make_agent
+from dreamer.acting import ActNoise
+from dreamer.agent import Dreamer, make_agent
+from dreamer.behavior import slow_copy
 from dreamer.config import ActorConfig, BehaviorConfig, Config
 from dreamer.networks import make_networks
 from tests.compiling import compiled
-from tests.tiny import TINY, VECTOR, box, choice, random_batch, random_params
+from tests.tiny import BATCH, TIME, TINY, VECTOR, box, choice, random_batch, random_params
 
 CONFIG = Config(
     world_model=TINY,
@@ -56,7 +59,8 @@ def fresh_state(dreamer, seed=0):
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     params = random_params(lambda key: dreamer.init(key).params, seed=seed)
     params = jax.tree.map(jnp.asarray, params)
-    return state._replace(params=params, reward_magnitude=initial_magnitude())
+    normalisers = state.normalisers | {"reward": initial_magnitude()}
+    return state._replace(params=params, normalisers=normalisers)
 
 
 def _changed(before, after):
@@ -134,12 +138,12 @@ def test_each_optimizer_trains_its_own_parameters(dreamer, counted, states, batc
     assert _changed(state.params, after.params) == {
         "world_model", "actor", "critic", "slow_critic",
     }  # fmt: skip
-    params, optimizers, *_ = compiled(dreamer.update_model)(state, noise.posterior, batch, None)
-    assert _changed(state.params, params) == {"world_model"}
-    assert _changed(state.optimizers, optimizers) == {"world_model"}
+    learned, *_ = compiled(dreamer.update_model)(state, noise, batch, None)
+    assert _changed(state.params, learned.params) == {"world_model"}
+    assert _changed(state.optimizers, learned.optimizers) == {"world_model"}
     # Learning in imagination leaves the model as its own update left it.
     same = lambda x, y: np.testing.assert_allclose(x, y, atol=1e-7)  # noqa: E731
-    jax.tree.map(same, params["world_model"], after.params["world_model"])
+    jax.tree.map(same, learned.params["world_model"], after.params["world_model"])
     assert not _changed({"": after.params["critic"]}, {"": after.params["slow_critic"]})
 
 
@@ -154,7 +158,7 @@ def acting():
     behavior = dataclasses.replace(CONFIG.behavior, exploration_noise=0.3)
     dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), MIXED)
     params = fresh_state(dreamer).params
-    return dreamer, params, compiled(dreamer.act_with_noise, static_argnames="mode")
+    return dreamer, params, compiled(dreamer.acting.act_with_noise, static_argnames="mode")
 
 
 def _act_noise(dreamer, amount, seed):
@@ -166,7 +170,7 @@ def _act_noise(dreamer, amount, seed):
 def test_acting_forgets_where_an_episode_begins(acting):
     dreamer, params, act = acting
     rng = np.random.default_rng(0)
-    blank = dreamer.initial_carry(3)
+    blank = dreamer.acting.initial_carry(3)
     used = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), blank)
     noise, observation = _act_noise(dreamer, 3, 0), _observation(3, [False, True, False])
     after_used = act(params, noise, used, observation, mode="eval")
@@ -178,10 +182,10 @@ def test_acting_forgets_where_an_episode_begins(acting):
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_actions_are_valid_and_remembered(acting, mode):
     dreamer, params, act = acting
-    observation, blank = _observation(64, np.ones(64, bool)), dreamer.initial_carry(64)
+    observation, blank = _observation(64, np.ones(64, bool)), dreamer.acting.initial_carry(64)
     noise = _act_noise(dreamer, 64, 0)
     action, carry = act(params, noise, blank, observation, mode=mode)
-    assert isinstance(carry, Carry)
+    assert isinstance(carry, Memory)
     np.testing.assert_array_equal(carry.action, action)
     assert np.abs(action).max() <= 1
     assert set(np.unique(action[:, 2:])) <= {0, 1}
@@ -196,8 +200,8 @@ def test_actions_are_valid_and_remembered(acting, mode):
 
 def test_act_draws_noise_from_the_key(acting):
     dreamer, params, _ = acting
-    observation, blank = _observation(2, [True, True]), dreamer.initial_carry(2)
-    act = compiled(dreamer.act, static_argnames="mode")
+    observation, blank = _observation(2, [True, True]), dreamer.acting.initial_carry(2)
+    act = compiled(dreamer.acting.act, static_argnames="mode")
     actions = [
         np.asarray(act(params, jax.random.key(seed), blank, observation, mode="train")[0])
         for seed in (0, 0, 1)
@@ -235,3 +239,38 @@ def test_bfloat16_trains(batch):
     after, metrics = jax.eval_shape(dreamer.update, state, jax.random.key(0), batch)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     assert {str(value.dtype) for value in metrics.values()} <= {"float32", "int32"}
+
+
+def test_every_source_of_randomness_draws_its_own_numbers():
+    kl = dataclasses.replace(TINY.kl, overshooting=1)
+    model = dataclasses.replace(TINY, kl=kl)
+    dreamer = build(dataclasses.replace(CONFIG, world_model=model), MIXED)
+    first, second = (dreamer.draw_noise(jax.random.key(seed), (BATCH, TIME)) for seed in (0, 1))
+    parts = jax.tree.leaves(first)
+    assert len(parts) == 4
+    drawn = np.concatenate([np.ravel(part) for part in (*parts, *jax.tree.leaves(second))])
+    assert len(np.unique(drawn)) == len(drawn)
+
+
+def test_the_magnitude_of_rewards_is_carried_on(batch):
+    """By the recursion of ``stream_norm``, from one update to the next."""
+    norm = StreamNormConfig(momentum=0.5)
+    behavior = dataclasses.replace(CONFIG.behavior, reward_norm=norm)
+    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), choice(3))
+    state, update = fresh_state(dreamer), compiled(dreamer.update_with_noise)
+    magnitude = 1.0
+    for seed in range(2):
+        noise = dreamer.draw_noise(jax.random.key(seed), (BATCH, TIME))
+        state, _, (_, imagined) = update(state, noise, batch)
+        # Rewards were divided by the new magnitude.
+        raw = np.abs(imagined.reward) * float(state.normalisers["reward"])
+        magnitude = 0.5 * magnitude + 0.5 * raw.mean()
+        np.testing.assert_allclose(state.normalisers["reward"], magnitude, rtol=1e-4)
+        assert magnitude < 0.9 ** (seed + 1)
+
+
+@pytest.mark.parametrize(("updates", "share"), [(0, 1.0), (1, 0.0), (2, 0.25)])
+def test_the_slow_critic_begins_as_a_copy(updates, share):
+    config = BehaviorConfig(slow_target_update=2, slow_target_fraction=0.25)
+    slow = slow_copy({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.asarray(updates), config)
+    np.testing.assert_allclose(slow["w"], share)

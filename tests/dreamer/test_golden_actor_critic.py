@@ -18,7 +18,8 @@ from common.model.imagine import Trajectory
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ObservationSpec
-from dreamer.agent import Behavior, Dreamer, slow_copy
+from dreamer.agent import Dreamer
+from dreamer.behavior import Imagined, slow_copy
 from dreamer.config import BehaviorConfig, Config
 from dreamer.networks import make_networks
 from tests import golden_data, golden_weights
@@ -68,19 +69,15 @@ def _bare_dreamer(g, case):
     return Dreamer(model, networks, Config(behavior=behavior))
 
 
-def _state(dreamer, params, step):
-    """A training state that holds just what the losses read."""
-    state = jax.eval_shape(dreamer.init, jax.random.key(0))
-    return state._replace(params=params, optimizers={}, updates=jnp.asarray(step, jnp.int32))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_losses_with_free_inputs(case):
     with golden_data.every_array(_loss_arrays(case)) as g:
         dreamer = _bare_dreamer(g, case)
         step = int(g["cfg.step"])
-        assert_values(dreamer.mix(step), g["cfg.actor_grad_mix_value"], "mix")
-        assert_values(dreamer.entropy_scale(step), g["cfg.actor_ent_value"], "entropy scale")
+        assert_values(dreamer.behavior.mix(step), g["cfg.actor_grad_mix_value"], "mix")
+        assert_values(
+            dreamer.behavior.entropy_scale(step), g["cfg.actor_ent_value"], "entropy scale"
+        )
         like = jax.eval_shape(dreamer.networks.init, jax.random.key(0), g["in.feat"])
         params = golden_weights.load(golden_weights.weights(g, "w"), like)
         inputs = {name: g[f"in.{name}"] for name in ("feat", "action", "reward", "discount")}
@@ -90,10 +87,10 @@ def test_losses_with_free_inputs(case):
             policies = dreamer.networks.policy(actor, feature)
             trajectory = Trajectory(inputs["feat"], inputs["action"], policies)
             rest = inputs["reward"], inputs["discount"]
-            loss, returns, metrics = dreamer.policy_loss(
-                _state(dreamer, params, step), trajectory, *rest
+            loss, returns, metrics = dreamer.behavior.policy_loss(
+                params, jnp.asarray(step, jnp.int32), trajectory, *rest
             )
-            behavior = Behavior(trajectory, *rest, *returns, jnp.ones(()), metrics)
+            behavior = Imagined(trajectory, *rest, *returns, jnp.ones(()), metrics)
             return loss, behavior
 
         gradients, behavior = compiled(jax.grad(actor_loss, (0, 1), has_aux=True))(
@@ -102,12 +99,12 @@ def test_losses_with_free_inputs(case):
         check_gradients(g, "grad_actor_loss.w.", {"actor": gradients[0]})
         for name, gradient in gradients[1].items():
             assert_gradients(gradient, g[f"grad_actor_loss.{name}"], name)
-        gradient, metrics = compiled(jax.grad(dreamer.value_loss, has_aux=True))(
+        gradient, metrics = compiled(jax.grad(dreamer.behavior.critic_loss, has_aux=True))(
             params["critic"], behavior
         )
         check_gradients(g, "grad_critic_loss.w.", {"critic": gradient})
         metrics |= behavior.metrics
-        check_metrics(g, "", metrics, dreamer.mix(step))
+        check_metrics(g, "", metrics, dreamer.behavior.mix(step))
         outputs = compiled(functools.partial(_outputs, dreamer))(params, behavior)
         outputs |= {"actor_loss": metrics["actor/loss"], "critic_loss": metrics["critic/loss"]}
         for name, want in golden_weights.weights(g, "out").items():
@@ -118,7 +115,9 @@ def _outputs(dreamer, params, behavior):
     """Intermediate results by golden name."""
     feature, networks = behavior.trajectory.features, dreamer.networks
     policy = networks.policy(params["actor"], feature[:-2])
-    slow, value = (networks.value(params[name], feature) for name in ("slow_critic", "critic"))
+    slow, value = (
+        networks.value(params[name], feature).mean() for name in ("slow_critic", "critic")
+    )
     head = policy.parts[0]
     if isinstance(head, OneHot):
         outputs = {"policy_logits": head.logits}
@@ -173,7 +172,7 @@ def test_two_behavior_updates(file):
             check_gradients(g, f"{prefix}grad.", gradients)
             _check_exact_gradients(g, prefix, gradients["actor"])
             check_behavior(g, prefix, dreamer, before.params, behavior)
-            check_metrics(g, prefix, metrics, dreamer.mix(before.updates))
+            check_metrics(g, prefix, metrics, dreamer.behavior.mix(before.updates))
             check_weights(g, f"{prefix}w_after", golden_weights.components(state.params))
             golden = golden | golden_weights.weights(g, f"{prefix}w_after")
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMState
-from dreamer.agent import ActNoise, Carry
+from common.model.memory import Memory
+from dreamer.acting import ActNoise
+from dreamer.agent import Noise
 from tests import golden_data, golden_weights
 from tests.compiling import compiled
 from tests.golden_checks import (
@@ -67,9 +69,11 @@ def test_two_updates():
             if start is None:
                 start = dreamer.model.initial(len(batch["reward"]))
             before = _with_weights(g, state, golden)
-            noise = behavior_noise(g, f"{prefix}ac.", dreamer, before.params)
             posterior = "post_stoch", "post_logit", "post_gumbel"
-            noise = noise._replace(posterior=latent_noise(g, f"{prefix}wm.", *posterior))
+            noise = Noise(
+                latent_noise(g, f"{prefix}wm.", *posterior),
+                behavior_noise(g, f"{prefix}ac.", dreamer, before.params),
+            )
             state, metrics, (losses, behavior) = update(before, noise, batch, start)
             _check_update(g, prefix, dreamer, (before, state), (metrics, losses, behavior), order)
             golden = golden | golden_weights.weights(g, f"{prefix}wm.w_after")
@@ -87,7 +91,7 @@ def _check_update(g, prefix, dreamer, states, results, order):
     # Imagination uses the new world model.
     check_behavior(g, f"{prefix}ac.", dreamer, after.params, behavior)
     check_metrics(g, f"{prefix}wm.", metrics)
-    check_metrics(g, f"{prefix}ac.", metrics, dreamer.mix(before.updates))
+    check_metrics(g, f"{prefix}ac.", metrics, dreamer.behavior.mix(before.updates))
     parts = golden_weights.components(after.params)
     check_weights(g, f"{prefix}wm.w_after", parts, order)
     check_weights(g, f"{prefix}ac.w_after", parts, order)
@@ -100,8 +104,8 @@ def test_acting(mode):
         params = state.params
         rows = golden_weights.weights(g, "policy.in")
         calls = golden_weights.weights(g, f"policy.{mode}")
-        carry = dreamer.initial_carry(rows["is_first"].shape[1])
-        act = compiled(dreamer.act_with_noise, static_argnames="mode")
+        carry = dreamer.acting.initial_carry(rows["is_first"].shape[1])
+        act = compiled(dreamer.acting.act_with_noise, static_argnames="mode")
         infer = compiled(dreamer.model.losses)
         for call in range(len(rows["is_first"])):
             observation = {key: x[call] for key, x in rows.items()}
@@ -113,7 +117,7 @@ def test_acting(mode):
             got = _distributions(dreamer, params, infer, carry, observation, noise, new.state)
             for name, value in got.items():
                 assert_values(value, want[name], f"{name} {call}")
-            carry = Carry(RSSMState(want["deter"], want["post_stoch"]), want["action"])
+            carry = Memory(RSSMState(want["deter"], want["post_stoch"]), want["action"])
 
 
 def _act_noise(want):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.distributions import OneHot
+from common.distributions import OneHot, UnitNormal
 from dreamer.losses import actor_loss, compute_returns, critic_loss
 from tests.reference import dreamer as reference
 
@@ -36,7 +36,7 @@ def _losses(reward, discount, slow, critic, logits, action, *, include_start, gr
         gradient=gradient, mix=mix, entropy_scale=scale,
     )  # fmt: skip
     rest = returns.target, returns.weight
-    return actor, critic_loss(critic[:-1], *rest, include_start=include_start)
+    return actor, critic_loss(UnitNormal(critic[:-1]), *rest, include_start=include_start)
 
 
 losses = jax.jit(_losses, static_argnames=("include_start", "gradient"))
@@ -92,8 +92,8 @@ def test_a_terminal_start_still_teaches_its_own_value():
     np.testing.assert_array_equal(returns.weight[1:], np.zeros((HORIZON - 1, ROWS)))
     np.testing.assert_allclose(returns.target[0], reward[0])
     gradient = jax.grad(critic_loss)(
-        critic[:-1], returns.target, returns.weight, include_start=True
-    )
+        UnitNormal(critic[:-1]), returns.target, returns.weight, include_start=True
+    ).loc
     assert np.abs(gradient[0]).min() > 0 and not np.asarray(gradient[1:]).any()
 
 

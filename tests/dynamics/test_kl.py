@@ -78,7 +78,7 @@ def test_balanced_loss_equals_its_two_terms(family, forward):
     latents = _latents(family, seed=1)
     for balance, free, average in itertools.product((0.0, 0.8, 1.0), (0.0, 4.0), (False, True)):
         config = KLConfig(1.0, balance, free, average, forward)
-        own = jax.value_and_grad(lambda x, c=config: kl_loss(*x, c)[0])
+        own = jax.value_and_grad(lambda x, c=config: kl_loss(*x, c)[0].mean())
         literal = jax.value_and_grad(lambda x, c=config: _two_terms(*x, c))
         (got, gradient), (want, expected) = own(latents), literal(latents)
         np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -94,14 +94,16 @@ def test_free_nats_equal_the_loop(balance, average):
     free = float(np.sort(value.ravel())[3])  # some steps below, some above
     loss, got = kl_loss(posterior, prior, KLConfig(1.0, balance, free, average))
     np.testing.assert_allclose(got, value, rtol=1e-5)
-    np.testing.assert_allclose(loss, reference.kl_loss(value, balance, free, average), rtol=1e-5)
+    np.testing.assert_allclose(
+        loss.mean(), reference.kl_loss(value, balance, free, average), rtol=1e-5
+    )
 
 
 def test_no_gradient_below_the_free_nats():
     latents = _latents("categorical", spread=0.01)
     for balance, average in itertools.product((0.5, 0.8), (False, True)):
         config = KLConfig(1.0, balance, 1.0, average)
-        loss, gradient = jax.value_and_grad(lambda x, c=config: kl_loss(*x, c)[0])(latents)
+        loss, gradient = jax.value_and_grad(lambda x, c=config: kl_loss(*x, c)[0].mean())(latents)
         assert loss == 1
         assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(gradient))
 
@@ -111,7 +113,7 @@ def test_balance_weighs_the_prior():
     latents = _latents("gaussian", seed=3)
     plain = jax.grad(lambda x: kl_divergence(*x).mean())(latents)
     config = KLConfig(balance=0.8, free=0.0)
-    balanced = jax.grad(lambda x: kl_loss(*x, config)[0])(latents)
+    balanced = jax.grad(lambda x: kl_loss(*x, config)[0].mean())(latents)
     for share, part, whole in zip((0.2, 0.8), balanced, plain, strict=True):
         np.testing.assert_allclose(part.loc, share * whole.loc, rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(part.std, share * whole.std, rtol=1e-4, atol=1e-8)

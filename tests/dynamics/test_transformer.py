@@ -176,7 +176,10 @@ def test_latent_overshooting_trains_the_transformer():
     batch = random_batch(VECTOR, ACTIONS, time=5)
     noise = model.draw_noise(jax.random.key(0), (2, 5))
     ahead = model.draw_overshooting(jax.random.key(1), (2, 5))
-    loss = lambda p: model.losses(p, noise, batch, None, ahead).terms["overshooting"]  # noqa: E731
+
+    def loss(params):
+        return model.losses(params, noise, batch, None, ahead).terms["overshooting"].mean()
+
     value, gradient = compiled(jax.value_and_grad(loss))(random_params(model.init))
     assert value > 0
     for x in jax.tree.leaves(gradient["transformer"]):
@@ -209,7 +212,7 @@ def test_world_model_learns_to_remember():
     def update(step, key):
         keys = jax.random.split(key)
         noise = model.draw_noise(keys[0], (batch, time))
-        step = learn_model(model, optimizer, *step, noise, rows(keys[1]))
+        step = learn_model(model, optimizer, *step, {}, noise, rows(keys[1]))
         return (step.params, step.optimizer), step.metrics
 
     params = model.init(jax.random.key(0))

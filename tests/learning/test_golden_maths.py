@@ -294,7 +294,8 @@ def test_kl_loss(family, level):
             config = KLConfig(1.0, float(balance), float(free), bool(free_avg), bool(forward))
 
             def loss(*args, config=config):
-                return kl_loss(*build(*args), config)
+                term, value = kl_loss(*build(*args), config)
+                return term.mean(), value
 
             positions = tuple(range(len(inputs)))
             gradient = jax.value_and_grad(loss, positions, has_aux=True)

@@ -13,6 +13,8 @@ import pytest
 
 from common.command.presets import load_presets
 from common.config import update
+from common.errors import UserError
+from common.model.losses import total_loss
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
@@ -104,8 +106,11 @@ def test_loss_is_the_weighted_sum_of_its_terms(model, params):
     np.testing.assert_allclose(losses.total, total, rtol=1e-6)
     states = compiled(model.observe)(params, key, batch)
     jax.tree.map(np.testing.assert_array_equal, states, losses.observed.states)
+    assert {name: term.shape for name, term in losses.terms.items()} == dict.fromkeys(
+        scales, (BATCH, TIME)
+    )
     for name in ("x", "reward", "discount"):
-        assert losses.log_probs[name].shape == (BATCH, TIME)
+        np.testing.assert_array_equal(losses.terms[name], -losses.log_probs[name])
 
 
 def test_symlog_is_what_the_model_sees_and_predicts(model, params):
@@ -139,7 +144,7 @@ def test_without_a_discount_head_states_go_on():
     model = world_model(config, VECTOR, ACTIONS)
     params = random_params(model.init)
     assert "discount" not in params
-    got = model.discount(params, jnp.zeros((3, 2, 7)))
+    got = model.discount(params, jnp.zeros((3, 2, 7))).mean()
     np.testing.assert_allclose(got, np.full((3, 2), 0.9), rtol=1e-6)
 
 
@@ -150,7 +155,10 @@ def term_gradients(params):
     noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
 
     def gradients(model):
-        return compiled(jax.jacrev(lambda p: model.losses(p, noise, batch).terms))(params)
+        def means(params):
+            return {k: x.mean() for k, x in model.losses(params, noise, batch).terms.items()}
+
+        return compiled(jax.jacrev(means))(params)
 
     return gradients
 
@@ -190,7 +198,7 @@ def test_encoder_and_decoder_may_see_different_keys():
     assert set(before.terms) == {"b", "reward", "discount", "kl"}
     after = losses(params, noise, batch | {"b": batch["b"] + 1})
     np.testing.assert_array_equal(before.embed, after.embed)
-    assert before.terms["b"] != after.terms["b"]
+    assert (before.terms["b"] != after.terms["b"]).all()
 
 
 def _run_images(shapes):
@@ -223,7 +231,7 @@ def test_several_images():
         assert means[key].shape == (1, 2, *shape)
         # Untrained, a decoder paints gray on the scale from 0 to 1.
         np.testing.assert_allclose(means[key], 0.5, atol=0.4)
-        assert terms[key] > 0.5 * math.log(2 * math.pi) * math.prod(shape)
+        assert (terms[key] > 0.5 * math.log(2 * math.pi) * math.prod(shape)).all()
 
 
 def test_spaces_are_understood():
@@ -256,3 +264,48 @@ def test_bfloat16():
     np.testing.assert_allclose(got, want, rtol=0.01)
     for x in jax.tree.leaves(jax.eval_shape(low.init, jax.random.key(0))):
         assert x.dtype == jnp.float32
+
+
+def test_terms_and_weights_must_have_the_same_names():
+    term = {"kl": jnp.ones((2, 3)), "x": jnp.ones((2, 3))}
+    np.testing.assert_allclose(total_loss(term, {"kl": 2.0, "x": 3.0}), 5)
+    for scales in ({"kl": 1.0}, {"kl": 1.0, "x": 1.0, "more": 1.0}):
+        with pytest.raises(KeyError, match="weights of"):
+            total_loss(term, scales)
+    with pytest.raises(AssertionError):
+        total_loss({"kl": jnp.ones((2, 3)), "x": jnp.ones(())}, {"kl": 1.0, "x": 1.0})
+
+
+def test_no_observation_has_the_name_of_a_term():
+    with pytest.raises(UserError, match="cannot be named 'kl'"):
+        world_model(TINY, {"kl": ObservationSpec((2,), "vector")}, ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "mean", "log_prob"),
+    [
+        ("unit_normal", lambda m: m, lambda m, x: -0.5 * (x - m) ** 2 - 0.5 * np.log(2 * np.pi)),
+        (
+            "symlog",
+            lambda m: np.sign(m) * (np.exp(np.abs(m)) - 1),
+            lambda m, x: -0.5 * (np.log(1 + x) - m) ** 2 - 0.5 * np.log(2 * np.pi),
+        ),
+        (
+            "bernoulli",
+            lambda m: 1 / (1 + np.exp(-m)),
+            lambda m, x: x * m - np.log(1 + np.exp(m)),
+        ),
+    ],
+)
+def test_likelihoods_of_the_reward_head(likelihood, mean, log_prob, params):
+    reward = dataclasses.replace(TINY.reward, likelihood=likelihood)
+    plain = dataclasses.replace(TINY.reward, likelihood="unit_normal")
+    model, normal = (
+        world_model(dataclasses.replace(TINY, reward=x), VECTOR, ACTIONS) for x in (reward, plain)
+    )
+    feature = np.random.default_rng(0).normal(size=(2, 3, 20)).astype(np.float32)
+    output = np.asarray(normal.reward(params, feature).loc)
+    target = np.random.default_rng(1).uniform(size=(2, 3)).astype(np.float32)
+    got = model.reward(params, feature)
+    np.testing.assert_allclose(got.mean(), mean(output), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got.log_prob(target), log_prob(output, target), rtol=1e-4)

@@ -43,7 +43,7 @@ def test_updates_learn_and_nothing_else_changes():
         losses.append(float(metrics["world_model/loss"]))
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
-    assert set(agent.params(state)) == {"world_model"}
+    assert set(agent.params(state)) == {"world_model", "normalisers"}
 
 
 def test_noise_only_while_collecting():

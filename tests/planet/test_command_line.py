@@ -59,7 +59,7 @@ def test_loaded_agent_takes_the_observation_of_one_task(trained):
     agent = load(str(trained))
     action, _ = agent.act({key: row[key] for key in env.observation_specs})
     assert action.shape == (2,)
-    statistics = agent.params["world_model"]["vectors"]
+    statistics = agent.params["normalisers"]["vectors"]
     assert statistics.keys() == agent.observations.keys()
     for moments in statistics.values():
         assert moments["batches"] > 0 and (moments["variance"] != 1).any()

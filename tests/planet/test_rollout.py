@@ -52,8 +52,10 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
                 action = actions[env, candidate, t][None]
                 state = step(params, noise[t, row][None], state, action)
                 feature = model.feature(params, state)
-                total += alive * float(model.reward(params, feature)[0])
+                total += alive * float(model.reward(params, feature).mean()[0])
                 if model.config.predict_discount:
-                    goes_on = model.discount(params, feature)[0] / model.config.discount_factor
+                    goes_on = (
+                        model.discount(params, feature).mean()[0] / model.config.discount_factor
+                    )
                     alive *= float(goes_on)
             assert got[env, candidate] == pytest.approx(total, abs=1e-4)

@@ -20,6 +20,7 @@ from common.run.program import Program
 from common.spaces import action_spec, observation_specs
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config
+from planet.__main__ import load_program as load_planet
 from tests.tiny import TINY, random_params
 
 CONFIG = Config(
@@ -132,3 +133,32 @@ def test_choices_of_actions_start_anywhere():
     decoded = action_spec(space).decode(np.array([0, 1, 1, 0, 0], np.float32))
     np.testing.assert_array_equal(decoded, [5, -1])
     assert space.contains(decoded)
+
+
+def test_the_value_of_observations_and_states(agent, params, folder, observations):
+    """By hand: the critic's mean at the state that acting infers, and acting is not disturbed."""
+    loaded, silent = dreamer.load(folder, seed=5), dreamer.load(folder, seed=5)
+    carry = None
+    for observation in observations[:2]:
+        value = loaded.value(observation, carry)
+        action, after = loaded.act(observation, carry)
+        again, carry = silent.act(observation, carry)
+        np.testing.assert_array_equal(action, again)
+        assert isinstance(value, float)
+        assert value == pytest.approx(loaded.value(after), rel=1e-5)
+    states = jax.tree.map(lambda x: np.stack([x, x + 0.5], 1), carry.state)
+    values = loaded.value(states)
+    assert values.shape == (1, 2)
+    np.testing.assert_allclose(values[0, 0], loaded.value(carry), rtol=1e-5)
+    layers = params["critic"]["critic/dense0"], params["critic"]["critic/out"]
+    feature = np.concatenate([np.reshape(states.stoch, (1, 2, -1)), states.deter], -1)
+    hidden = feature @ layers[0]["kernel"] + layers[0]["bias"]
+    hidden = np.where(hidden > 0, hidden, np.exp(hidden) - 1)
+    want = (hidden @ layers[1]["kernel"] + layers[1]["bias"])[..., 0]
+    np.testing.assert_allclose(values, want, rtol=1e-4, atol=1e-5)
+
+
+def test_an_agent_without_a_value(folder):
+    program = load_planet()
+    with pytest.raises(UserError, match="learned no value"):
+        LoadedAgent(program, folder).value(np.zeros(2))

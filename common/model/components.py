@@ -1,0 +1,146 @@
+"""The parts of a world model, as pure functions ``(params, ...)`` of their own parameters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from common.distributions import Bernoulli, UnitNormal
+from common.dynamics import rssm, transformer
+from common.dynamics.base import DynamicsFunctions, State
+from common.errors import UserError
+from common.model.config import WorldModelConfig
+from common.model.vectors import VectorFunctions, vector_functions
+from common.nets import precision
+from common.nets.coders import Decoder, Encoder, selected_keys
+from common.nets.heads import Prediction, ScalarHead
+from common.spaces import ActionSpec, ObservationSpec
+from common.types import Array, Key, Params, Rows
+
+DYNAMICS = {"rssm": rssm, "transformer": transformer}
+"""Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
+
+TERMS = ("reward", "discount", "kl", "overshooting")
+"""Names of loss terms, which no predicted observation may have."""
+
+
+class Components(NamedTuple):
+    """Everything that a world model is assembled from; no Haiku is left in it.
+
+    All but ``init``, ``initial``, ``draw_noise`` and ``vectors`` take the parameters of the
+    whole model, and pick those of their component.
+
+    Attributes:
+        init: ``(key) -> params``, a mapping by component.
+        encode: ``(params, rows) -> embedding [..., D]``; vectors already transformed.
+        dynamics: The latent dynamics; its functions take ``params[name]``.
+        name: Name of the dynamics, and of its parameters.
+        initial: ``(batch_size) -> state``.
+        draw_noise: ``(key, shape) -> noise`` of one latent sample for each entry of shape.
+        decode: ``(params, feature) -> {key: UnitNormal}``, on the encoder's scale.
+        reward: ``(params, feature) -> distribution`` of the (transformed) reward.
+        discount: ``(params, feature) -> distribution`` with mean γ p(not terminal).
+        decoded: Keys of the observations that are predicted.
+        vectors: The transform of vectors.
+    """
+
+    init: Callable[[Key], Params]
+    encode: Callable[[Params, Rows], Array]
+    dynamics: DynamicsFunctions
+    name: str
+    initial: Callable[[int], State]
+    draw_noise: Callable[[Key, tuple[int, ...]], Array]
+    decode: Callable[[Params, Array], dict[str, UnitNormal]]
+    reward: Callable[[Params, Array], Prediction]
+    discount: Callable[[Params, Array], Prediction]
+    decoded: tuple[str, ...]
+    vectors: VectorFunctions
+
+    def feature(self, params: Params, state: State) -> Array:
+        """Returns what heads and policies see of a state, ``[..., D]``."""
+        return self.dynamics.feature(params[self.name], state)
+
+
+def make_components(
+    config: WorldModelConfig, specs: Mapping[str, ObservationSpec], actions: ActionSpec
+) -> Components:
+    """Builds the parts.
+
+    Args:
+        config: Sizes and kinds.
+        specs: The flat observation.
+        actions: The flat action vector.
+
+    Raises:
+        UserError: A coder selects nothing, or a predicted observation has the name of a term.
+    """
+    cast = functools.partial(precision.wrap, name=config.precision)
+    module, options = DYNAMICS[config.dynamics], getattr(config, config.dynamics)
+    decoded = _decoded_keys(config, specs)
+    encoder = _transform(lambda x: Encoder(specs, config.encoder)(x))
+    decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder)(x), specs))
+    reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
+    discount = _transform(lambda x: ScalarHead(config.discount, "discount", "bernoulli")(x))
+    rows = {key: jnp.zeros((1, *spec.shape), spec.dtype) for key, spec in specs.items()}
+    weights = jax.eval_shape(encoder.init, jax.random.key(0), rows)
+    embed = jax.eval_shape(encoder.apply, weights, rows)
+    dynamics = module.functions(options, actions.size, embed.shape[-1])
+
+    def init(key: Key) -> Params:
+        keys = iter(jax.random.split(key, 5))
+        params = {"encoder": encoder.init(next(keys), rows)}
+        params[config.dynamics] = dynamics.init(next(keys))
+        feature = dynamics.feature(params[config.dynamics], module.initial(options, 1))
+        params["decoder"] = decoder.init(next(keys), feature)
+        params["reward"] = reward.init(next(keys), feature)
+        if config.predict_discount:
+            params["discount"] = discount.init(next(keys), feature)
+        return params
+
+    def constant_discount(params: Params, feature: Array) -> Prediction:
+        goes_on = jnp.full(feature.shape[:-1], config.discount_factor)
+        return Bernoulli(jax.scipy.special.logit(goes_on))
+
+    def of(component: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+        apply = cast(apply)
+        return lambda params, x: apply(params[component], x)
+
+    return Components(
+        init=jax.jit(init),
+        encode=of("encoder", encoder.apply),
+        dynamics=DynamicsFunctions(dynamics.init, *map(cast, dynamics[1:])),
+        name=config.dynamics,
+        initial=functools.partial(module.initial, options),
+        draw_noise=functools.partial(module.draw_noise, options),
+        decode=of("decoder", decoder.apply),
+        reward=of("reward", reward.apply),
+        discount=of("discount", discount.apply) if config.predict_discount else constant_discount,
+        decoded=decoded,
+        vectors=vector_functions(config.vector_transform, specs),
+    )
+
+
+def _decode(means: Mapping[str, Array], specs: Mapping[str, ObservationSpec]) -> dict:
+    return {key: UnitNormal(mean, len(specs[key].shape)) for key, mean in means.items()}
+
+
+def _decoded_keys(
+    config: WorldModelConfig, specs: Mapping[str, ObservationSpec]
+) -> tuple[str, ...]:
+    images, vectors = selected_keys(specs, config.decoder)
+    for key in (*images, *vectors):
+        if key in TERMS:
+            raise UserError(
+                f"an observation cannot be named {key!r}, which is a term of the loss; rename it "
+                "in a wrapper"
+            )
+    return (*images, *vectors)
+
+
+def _transform(function: Callable) -> hk.Transformed:
+    return hk.without_apply_rng(hk.transform(function))
