@@ -12,19 +12,25 @@ from typing import Any
 from common.distributions.discrete import Bernoulli, OneHot
 from common.distributions.gaussian import Normal
 from common.distributions.joint import Joint
+from common.distributions.likelihoods import UnitNormal
 from common.distributions.squashed import TanhNormal, TruncatedNormal
 
 
 def to_tfp(distribution: Any) -> Any:
     """Returns the distribution as one of ``tensorflow_probability.substrates.jax``.
 
+    What heads of a world model return can be turned as well, for quantiles or divergences:
+
+        to_tfp(model.reward(params, feature)).quantile(0.9)
+
     Batch and event shapes stay: ``log_prob`` of both objects has the same shape. A sample
     of the result has no straight-through gradient, and that of a truncated normal the exact
     pathwise one.
 
     Args:
-        distribution: ``OneHot``, ``Normal``, ``Bernoulli``, ``TanhNormal``,
-            ``TruncatedNormal``, or a ``Joint`` of those.
+        distribution: ``OneHot``, ``Normal``, ``UnitNormal``, ``Bernoulli``, ``TanhNormal``,
+            ``TruncatedNormal``, or a ``Joint`` of those. ``SymlogNormal`` is a loss rather than
+            a density and has none.
 
     Raises:
         TypeError: Anything else.
@@ -39,6 +45,9 @@ def to_tfp(distribution: Any) -> Any:
             ndims = distribution.event_ndims
         case Normal():
             base, inner = tfd.Normal(distribution.loc, distribution.std), 0
+            ndims = distribution.event_ndims
+        case UnitNormal():
+            base, inner = tfd.Normal(distribution.loc, 1.0), 0
             ndims = distribution.event_ndims
         case Bernoulli():
             base, inner = tfd.Bernoulli(logits=distribution.logits), 0

@@ -14,6 +14,7 @@ from common.distributions import (
     OneHot,
     TanhNormal,
     TruncatedNormal,
+    UnitNormal,
     to_tfp,
     uniform_noise,
 )
@@ -30,6 +31,8 @@ CASES = {
     "normal image": (Normal(draw(4, 2, 3, 3, 1), jnp.ones((2, 3, 3, 1)), event_ndims=3), True),
     "truncated normal": (TruncatedNormal.from_outputs(draw(5, 5, 3), draw(6, 5, 3)), True),
     "tanh normal": (TanhNormal.from_outputs(draw(7, 5, 3), draw(8, 5, 3)), False),
+    "unit normal": (UnitNormal(draw(13, 5)), False),
+    "unit normal image": (UnitNormal(draw(14, 2, 3, 3, 1), event_ndims=3), False),
     "joint": (
         Joint((OneHot(draw(9, 5, 4)), Normal(draw(10, 5, 2), jnp.exp(draw(11, 5, 2))))),
         False,
