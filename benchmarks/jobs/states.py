@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 
 from benchmarks.jobs import record as records
 from benchmarks.jobs.plan import Job, Plan
-from common.logging.jsonl import METRICS
 from common.run import checkpoint
+from common.run.folder import CHECKPOINTS, METRICS
 
-CHECKPOINTS = "checkpoints"
 _TAIL = 1 << 16
 _SHOWN = 6
 

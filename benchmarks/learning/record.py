@@ -12,7 +12,7 @@ import numpy as np
 
 from common.config import read_mapping
 from common.errors import UserError
-from common.logging.jsonl import METRICS, SCORES, read_jsonl
+from common.logging.jsonl import read_jsonl
 from common.run import folder as run_folder
 
 RANDOM = "random/return_mean"
@@ -52,8 +52,8 @@ def read_run(logdir: pathlib.Path) -> RunCurve:
     """
     run_folder.agent_name(logdir)
     config = read_mapping(logdir / run_folder.CONFIG)
-    metrics = list(read_jsonl(logdir / METRICS))
-    scores = list(read_jsonl(logdir / SCORES))
+    metrics = list(read_jsonl(logdir / run_folder.METRICS))
+    scores = list(read_jsonl(logdir / run_folder.SCORES))
     evaluations = [
         [row["frames"], *(row[name] for name in _EVALUATION)]
         for row in metrics

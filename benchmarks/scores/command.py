@@ -31,8 +31,7 @@ from benchmarks.scores.read import read_runs, read_scores
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
 from common.errors import UserError, exit_code, nearest
-from common.logging.jsonl import METRICS
-from common.run.folder import CONFIG
+from common.run.folder import CONFIG, METRICS
 
 Versus = dict[tuple[str, str], tuple[Interval, int]]
 """Probability that the first agent beats the second, and in how many tasks, by their names."""

@@ -17,8 +17,7 @@ from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Protocol, Suite
 from common.config import read_mapping
 from common.errors import UserError, nearest
-from common.logging.jsonl import METRICS
-from common.run.folder import CONFIG
+from common.run.folder import CONFIG, METRICS
 
 COLUMNS = ("game", "seed", "frames", "return")
 _RETURN = "eval/return_mean"

@@ -17,11 +17,12 @@ from common.command import flags
 from common.command import line as cli
 from common.envs.base import Envs
 from common.errors import UserError, nearest
-from common.export import EXPORT, read_export
+from common.export import read_export
 from common.run import checkpoint
 from common.run import train as training
 from common.run.driver import AgentPolicy, NumpyRows, Policy, RandomPolicy
 from common.run.evaluation import MakePolicy
+from common.run.folder import CHECKPOINTS, EXPORT
 from common.run.loading import LoadedAgent
 from common.run.program import Program
 from planet.config import Config
@@ -153,7 +154,7 @@ def _train(task: str, frames: int, options: Options) -> pathlib.Path:
     run, kept = runs / task, runs / f"{task}-{frames}.npz"
     if kept.exists():
         return kept
-    checkpoints = run / training.CHECKPOINTS
+    checkpoints = run / CHECKPOINTS
     done = (checkpoint.metadata(checkpoints) or {}).get("finished_frames", 0)
     if done and _level(run) > frames:
         raise UserError(

@@ -1,7 +1,7 @@
 """Metrics and videos of a run: JSON lines, TensorBoard, video files and the terminal."""
 
 from common.logging.jsonl import JsonlSink, read_jsonl
-from common.logging.logger import Logger, Sink, default_sinks
+from common.logging.logger import Logger, Sink
 from common.logging.tensorboard import TensorBoardSink
 from common.logging.terminal import TerminalSink, format_seconds
 from common.logging.video import VideoSink
@@ -13,7 +13,6 @@ __all__ = [
     "TensorBoardSink",
     "TerminalSink",
     "VideoSink",
-    "default_sinks",
     "format_seconds",
     "read_jsonl",
 ]

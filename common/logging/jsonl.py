@@ -16,9 +16,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-METRICS = "metrics.jsonl"
-SCORES = "scores.jsonl"
-
 
 class JsonlFile:
     """A file of JSON lines that grows; a half line left by a kill is cut off first."""
@@ -57,10 +54,10 @@ class JsonlFile:
 
 
 class JsonlSink:
-    """Writes scalars to ``metrics.jsonl``; videos have their own files."""
+    """Writes scalars as lines of a file; videos have their own files."""
 
-    def __init__(self, logdir: pathlib.Path, clock: str = "frames") -> None:
-        self._file = JsonlFile(pathlib.Path(logdir) / METRICS, clock)
+    def __init__(self, path: pathlib.Path, clock: str = "frames") -> None:
+        self._file = JsonlFile(pathlib.Path(path), clock)
 
     def scalars(self, frames: int, scalars: Mapping[str, float]) -> None:
         """Appends one line and hands it over, so that a killed run keeps it."""

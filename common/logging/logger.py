@@ -9,10 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from common.logging.jsonl import METRICS, SCORES, JsonlFile, JsonlSink, read_jsonl
-from common.logging.tensorboard import TensorBoardSink
-from common.logging.terminal import TerminalSink
-from common.logging.video import VideoSink
+from common.logging.jsonl import JsonlFile, read_jsonl
 
 ELAPSED = "time/elapsed_s"
 """Wall-clock seconds of the run, summed over its sessions; the logger adds it."""
@@ -37,41 +34,26 @@ class Sink(Protocol):
         """Flushes and lets go of files."""
 
 
-def default_sinks(
-    logdir: pathlib.Path, total: int, fps: int = 20, clock: str = "frames"
-) -> list[Sink]:
-    """Returns JSON lines, TensorBoard, video files and the progress line.
-
-    Args:
-        logdir: The run folder.
-        total: Length of the run by its clock.
-        fps: Pictures of a video in a second.
-        clock: "frames" or "updates".
-    """
-    return [
-        JsonlSink(logdir, clock),
-        TensorBoardSink(logdir, fps),
-        VideoSink(logdir, fps),
-        TerminalSink(total, clock=clock),
-    ]
-
-
 class Logger:
-    """Writes to all sinks, and every finished episode to ``scores.jsonl``."""
+    """Writes to all sinks, and every finished episode to a file of its own."""
 
-    def __init__(self, logdir: pathlib.Path, *sinks: Sink, clock: str = "frames") -> None:
-        """Opens the files of a run folder; an earlier session's lines are kept.
+    def __init__(
+        self, scores: pathlib.Path, metrics: pathlib.Path, *sinks: Sink, clock: str = "frames"
+    ) -> None:
+        """Opens the file of scores; an earlier session's lines are kept.
 
         Args:
-            logdir: The run folder, made if missing.
-            sinks: Where to write, for instance ``*default_sinks(logdir, frames)``.
+            scores: File of the finished episodes; made if missing, with its folder.
+            metrics: File of a ``JsonlSink``, which says how long earlier sessions took; need
+                not exist.
+            sinks: Where to write.
             clock: What the numbers below called frames are: "frames", simulator steps with
                 action repeat included, or "updates".
         """
-        self._logdir = pathlib.Path(logdir)
+        self._metrics = pathlib.Path(metrics)
         self._sinks = sinks
         self._clock = clock
-        self._scores = JsonlFile(self._logdir / SCORES, clock)
+        self._scores = JsonlFile(pathlib.Path(scores), clock)
         self._start = time.monotonic() - self._earlier_seconds()
 
     def write(self, frames: int, scalars: Mapping[str, float]) -> None:
@@ -122,9 +104,7 @@ class Logger:
             sink.close()
 
     def _earlier_seconds(self) -> float:
-        path = self._logdir / METRICS
-        if not path.exists():
+        if not self._metrics.exists():
             return 0.0
-        return max(
-            (record.get(ELAPSED, 0.0) for record in read_jsonl(path, self._clock)), default=0.0
-        )
+        records = read_jsonl(self._metrics, self._clock)
+        return max((record.get(ELAPSED, 0.0) for record in records), default=0.0)

@@ -11,17 +11,17 @@ from common.logging.video import encode_gif
 
 
 class TensorBoardSink:
-    """Writes scalars and videos below ``logdir/tensorboard``.
+    """Writes scalars and videos as event files of a folder.
 
     TensorBoard groups scalars by the part of the name before the slash. Videos are
     written as the bytes of an animated GIF: the library's own ``add_video`` drops them
     where moviepy is not installed.
     """
 
-    def __init__(self, logdir: pathlib.Path, fps: int = 20) -> None:
+    def __init__(self, directory: pathlib.Path, fps: int = 20) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(pathlib.Path(logdir) / "tensorboard"))
+        self._writer = SummaryWriter(str(directory))
         self._fps = fps
 
     def scalars(self, frames: int, scalars: Mapping[str, float]) -> None:

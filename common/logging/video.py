@@ -12,7 +12,6 @@ import numpy as np
 
 from common.errors import UserError, nearest
 
-VIDEOS = "videos"
 SUFFIXES = (".mp4", ".gif")
 
 _GREEN = (40, 180, 70)
@@ -22,10 +21,10 @@ _SMALLEST_MP4 = 256
 
 
 class VideoSink:
-    """Writes ``logdir/videos/<name>-<frames>.mp4``, with slashes in the name as "_"."""
+    """Writes ``<directory>/<name>-<frames>.mp4``, with slashes in the name as "_"."""
 
-    def __init__(self, logdir: pathlib.Path, fps: int = 20) -> None:
-        self._directory = pathlib.Path(logdir) / VIDEOS
+    def __init__(self, directory: pathlib.Path, fps: int = 20) -> None:
+        self._directory = pathlib.Path(directory)
         self._fps = fps
 
     def scalars(self, frames: int, scalars: Mapping[str, float]) -> None:

@@ -13,8 +13,8 @@ from common.report.charts import Frame, Series, chart, legend, smooth, thin
 from common.report.data import Curve, RunData
 from common.report.html import document, escape, note, section, write_page
 from common.report.read import read_run
+from common.run.folder import CONFIG, METRICS, REPORT, SCORES
 
-REPORT = "report.html"
 _X_LABELS = {
     "frames": "frames (simulator steps, action repeat included)",
     "updates": "updates, from episodes that were there already",
@@ -138,7 +138,7 @@ def _learning_curve(run: RunData) -> str:
         return note("No episode has ended and no evaluation was made yet.")
     expected = run.clock == "frames"  # Learning from data plays no episode to learn.
     missing = expected and not len(frames)
-    notes = note("scores.jsonl holds no training episode.") if missing else ""
+    notes = note(f"{SCORES} holds no training episode.") if missing else ""
     if "eval/return_mean" not in run.metrics:
         notes += note("There was no evaluation yet; training episodes act with noise.")
     return f"{legend(series)}<figure>{drawing}</figure>{notes}"
@@ -210,7 +210,7 @@ def _metrics(run: RunData) -> list[str]:
         if charts:
             sections.append(section(title, f'<div class="grid-of-charts">{charts}</div>'))
     if not sections:
-        sections.append(section("Losses", note("metrics.jsonl holds no losses yet.")))
+        sections.append(section("Losses", note(f"{METRICS} holds no losses yet.")))
     return sections
 
 
@@ -245,5 +245,5 @@ def _provenance(run: RunData) -> str:
             f"<pre>{escape(run.config)}</pre></details>"
         )
     else:
-        parts.append(note("config.yaml is missing."))
+        parts.append(note(f"{CONFIG} is missing."))
     return "".join(parts)

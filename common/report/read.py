@@ -1,12 +1,11 @@
 """Reads what a report shows from the files of a run folder, and from nothing else.
 
-These are ``metrics.jsonl``, ``scores.jsonl``, ``config.yaml``, ``versions.txt`` (or
-``versions.json``) and ``videos/``. What is missing is said in the page.
+These are ``metrics.jsonl``, ``scores.jsonl``, ``config.yaml``, ``versions.txt`` and
+``videos/``. What is missing is said in the page.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from ruamel.yaml import YAML, YAMLError
 
 from common.errors import UserError, nearest
-from common.logging.jsonl import METRICS, SCORES, read_jsonl
+from common.logging.jsonl import read_jsonl
 from common.logging.logger import ELAPSED
-from common.logging.video import VIDEOS
 from common.report.data import Curve, RunData
+from common.run.folder import CONFIG, METRICS, SCORES, VERSIONS, VIDEOS
 
 
 def read_run(logdir: pathlib.Path) -> RunData:
@@ -27,13 +26,13 @@ def read_run(logdir: pathlib.Path) -> RunData:
         UserError: The folder does not exist or holds none of these files.
     """
     logdir = pathlib.Path(logdir)
-    known = (METRICS, SCORES, "config.yaml")
+    known = (METRICS, SCORES, CONFIG)
     if not any((logdir / name).is_file() for name in known):
-        siblings = logdir.parent.glob("*/config.yaml")
+        siblings = logdir.parent.glob(f"*/{CONFIG}")
         near = sorted(path.parent.name for path in siblings if path.parent != logdir)
         hint = nearest(logdir.name, near) if near else "; give the --logdir of a train command"
         raise UserError(f"there is no run in {logdir}{hint}")
-    config = _text(logdir / "config.yaml")
+    config = _text(logdir / CONFIG)
     settings = _settings(config)
     clock = "updates" if (settings.get("run") or {}).get("data") else "frames"
     metrics = _curves(logdir / METRICS, clock)
@@ -79,13 +78,9 @@ def _settings(config: str) -> dict[str, Any]:
 
 
 def _versions(logdir: pathlib.Path) -> dict[str, str]:
-    """Reads ``versions.json``, or the lines "name value" of ``versions.txt``."""
-    try:
-        versions = json.loads(_text(logdir / "versions.json"))
-    except ValueError:
-        pairs = [line.partition(" ") for line in _text(logdir / "versions.txt").splitlines()]
-        return {name: value for name, _, value in pairs if name}
-    return {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+    """Reads the lines "name value"."""
+    pairs = [line.partition(" ") for line in _text(logdir / VERSIONS).splitlines()]
+    return {name: value for name, _, value in pairs if name}
 
 
 def _videos(directory: pathlib.Path) -> dict[str, tuple[int, pathlib.Path]]:

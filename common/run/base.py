@@ -16,8 +16,8 @@ import jax
 
 from common.agent import NORMALISERS
 from common.envs.base import Envs
-from common.export import EXPORT, export
-from common.logging import Logger, default_sinks, video
+from common.export import export
+from common.logging import Logger, video
 from common.model.imagine import CONTEXT
 from common.replay import Prefetcher, Replay
 from common.run import checkpoint
@@ -27,8 +27,8 @@ from common.run.driver import RandomPolicy
 from common.run.evaluation import MakePolicy, Results, play
 from common.run.learner import Learner
 from common.run.program import Program
+from common.run.sinks import default_sinks, open_logger
 
-CHECKPOINTS = "checkpoints"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 
 
@@ -166,7 +166,7 @@ class BaseRun(ABC):
         """Writes the configuration and opens the log where the checkpoint ended."""
         run_folder.write(self._logdir, self._program.name, self._config)
         sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
-        self._logger = Logger(self._logdir, *sinks, clock=self.CLOCK)
+        self._logger = open_logger(self._logdir, *sinks, clock=self.CLOCK)
         self._logger.rewind(self.now if earlier else -1)
         if earlier:
             where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
@@ -241,11 +241,11 @@ class BaseRun(ABC):
         self._replay.flush()
         metadata = {name: getattr(self, name) for name in self.COUNTERS}
         metadata |= {f"finished_{self.CLOCK}": self._finished, "replay": self._replay.state()}
-        directory, keep = self._logdir / CHECKPOINTS, self._schedule.checkpoints
+        directory, keep = self._logdir / run_folder.CHECKPOINTS, self._schedule.checkpoints
         metadata |= self._metadata()
         checkpoint.save(directory, self.now, self._learner.tree(), metadata, keep)
         export(
-            self._logdir / EXPORT, self._program.name, self._config,
+            self._logdir / run_folder.EXPORT, self._program.name, self._config,
             self._envs.observation_specs, self._envs.action_spec, self._learner.params,
         )  # fmt: skip
         self._logger.flush()

@@ -1,8 +1,11 @@
-"""A run's folder: which configuration and which versions made it.
+"""A run's folder: the names in it, and which configuration and which versions made it.
 
 ``config.yaml`` holds the agent's name and every option, ``versions.txt`` what the run
 was made with. A folder belongs to one configuration: only what changes neither the
 agent nor its data may differ when a run goes on.
+
+Whoever reads or writes a run takes the names below from here; the log, the replay and the
+checkpoints are given the paths of their own files.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from common import export
 from common.config import difference, read_mapping, to_yaml, update
 from common.errors import UserError, nearest
 from common.run.versions import describe
@@ -23,6 +27,14 @@ Config = TypeVar("Config")
 
 CONFIG = "config.yaml"
 VERSIONS = "versions.txt"
+METRICS = "metrics.jsonl"
+SCORES = "scores.jsonl"
+VIDEOS = "videos"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+REPLAY = "replay"
+EXPORT = export.EXPORT
+REPORT = "report.html"
 MAY_CHANGE = (
     "env.workers",
     "replay.memory",

@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.logging import format_seconds
 from common.replay import Replay
 from common.rows import row_specs
+from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every
 
@@ -31,7 +32,7 @@ def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:
         UserError: There are no episodes, or none of this task.
     """
     data = pathlib.Path(data).expanduser()
-    for folders in ([data / "replay"], [data], sorted((data / task).glob("*"))):
+    for folders in ([data / run_folder.REPLAY], [data], sorted((data / task).glob("*"))):
         found = [folder for folder in folders if any(folder.glob("*.npz"))]
         if found:
             return found

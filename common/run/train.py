@@ -26,15 +26,13 @@ from common.replay import Replay
 from common.rows import LOG_PREFIX, row_specs, without_log
 from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
-from common.run.base import CHECKPOINTS, BaseRun
+from common.run.base import BaseRun
 from common.run.clocks import Every, Ratio
 from common.run.driver import Driver, RandomPolicy
 from common.run.learner import Learner
 from common.run.offline import OfflineRun
 from common.run.program import Program
 from common.types import Rows
-
-REPLAY = "replay"
 
 
 def train(program: Program, config: Any, logdir: pathlib.Path) -> bool:
@@ -63,7 +61,7 @@ def train(program: Program, config: Any, logdir: pathlib.Path) -> bool:
 
 
 def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> bool:
-    directory, kind = logdir / CHECKPOINTS, OfflineRun if config.run.data else Run
+    directory, kind = logdir / run_folder.CHECKPOINTS, OfflineRun if config.run.data else Run
     newest = checkpoint.latest(directory)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
     amount = 1 if config.run.data else config.env.amount
@@ -117,7 +115,7 @@ class Run(BaseRun):
         self._take_folder()
         specs = row_specs(envs.observation_specs, envs.action_spec)
         self._replay = Replay(
-            config.replay, self._logdir / REPLAY, specs, envs.num_envs, config.seed
+            config.replay, self._logdir / run_folder.REPLAY, specs, envs.num_envs, config.seed
         )
         if earlier:
             self._ratio.load(earlier["ratio"])

@@ -13,8 +13,9 @@ from benchmarks.learning import __main__ as command
 from benchmarks.learning.record import read_run, write_record
 from common.config import update
 from common.errors import UserError
-from common.logging import JsonlSink, Logger
+from common.logging import JsonlSink
 from common.run import folder as run_folder
+from common.run.sinks import open_logger
 from tests.fake_agent import Config
 
 
@@ -25,7 +26,7 @@ def make_run(tmp_path):
     def make(seed, task="dmc_cartpole_balance", evaluations=((500, 10.0), (1000, 20.0))):
         logdir = tmp_path / f"{task}-{seed}"
         run_folder.write(logdir, "fake", update(Config(), {"seed": seed, "task": task}))
-        logger = Logger(logdir, JsonlSink(logdir))
+        logger = open_logger(logdir, JsonlSink(logdir / "metrics.jsonl"))
         logger.write(0, {"random/return_mean": 3.0 + seed})
         for frames in (250, 750):
             logger.score(frames, {"return": frames / 100, "length": 9})

@@ -12,8 +12,9 @@ from benchmarks.scores.read import read_runs, read_scores
 from benchmarks.suites import Protocol, suite
 from common.config import update
 from common.errors import UserError
-from common.logging import JsonlSink, Logger
+from common.logging import JsonlSink
 from common.run import folder as run_folder
+from common.run.sinks import open_logger
 from tests.fake_agent import Config
 
 ATARI = suite("atari")
@@ -140,7 +141,7 @@ def make_run(tmp_path):
         seed = int(place[-1])
         values = {"task": task, "seed": seed, "run": {"frames": frames}} | changes
         run_folder.write(logdir, "fake", update(Config(), values))
-        logger = Logger(logdir, JsonlSink(logdir))
+        logger = open_logger(logdir, JsonlSink(logdir / "metrics.jsonl"))
         logger.write(0, {"random/return_mean": -20.7})
         for x, value in evaluations:
             logger.write(x, {"eval/return_mean": value, "eval/return_std": 0.0})

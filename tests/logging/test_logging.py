@@ -20,7 +20,6 @@ from common.logging import (
     TensorBoardSink,
     TerminalSink,
     VideoSink,
-    default_sinks,
     read_jsonl,
 )
 from common.logging.terminal import format_seconds
@@ -47,7 +46,7 @@ def make_video(frames=5, channels=3):
 
 def test_metrics_are_lines_of_numbers(tmp_path):
     with_nan = {"a/loss": jnp.float32(0.5), "b/x": np.float64("nan"), "b/y": -np.inf, "b/n": 3}
-    sink = JsonlSink(tmp_path)
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
     sink.scalars(np.int64(40), with_nan)
     expected = {"frames": 40, "a/loss": 0.5, "b/x": None, "b/y": None, "b/n": 3.0}
     assert lines(tmp_path / "metrics.jsonl") == [expected]
@@ -58,7 +57,7 @@ def test_metrics_are_lines_of_numbers(tmp_path):
 def test_a_resumed_run_appends_after_the_last_whole_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"frames": 1, "x": 1.0}\n{"frames": 2, "x')
-    sink = JsonlSink(tmp_path)
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
     sink.scalars(2, {"x": 5})
     assert lines(path) == [{"frames": 1, "x": 1.0}, {"frames": 2, "x": 5.0}]
 
@@ -70,7 +69,9 @@ def test_readers_skip_what_is_no_line(tmp_path):
 
 
 def test_rewind_forgets_what_came_after(tmp_path):
-    logger = Logger(tmp_path, JsonlSink(tmp_path), VideoSink(tmp_path))
+    metrics = tmp_path / "metrics.jsonl"
+    sinks = JsonlSink(metrics), VideoSink(tmp_path / "videos")
+    logger = Logger(tmp_path / "scores.jsonl", metrics, *sinks)
     for frames in (10, 20, 30):
         logger.write(frames, {"x": frames})
         logger.score(frames, {"return": frames})
@@ -84,7 +85,7 @@ def test_rewind_forgets_what_came_after(tmp_path):
 
 
 def test_scores_have_a_line_per_episode(tmp_path):
-    logger = Logger(tmp_path / "new")
+    logger = Logger(tmp_path / "new" / "scores.jsonl", tmp_path / "none")
     logger.score(500, {"return": 12.5, "length": 250, "log/success": 1})
     logger.close()
     expected = {"frames": 500, "return": 12.5, "length": 250, "log/success": 1}
@@ -92,16 +93,17 @@ def test_scores_have_a_line_per_episode(tmp_path):
 
 
 def test_elapsed_time_goes_on_over_sessions(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"frames": 1, "time/elapsed_s": 100.0}\n')
-    logger = Logger(tmp_path, JsonlSink(tmp_path))
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"frames": 1, "time/elapsed_s": 100.0}\n')
+    logger = Logger(tmp_path / "scores.jsonl", metrics, JsonlSink(metrics))
     logger.write(2, {})
     logger.close()
-    assert 100 <= lines(tmp_path / "metrics.jsonl")[-1]["time/elapsed_s"] < 110
+    assert 100 <= lines(metrics)[-1]["time/elapsed_s"] < 110
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tensorboard_has_scalars_and_videos(tmp_path, channels):
-    sink = TensorBoardSink(tmp_path)
+    sink = TensorBoardSink(tmp_path / "tensorboard")
     sink.scalars(7, {"world_model/loss": 1.5, "actor/entropy": jnp.float32(2)})
     sink.video(9, "open_loop/image", make_video(channels=channels))
     sink.close()
@@ -145,15 +147,3 @@ def test_colours_on_a_terminal_only():
 )
 def test_time_left(seconds, text):
     assert format_seconds(seconds) == text
-
-
-def test_all_sinks_together(tmp_path, capsys):
-    logger = Logger(tmp_path, *default_sinks(tmp_path, 1000))
-    logger.write(100, {"time/frames_per_s": 10.0})
-    logger.video(100, "eval/policy", make_video())
-    logger.flush()
-    logger.close()
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"metrics.jsonl", "scores.jsonl", "tensorboard", "videos"}
-    assert (tmp_path / "videos" / "eval_policy-000000000100.mp4").stat().st_size > 0
-    assert "frames 100 (10.0%)" in capsys.readouterr().out

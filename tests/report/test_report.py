@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import re
 import shutil
 import subprocess
@@ -13,10 +12,11 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.logging import JsonlSink, Logger, VideoSink, video
+from common.logging import JsonlSink, VideoSink, video
 from common.report.charts import Frame, Series, chart, nice_ticks, short, smooth
 from common.report.page import write_report
 from common.report.read import read_run
+from common.run.sinks import open_logger
 
 VOID = {"meta", "link", "img"}
 
@@ -49,7 +49,7 @@ class Page(html.parser.HTMLParser):
 
 
 def make_run(logdir, steps=40):
-    logger = Logger(logdir, JsonlSink(logdir), VideoSink(logdir))
+    logger = open_logger(logdir, JsonlSink(logdir / "metrics.jsonl"), VideoSink(logdir / "videos"))
     logger.write(0, {"random/return_mean": 42.25})
     for step in range(1, steps + 1):
         frames = step * 1000
@@ -147,12 +147,6 @@ def test_damaged_files_are_left_out(tmp_path):
     (run / "videos" / "broken-000000000001.mp4").write_bytes(b"")
     page = assert_self_contained(write_report(run))
     assert "image loss 2.5" in page.text and "broken-000000000001.mp4" in page.text
-
-
-def test_versions_may_be_json(tmp_path):
-    run = make_run(tmp_path / "run")
-    (run / "versions.json").write_text(json.dumps({"gpu": "none", "cpu": "2 cores"}))
-    assert "cpu 2 cores" in Page(write_report(run)).text
 
 
 @pytest.mark.parametrize("make", [True, False])

@@ -20,6 +20,7 @@ from common.replay import Replay
 from common.replay.config import ReplayConfig
 from common.run import base as base_run
 from common.run import checkpoint
+from common.run import folder as run_folder
 from common.run import train as training
 from common.run.learner import Learner
 from dreamer.agent import make_agent
@@ -39,7 +40,7 @@ def run(logdir: pathlib.Path, **options):
 
 def counters(logdir):
     """What the newest checkpoint says of itself."""
-    directory = logdir / training.CHECKPOINTS
+    directory = logdir / run_folder.CHECKPOINTS
     folder = directory / f"{checkpoint.latest(directory):012d}"
     return json.loads((folder / "checkpoint.json").read_text())["metadata"]
 
@@ -52,7 +53,7 @@ def metrics(logdir, name):
 
 def replayed(logdir):
     """All rows on disk, in order, of one environment."""
-    chunks = [np.load(path) for path in sorted((logdir / training.REPLAY).glob("*.npz"))]
+    chunks = [np.load(path) for path in sorted((logdir / run_folder.REPLAY).glob("*.npz"))]
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0].files}
 
 
@@ -164,7 +165,7 @@ def restored(logdir, pixels=False):
     envs = training.make(config.task, config.env, 0, 1)
     agent = fake_agent.make_agent(config, envs.observation_specs, envs.action_spec)
     learner = Learner(agent, 1, 0)
-    learner.load(checkpoint.restore(logdir / training.CHECKPOINTS, learner.tree())[0])
+    learner.load(checkpoint.restore(logdir / run_folder.CHECKPOINTS, learner.tree())[0])
     return learner
 
 
@@ -244,10 +245,10 @@ class TestResume:
         """As after a kill: replay, logs and videos go back to the checkpoint."""
         run(tmp_path)
         kept = tmp_path / "kept"
-        shutil.copytree(tmp_path / training.CHECKPOINTS, kept)
+        shutil.copytree(tmp_path / run_folder.CHECKPOINTS, kept)
         run(tmp_path, run__frames=160, run__eval_every=20)
-        shutil.rmtree(tmp_path / training.CHECKPOINTS)
-        kept.rename(tmp_path / training.CHECKPOINTS)
+        shutil.rmtree(tmp_path / run_folder.CHECKPOINTS)
+        kept.rename(tmp_path / run_folder.CHECKPOINTS)
         run(tmp_path, run__frames=130)
         assert (~replayed(tmp_path)["is_first"]).sum() == 130
         assert [frames for frames, _ in metrics(tmp_path, "eval/length_mean")] == [50, 100, 130]
@@ -360,7 +361,7 @@ class TestFailures:
     @pytest.mark.parametrize("damage", ["cut", "gone"])
     def test_a_damaged_checkpoint_is_named_and_nothing_changes(self, damage, tmp_path):
         run(tmp_path)
-        files = (tmp_path / training.CHECKPOINTS).rglob("*")
+        files = (tmp_path / run_folder.CHECKPOINTS).rglob("*")
         largest = max((path for path in files if path.is_file()), key=lambda x: x.stat().st_size)
         if damage == "cut":
             largest.write_bytes(largest.read_bytes()[:-7])
