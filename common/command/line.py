@@ -169,7 +169,7 @@ def _train(load_program: LoadProgram, parsed: flags.Flags) -> int:
     from common.report.page import write_report
     from common.run import train as training
 
-    if training.train(program, config, logdir):
+    if training.train(program, config, logdir).finished:
         print(f"report: {write_report(logdir)}", flush=True)
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +38,12 @@ class Logger:
     """Writes to all sinks, and every finished episode to a file of its own."""
 
     def __init__(
-        self, scores: pathlib.Path, metrics: pathlib.Path, *sinks: Sink, clock: str = "frames"
+        self,
+        scores: pathlib.Path,
+        metrics: pathlib.Path,
+        *sinks: Sink,
+        lent: Sequence[Sink] = (),
+        clock: str = "frames",
     ) -> None:
         """Opens the file of scores; an earlier session's lines are kept.
 
@@ -47,11 +52,13 @@ class Logger:
             metrics: File of a ``JsonlSink``, which says how long earlier sessions took; need
                 not exist.
             sinks: Where to write.
+            lent: Where to write too; ``close`` flushes these, and whoever made them closes them.
             clock: What the numbers below called frames are: "frames", simulator steps with
                 action repeat included, or "updates".
         """
         self._metrics = pathlib.Path(metrics)
-        self._sinks = sinks
+        self._own, self._lent = sinks, lent
+        self._sinks = (*sinks, *lent)
         self._clock = clock
         self._scores = JsonlFile(pathlib.Path(scores), clock)
         self._start = time.monotonic() - self._earlier_seconds()
@@ -98,10 +105,12 @@ class Logger:
             sink.flush()
 
     def close(self) -> None:
-        """Closes every sink."""
+        """Closes every sink but those that are lent."""
         self._scores.close()
-        for sink in self._sinks:
+        for sink in self._own:
             sink.close()
+        for sink in self._lent:
+            sink.flush()
 
     def _earlier_seconds(self) -> float:
         if not self._metrics.exists():

@@ -1,35 +1,56 @@
 """What all runs do: learn, evaluate, film, log, save, and go on from there.
 
 The *clock* of a run is what it counts its progress by, the x axis of everything that it
-writes: frames where it collects experience (``common.run.train``), updates where it learns
+writes: frames where it collects experience (``common.run.online``), updates where it learns
 from episodes that are there already (``common.run.offline``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import signal
+import threading
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from common.agent import NORMALISERS
-from common.envs.base import Envs
 from common.export import export
-from common.logging import Logger, video
+from common.logging import Logger, Sink, video
 from common.model.imagine import CONTEXT
-from common.replay import Prefetcher, Replay
+from common.replay import Prefetcher
 from common.run import checkpoint
 from common.run import folder as run_folder
 from common.run.clocks import Meter, Silence
+from common.run.config import Settings
 from common.run.driver import RandomPolicy
-from common.run.evaluation import MakePolicy, Results, play
-from common.run.learner import Learner
+from common.run.environments import Environments
+from common.run.evaluation import MakePolicy, Results, play_in
 from common.run.program import Program
-from common.run.sinks import default_sinks, open_logger
+from common.run.progress import Progress, Watch
+from common.run.protocols import Learner, Replay
+from common.run.sinks import chosen_sinks, default_sinks, open_logger
 
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
+
+
+class Parts(NamedTuple):
+    """What a run is given.
+
+    Attributes:
+        environments: What it plays in.
+        learner: New, or restored from the checkpoint.
+        loggers: Where metrics and videos go besides the run's own log.
+        watch: Told of every line of the log, and may stop the run; None for nobody.
+    """
+
+    environments: Environments
+    learner: Learner
+    loggers: Sequence[Sink] = ()
+    watch: Watch | None = None
 
 
 class BaseRun(ABC):
@@ -38,22 +59,23 @@ class BaseRun(ABC):
     Attributes:
         CLOCK: What the run counts its progress by, in the plural.
         COUNTERS: Names of the integers below that a checkpoint keeps.
+        frames: Simulator steps so far, all environments together; 0 where none is made.
         updates: Updates so far.
         evaluations: Evaluations so far.
     """
 
-    CLOCK = "frames"
+    CLOCK: str
     COUNTERS: tuple[str, ...] = ("updates", "evaluations")
+    frames: int = 0
     updates: int
     evaluations: int
 
     def __init__(
         self,
         program: Program,
-        config: Any,
+        config: Settings,
         logdir: pathlib.Path,
-        envs: Envs,
-        learner: Learner,
+        parts: Parts,
         earlier: dict[str, Any],
         lock: run_folder.Lock,
     ):
@@ -63,17 +85,18 @@ class BaseRun(ABC):
             program: The agent's program.
             config: Its configuration.
             logdir: Run folder.
-            envs: Fresh environments.
-            learner: New, or restored from the checkpoint.
+            parts: Environments, learner and whoever listens.
             earlier: Metadata of that checkpoint; empty for a new run.
             lock: Of the folder, taken here where the folder is new.
         """
         self._program, self._config, self._schedule = program, config, config.run
-        self._logdir, self._envs, self._learner, self._lock = logdir, envs, learner, lock
+        self._logdir, self._lock, self._parts = logdir, lock, parts
+        self._envs, self._learner = parts.environments.training, parts.learner
         for name in self.COUNTERS:
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
         self._stopping = False
+        self._failure: BaseException | None = None
         self._silence = Silence()
         self._batches: Prefetcher | None = None
         self._replay: Replay
@@ -86,7 +109,7 @@ class BaseRun(ABC):
         return earlier.get(f"finished_{cls.CLOCK}", 0)
 
     @classmethod
-    def length(cls, config: Any) -> int:
+    def length(cls, config: Settings) -> int:
         """Length of the run by its clock."""
         return getattr(config.run, cls.CLOCK)
 
@@ -133,23 +156,19 @@ class BaseRun(ABC):
             f"run folder: {self._logdir}",
             flush=True,
         )
-        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
-        try:
+        with self._stopped_by_signals():
             if self.now == 0 and self._schedule.random_episodes:
                 self._score_random()
             self._loop()
-            if not self._stopping:
-                self._evaluate()
-            if not self._stopping:
+            complete = not self._stopping and self._evaluate()
+            if complete:
                 self._finished = self.now
             self._save()
-        finally:
-            for name, handler in previous.items():
-                signal.signal(name, handler)
-        if self._stopping:
-            where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
-            print(f"stopped at {where}; the same command goes on from here", flush=True)
-        return not self._stopping
+        if not complete:
+            print(f"stopped at {self._where}; the same command goes on from here", flush=True)
+        if self._failure is not None:
+            raise self._failure
+        return complete
 
     def close(self) -> None:
         """Stops the background thread and closes the files."""
@@ -166,13 +185,36 @@ class BaseRun(ABC):
         """Writes the configuration and opens the log where the checkpoint ended."""
         run_folder.write(self._logdir, self._program.name, self._config)
         sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
-        self._logger = open_logger(self._logdir, *sinks, clock=self.CLOCK)
+        sinks += chosen_sinks(self._logdir, self._program.name, self._config, self.CLOCK)
+        lent = self._parts.loggers
+        self._logger = open_logger(self._logdir, *sinks, lent=lent, clock=self.CLOCK)
         self._logger.rewind(self.now if earlier else -1)
         if earlier:
-            where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
             after = f" after {self.updates:,} updates" if self.CLOCK != "updates" else ""
-            print(f"resumed at {where}{after}", flush=True)
-        self._meter = Meter(getattr(self, "frames", 0), self.updates)
+            print(f"resumed at {self._where}{after}", flush=True)
+        self._meter = Meter(self.frames, self.updates)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.CLOCK.removesuffix('s')} {self.now:,}"
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        """Writes a line of the log."""
+        self._logger.write(self.now, metrics)
+        self._silence.broken()
+        self._tell("metrics", metrics)
+
+    def _tell(self, kind: Literal["metrics", "evaluation", "random"], metrics: Any) -> None:
+        """Tells whoever watches, who may stop the run; what they raise waits for a checkpoint."""
+        watch, total = self._parts.watch, self.length(self._config)
+        if watch is None or self._failure is not None:
+            return
+        now = Progress(kind, self.CLOCK, self.now, total, self.frames, self.updates, metrics)
+        try:
+            if watch(now) == "stop":
+                self._stopping = True
+        except (Exception, SystemExit) as failure:
+            self._failure, self._stopping = failure, True
 
     def _learn(self) -> None:
         """Makes one update."""
@@ -199,30 +241,32 @@ class BaseRun(ABC):
         if result is not None:
             print(f"random policy: {result}", flush=True)
             self._logger.write(0, result.metrics("random"))
+            self._tell("random", result.metrics("random"))
 
-    def _evaluate(self) -> None:
-        """Plays episodes with the mode of the policy."""
+    def _evaluate(self) -> bool:
+        """Plays episodes with the mode of the policy; False where the run was stopped."""
         episodes = self._schedule.eval_episodes
         if not episodes:
-            return
+            return True
         seed = self._config.seed + 20_000 + 1000 * self.evaluations
         make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
         result = self._play(make_policy, episodes, seed, film=self._schedule.video)
         if result is None:
-            return
+            return False
         self.evaluations += 1
         self._logger.write(self.now, result.metrics("eval"))
-        where = f"{self.CLOCK.removesuffix('s')} {self.now:,}"
-        print(f"evaluation at {where}: {result}", flush=True)
+        print(f"evaluation at {self._where}: {result}", flush=True)
         for name, film in result.videos.items():
             self._logger.video(self.now, f"eval/{name}", film)
+        self._tell("evaluation", result.metrics("eval"))
+        return True
 
     def _play(
         self, make_policy: MakePolicy, episodes: int, seed: int, film: bool = False
     ) -> Results | None:
         """Plays episodes in environments of their own; None where the run was stopped."""
-        task, env, stop = self._config.task, self._config.env, lambda: self._stopping
-        result = play(task, env, episodes, seed, make_policy, film=film, stop=stop)
+        makers, stop = self._parts.environments.evaluation, lambda: self._stopping
+        result = play_in(makers, episodes, seed, make_policy, film=film, stop=stop)
         self._silence.broken()
         return result
 
@@ -249,6 +293,19 @@ class BaseRun(ABC):
             self._envs.observation_specs, self._envs.action_spec, self._learner.params,
         )  # fmt: skip
         self._logger.flush()
+
+    @contextlib.contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        """Listens to signals, where the run has the main thread; another may not."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for name, handler in previous.items():
+                signal.signal(name, handler)
 
     def _stop(self, *_: Any) -> None:
         """Ends the run at its next step; a second Ctrl-C ends it at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from common.envs.config import EnvConfig
 from common.errors import UserError, check_least, check_range
@@ -37,6 +38,7 @@ class RunConfig:
         random_episodes: Episodes by which the random policy is scored at the start, as
             the baseline that the report draws; 0 for none.
         video: Whether evaluations and imagination are filmed.
+        loggers: Where metrics and videos go as well: "wandb", Weights & Biases.
     """
 
     frames: int = 1_000_000
@@ -55,6 +57,7 @@ class RunConfig:
     checkpoints: int = 1
     random_episodes: int = 10
     video: bool = True
+    loggers: tuple[Literal["wandb"], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises a UserError where a value is out of its range."""

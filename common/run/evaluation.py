@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
-from common.envs.registry import Task, split
+from common.envs.registry import Task
 from common.run.clocks import Silence
 from common.run.driver import Driver, NumpyRows, Policy
+from common.run.environments import MakeEnvs, for_evaluation
 
 
 class Evaluation(NamedTuple):
@@ -114,10 +114,37 @@ def play(
     Returns:
         The evaluations; None where they were given up.
     """
-    config, names = dataclasses.replace(config, workers="none"), split(task)
+    makers = for_evaluation(task, config)
+    return play_in(makers, episodes, seed, make_policy, film=film, stop=stop, watch=watch)
+
+
+def play_in(
+    makers: Mapping[Task, MakeEnvs],
+    episodes: int,
+    seed: int,
+    make_policy: MakePolicy,
+    *,
+    film: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[NumpyRows], None] = lambda rows: None,
+) -> Results | None:
+    """``play`` in environments of any origin.
+
+    Args:
+        makers: Builds the environments of each task, which are closed after its episodes.
+        episodes: Episodes of each task.
+        seed: Seed of the environments.
+        make_policy: Called anew for each task.
+        film: As of ``evaluate``.
+        stop: As of ``evaluate``.
+        watch: As of ``evaluate``.
+
+    Returns:
+        The evaluations; None where they were given up.
+    """
     results = {}
-    for name in names:
-        envs = make(task, config, seed, episodes, only=name if len(names) > 1 else None)
+    for name, make in makers.items():
+        envs = make(seed, episodes)
         try:
             result = evaluate(make_policy(envs), envs, film=film, stop=stop, watch=watch)
         finally:

@@ -35,6 +35,7 @@ CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
 EXPORT = export.EXPORT
 REPORT = "report.html"
+WANDB = "wandb"  # The package names it.
 MAY_CHANGE = (
     "env.workers",
     "replay.memory",
@@ -45,6 +46,7 @@ MAY_CHANGE = (
     "run.eval_every",
     "run.frames",
     "run.log_every",
+    "run.loggers",
     "run.random_episodes",
     "run.report_every",
     "run.updates",

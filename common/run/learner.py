@@ -12,8 +12,8 @@ from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows
 
 
-class Learner:
-    """The changing half of an agent.
+class AgentLearner:
+    """The changing half of one agent, on one device; a ``common.run.protocols.Learner``.
 
     Attributes:
         policy: Acts in the training environments with the newest parameters.

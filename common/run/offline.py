@@ -88,8 +88,7 @@ class OfflineRun(BaseRun):
             if log.due(self.updates) or self.updates == schedule.updates:
                 metrics = self._meter.take(0, self.updates)
                 del metrics["time/frames_per_s"]
-                self._logger.write(self.updates, metrics)
-                self._silence.broken()
+                self._log(metrics)
             if time.monotonic() - saved > schedule.checkpoint_every:
                 self._save()
                 saved = time.monotonic()

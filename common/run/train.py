@@ -1,200 +1,115 @@
-"""The run loop. It knows rows, batches, clocks and the Agent protocol; no algorithm.
-
-    fill the replay with random actions, then repeat:
-        send the policy's actions to the environments
-        make the updates that are due              (while the environments step)
-        receive the rows, add them to the replay
+"""Trains an agent: from the command line, from a script, in a thread.
 
 A run is resumed by calling ``train`` again with the same folder: learner, counters,
 random numbers, replay and logs continue; the environments start a new episode. With
-``run.data`` nothing is collected, and the loop is that of ``common.run.offline``.
+``run.data`` nothing is collected, and the loop is that of ``common.run.offline``; else it is
+that of ``common.run.online``.
 """
 
 from __future__ import annotations
 
 import pathlib
-import time
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from common.envs import make
 from common.envs.base import Envs
-from common.envs.multitask import FRAMES
-from common.errors import UserError
-from common.replay import Replay
-from common.rows import LOG_PREFIX, row_specs, without_log
+from common.logging import Sink
 from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
-from common.run.base import BaseRun
-from common.run.clocks import Every, Ratio
-from common.run.driver import Driver, RandomPolicy
-from common.run.learner import Learner
+from common.run.base import BaseRun, Parts
+from common.run.config import Settings
+from common.run.environments import MakeEnvs, open_environments
+from common.run.learner import AgentLearner
 from common.run.offline import OfflineRun
+from common.run.online import OnlineRun, check_length
 from common.run.program import Program
-from common.types import Rows
+from common.run.progress import Result, Watch
+from common.run.sinks import check_loggers
 
 
-def train(program: Program, config: Any, logdir: pathlib.Path) -> bool:
-    """Trains an agent until ``config.run`` ends, or until SIGTERM or Ctrl-C.
+def train(
+    program: Program,
+    config: Settings,
+    logdir: str | pathlib.Path,
+    *,
+    envs: Envs | MakeEnvs | None = None,
+    loggers: Sequence[Sink] = (),
+    progress: Watch | None = None,
+) -> Result:
+    """Trains an agent until ``config.run`` ends, or until it is told to stop.
+
+    That is by ``progress``, and in the main thread by SIGTERM or Ctrl-C too. In another
+    thread signals stay whose they are.
 
     Args:
         program: The agent's program.
         config: Its configuration.
         logdir: Run folder; made, or continued where it holds the same run.
+        envs: Environments in place of those that ``config.task`` names, which is then only a
+            name. Best a function ``(seed, amount) -> Envs``: it builds those to learn in, of
+            ``config.env.amount``, and fresh ones for every evaluation, all closed here.
+            ``common.envs.make`` turns a function that returns one Gymnasium environment into
+            such. Or environments that are open, which stay open; there are no evaluations then.
+        loggers: Where metrics and videos go besides the run folder and the terminal. They are
+            flushed, and stay open.
+        progress: Called after every line of the log and every evaluation; see
+            ``common.run.progress``.
 
     Returns:
-        Whether the run reached its end; else the same call goes on with it.
+        How far the run is, and whether that is its end.
 
     Raises:
         UserError: The folder holds another run, or something in the configuration, the
             environment or the data is wrong, or another process trains there. A folder
             without a checkpoint is then left as it was.
     """
+    logdir = pathlib.Path(logdir).expanduser()
     run_folder.check(logdir, program.name, config)
+    check_loggers(config)
     lock = run_folder.Lock(logdir)
     lock.acquire()
     try:
-        return _train(program, config, logdir, lock)
+        return _train(program, config, logdir, lock, envs, loggers, progress)
     finally:
         lock.release()
 
 
-def _train(program: Program, config: Any, logdir: pathlib.Path, lock: run_folder.Lock) -> bool:
-    directory, kind = logdir / run_folder.CHECKPOINTS, OfflineRun if config.run.data else Run
+def _train(
+    program: Program,
+    config: Settings,
+    logdir: pathlib.Path,
+    lock: run_folder.Lock,
+    given: Envs | MakeEnvs | None,
+    loggers: Sequence[Sink],
+    watch: Watch | None,
+) -> Result:
+    directory = logdir / run_folder.CHECKPOINTS
+    kind: type[BaseRun] = OfflineRun if config.run.data else OnlineRun
     newest = checkpoint.latest(directory)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
-    amount = 1 if config.run.data else config.env.amount
-    envs = make(config.task, config.env, config.seed + (newest or 0), amount)
+    seed, amount = config.seed + (newest or 0), 1 if config.run.data else config.env.amount
+    environments = open_environments(config, given, seed, amount)
     try:
+        envs = environments.training
         if not config.run.data:
-            _check_length(config, envs)
+            check_length(config, envs)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
-        learner = Learner(agent, envs.num_envs, config.seed)
+        learner = AgentLearner(agent, envs.num_envs, config.seed)
         earlier: dict[str, Any] = {}
         if newest is not None:
             tree, earlier = checkpoint.restore(directory, learner.tree(), renamed=upgrade.leaf_path)
             learner.load(tree)
         if earlier and kind.finished(earlier) >= kind.length(config):
-            clock, far = kind.CLOCK, earlier[kind.CLOCK]
-            where = f"{clock.removesuffix('s')} {far:,}"
-            print(f"this run is complete at {where}; raise --run.{clock} to go on")
-            return True
+            where = f"{kind.CLOCK.removesuffix('s')} {earlier[kind.CLOCK]:,}"
+            print(f"this run is complete at {where}; raise --run.{kind.CLOCK} to go on")
+            return Result(True, earlier.get("frames", 0), earlier["updates"], logdir)
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
+        parts = Parts(environments, learner, loggers, watch)
         with run_folder.undone_on_error(logdir, worth_keeping):
-            run = kind(program, config, logdir, envs, learner, earlier, lock)
+            run = kind(program, config, logdir, parts, earlier, lock)
             try:
-                return run.go()
+                return Result(run.go(), run.frames, run.updates, logdir)
             finally:
                 run.close()
     finally:
-        envs.close()
-
-
-class Run(BaseRun):
-    """A run that collects what it learns from.
-
-    Attributes:
-        frames: Simulator steps so far, all environments together.
-        agent_steps: Actions so far.
-        episodes: Episodes that ended so far.
-    """
-
-    COUNTERS = ("frames", "agent_steps", "episodes", "updates", "evaluations")
-
-    def _open(self, earlier: dict[str, Any]) -> None:
-        """Begins the first episodes, and opens replay and log."""
-        config, envs = self._config, self._envs
-        per_episode = self._schedule.updates_per_episode
-        ratio = per_episode or 1 / self._schedule.train_every
-        self._ratio = Ratio(ratio, first=self._schedule.pretrain)
-        self._random = RandomPolicy(envs.action_spec, config.seed)
-        self._driver = Driver(envs)
-        self._driver.act(None)
-        first = self._driver.receive()  # Environments that fail at once do so before any file.
-        self._take_folder()
-        specs = row_specs(envs.observation_specs, envs.action_spec)
-        self._replay = Replay(
-            config.replay, self._logdir / run_folder.REPLAY, specs, envs.num_envs, config.seed
-        )
-        if earlier:
-            self._ratio.load(earlier["ratio"])
-            self._replay.load_state(earlier["replay"])
-        else:  # A run that was killed before its first checkpoint starts again.
-            self._replay.clear()
-        self._open_log(earlier)
-        self._take(first)
-
-    def _loop(self) -> None:
-        schedule = self._schedule
-        log = Every(schedule.log_every, self.frames)
-        evaluation = Every(schedule.eval_every, self.frames)
-        filming = Every(schedule.report_every, self.frames)
-        saved = time.monotonic()
-        while self.frames < schedule.frames and not self._stopping:
-            learning = self._ready()
-            self._driver.act(self._learner.policy if learning else self._random)
-            clock = self.episodes if schedule.updates_per_episode else self.agent_steps
-            while learning and not self._stopping and self._ratio.due(clock):
-                self._learn()
-            self._take(self._driver.receive())
-            if filming.due(self.frames) and learning and schedule.video:
-                self._report()
-            if evaluation.due(self.frames) and self.frames < schedule.frames:
-                self._evaluate()
-            if log.due(self.frames):
-                self._logger.write(self.frames, self._meter.take(self.frames, self.updates))
-                self._silence.broken()
-            self._say_progress()
-            if time.monotonic() - saved > schedule.checkpoint_every:
-                self._save()
-                saved = time.monotonic()
-
-    def _ready(self) -> bool:
-        """Whether there is enough experience to learn from."""
-        schedule = self._schedule
-        enough = self.agent_steps >= schedule.prefill and self.episodes >= schedule.prefill_episodes
-        return enough and self._replay.can_sample(self._config.replay.length)
-
-    def _take(self, rows: Rows) -> None:
-        """Keeps and counts the rows that the environments returned."""
-        self._replay.add(without_log(rows))
-        steps = ~rows["is_first"]
-        self.agent_steps += int(steps.sum())
-        repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
-        self.frames += int(np.nansum(repeats[steps]))
-        self.episodes += len(self._driver.episodes)
-        for episode in self._driver.episodes:
-            scalars = {"return": episode.episode_return, "length": episode.length}
-            scalars |= {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
-            self._logger.score(self.frames, scalars)
-            self._meter.add({f"episode/{key}": value for key, value in scalars.items()})
-
-    def _progress(self) -> str:
-        return f"at frame {self.frames:,} after {self.updates:,} updates"
-
-    def _metadata(self) -> dict[str, Any]:
-        return {"ratio": self._ratio.state()}
-
-    def _plan(self) -> str:
-        schedule, repeat, replay = self._schedule, self._envs.action_repeat, self._config.replay
-        if schedule.updates_per_episode:
-            amount = f"{schedule.updates_per_episode:,} updates per episode"
-        else:
-            steps = (schedule.frames // repeat) - schedule.prefill
-            amount = f"about {max(0, int(steps / schedule.train_every)):,} updates"
-        return (
-            f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
-            f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
-        )
-
-
-def _check_length(config: Any, envs: Envs) -> None:
-    """Raises a UserError where a run would end before it learns anything."""
-    steps = max(config.run.prefill, config.replay.length * envs.num_envs)
-    frames = steps * envs.action_repeat
-    if config.run.frames <= frames:
-        raise UserError(
-            f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
-            f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
-        )
+        environments.close()

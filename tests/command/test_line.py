@@ -14,6 +14,7 @@ from common.config import update
 from common.errors import UserError
 from common.run import folder as run_folder
 from common.run.program import Program
+from common.run.progress import Result
 from dreamer import __main__ as dreamer_main
 from dreamer.config import Config
 
@@ -100,7 +101,11 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
     calls = []
     import common.run.train
 
-    monkeypatch.setattr(common.run.train, "train", lambda *args: calls.append(args))
+    def train(*args):
+        calls.append(args)
+        return Result(False, 0, 0, args[2])
+
+    monkeypatch.setattr(common.run.train, "train", train)
     assert run("train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3") == 0
     ((made, config, logdir),) = calls
     assert made.name == "dreamer"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from common.config import update
+from common.envs import make
 from common.errors import UserError
 from common.export import read_export
 from common.logging import read_jsonl
@@ -19,10 +20,10 @@ from common.nets.heads import HeadConfig
 from common.replay import Replay
 from common.replay.config import ReplayConfig
 from common.run import base as base_run
-from common.run import checkpoint
+from common.run import checkpoint, environments
 from common.run import folder as run_folder
 from common.run import train as training
-from common.run.learner import Learner
+from common.run.learner import AgentLearner
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, BehaviorConfig
 from dreamer.config import Config as DreamerConfig
@@ -162,9 +163,9 @@ class TestRecords:
 def restored(logdir, pixels=False):
     """The learner of a run folder."""
     config = update(fake_agent.Config(), {"env.kwargs.pixels": pixels})
-    envs = training.make(config.task, config.env, 0, 1)
+    envs = make(config.task, config.env, 0, 1)
     agent = fake_agent.make_agent(config, envs.observation_specs, envs.action_spec)
-    learner = Learner(agent, 1, 0)
+    learner = AgentLearner(agent, 1, 0)
     learner.load(checkpoint.restore(logdir / run_folder.CHECKPOINTS, learner.tree())[0])
     return learner
 
@@ -224,10 +225,10 @@ class TestResume:
 
     def test_resumed_environments_have_other_seeds(self, tmp_path, monkeypatch):
         seeds = []
-        make = training.make
-        monkeypatch.setattr(training, "make", lambda *a, **k: seeds.append(a[2]) or make(*a, **k))
-        run(tmp_path)
-        run(tmp_path, run__frames=120)
+        record = lambda *args: seeds.append(args[2]) or make(*args)  # noqa: E731
+        monkeypatch.setattr(environments, "make", record)
+        for frames in (100, 120):
+            run(tmp_path, run__frames=frames, run__eval_episodes=0, run__random_episodes=0)
         assert seeds == [0, 100]
 
     def test_a_stop_between_changes_no_counter(self, tmp_path):
@@ -259,7 +260,7 @@ class TestResume:
     def test_sigterm_ends_evaluations_too(self, at, frames, tmp_path, monkeypatch, capsys):
         """In the random policy's, in one of the run, and in the last one."""
         calls = []
-        play = base_run.play
+        play = base_run.play_in
 
         def interrupted(*args, **kwargs):
             calls.append(1)
@@ -267,7 +268,7 @@ class TestResume:
                 signal.raise_signal(signal.SIGTERM)
             return play(*args, **kwargs)
 
-        monkeypatch.setattr(base_run, "play", interrupted)
+        monkeypatch.setattr(base_run, "play_in", interrupted)
         before = signal.getsignal(signal.SIGTERM)
         run(tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before
@@ -301,7 +302,7 @@ class TestResume:
         def learn():
             return float(learner.update(replay.sample(2, 4))["world_model/loss"])
 
-        learner, replay = Learner(agent, 1, seed=1), opened()
+        learner, replay = AgentLearner(agent, 1, seed=1), opened()
         for step in range(50):
             replay.add({key: value[:, step] for key, value in rows.items()})
         losses = [learn() for _ in range(3)]

@@ -1,0 +1,135 @@
+"""Learning from experience that the run collects. It knows rows, clocks and ratios; no algorithm.
+
+fill the replay with random actions, then repeat:
+    send the policy's actions to the environments
+    make the updates that are due              (while the environments step)
+    receive the rows, add them to the replay
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from common.envs.base import Envs
+from common.envs.multitask import FRAMES
+from common.errors import UserError
+from common.replay import Replay
+from common.rows import LOG_PREFIX, row_specs, without_log
+from common.run import folder as run_folder
+from common.run.base import BaseRun
+from common.run.clocks import Every, Ratio
+from common.run.config import Settings
+from common.run.driver import Driver, RandomPolicy
+from common.types import Rows
+
+
+class OnlineRun(BaseRun):
+    """A run that collects what it learns from.
+
+    Attributes:
+        frames: Simulator steps so far, all environments together.
+        agent_steps: Actions so far.
+        episodes: Episodes that ended so far.
+    """
+
+    CLOCK = "frames"
+    COUNTERS = ("frames", "agent_steps", "episodes", "updates", "evaluations")
+
+    def _open(self, earlier: dict[str, Any]) -> None:
+        """Begins the first episodes, and opens replay and log."""
+        config, envs = self._config, self._envs
+        per_episode = self._schedule.updates_per_episode
+        ratio = per_episode or 1 / self._schedule.train_every
+        self._ratio = Ratio(ratio, first=self._schedule.pretrain)
+        self._random = RandomPolicy(envs.action_spec, config.seed)
+        self._driver = Driver(envs)
+        self._driver.act(None)
+        first = self._driver.receive()  # Environments that fail at once do so before any file.
+        self._take_folder()
+        specs = row_specs(envs.observation_specs, envs.action_spec)
+        self._replay = Replay(
+            config.replay, self._logdir / run_folder.REPLAY, specs, envs.num_envs, config.seed
+        )
+        if earlier:
+            self._ratio.load(earlier["ratio"])
+            self._replay.load_state(earlier["replay"])
+        else:  # A run that was killed before its first checkpoint starts again.
+            self._replay.clear()
+        self._open_log(earlier)
+        self._take(first)
+
+    def _loop(self) -> None:
+        schedule = self._schedule
+        log = Every(schedule.log_every, self.frames)
+        evaluation = Every(schedule.eval_every, self.frames)
+        filming = Every(schedule.report_every, self.frames)
+        saved = time.monotonic()
+        while self.frames < schedule.frames and not self._stopping:
+            learning = self._ready()
+            self._driver.act(self._learner.policy if learning else self._random)
+            clock = self.episodes if schedule.updates_per_episode else self.agent_steps
+            while learning and not self._stopping and self._ratio.due(clock):
+                self._learn()
+            self._take(self._driver.receive())
+            if filming.due(self.frames) and learning and schedule.video:
+                self._report()
+            if evaluation.due(self.frames) and self.frames < schedule.frames:
+                self._evaluate()
+            if log.due(self.frames):
+                self._log(self._meter.take(self.frames, self.updates))
+            self._say_progress()
+            if time.monotonic() - saved > schedule.checkpoint_every:
+                self._save()
+                saved = time.monotonic()
+
+    def _ready(self) -> bool:
+        """Whether there is enough experience to learn from."""
+        schedule = self._schedule
+        enough = self.agent_steps >= schedule.prefill and self.episodes >= schedule.prefill_episodes
+        return enough and self._replay.can_sample(self._config.replay.length)
+
+    def _take(self, rows: Rows) -> None:
+        """Keeps and counts the rows that the environments returned."""
+        self._replay.add(without_log(rows))
+        steps = ~rows["is_first"]
+        self.agent_steps += int(steps.sum())
+        repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
+        self.frames += int(np.nansum(repeats[steps]))
+        self.episodes += len(self._driver.episodes)
+        for episode in self._driver.episodes:
+            scalars = {"return": episode.episode_return, "length": episode.length}
+            scalars |= {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
+            self._logger.score(self.frames, scalars)
+            self._meter.add({f"episode/{key}": value for key, value in scalars.items()})
+
+    def _progress(self) -> str:
+        return f"at frame {self.frames:,} after {self.updates:,} updates"
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"ratio": self._ratio.state()}
+
+    def _plan(self) -> str:
+        schedule, repeat, replay = self._schedule, self._envs.action_repeat, self._config.replay
+        if schedule.updates_per_episode:
+            amount = f"{schedule.updates_per_episode:,} updates per episode"
+        else:
+            steps = (schedule.frames // repeat) - schedule.prefill
+            amount = f"about {max(0, int(steps / schedule.train_every)):,} updates"
+        return (
+            f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
+            f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
+        )
+
+
+def check_length(config: Settings, envs: Envs) -> None:
+    """Raises a UserError where a run would end before it learns anything."""
+    steps = max(config.run.prefill, config.replay.length * envs.num_envs)
+    frames = steps * envs.action_repeat
+    if config.run.frames <= frames:
+        raise UserError(
+            f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
+            f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
+        )

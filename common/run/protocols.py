@@ -1,0 +1,88 @@
+"""What the run loop knows of what learns, and of what remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.agent import OpenLoop
+from common.run.driver import Policy
+from common.types import Params, Rows
+
+
+class Learner(Protocol):
+    """One agent or a fleet of them, on one device or on many.
+
+    Attributes:
+        policy: Acts in the training environments with the newest parameters.
+    """
+
+    policy: Policy
+
+    @property
+    def params(self) -> Params:
+        """Parameters for acting and reporting, by the name of the part."""
+        ...
+
+    def update(self, batch: Rows) -> dict[str, Any]:
+        """Makes one update on rows ``[B, T, ...]``; returns scalar metrics."""
+        ...
+
+    def report(self, batch: Rows) -> dict[str, OpenLoop]:
+        """Returns what the model imagines of the batch, as NumPy arrays."""
+        ...
+
+    def evaluation_policy(self, num_envs: int, seed: int) -> Policy:
+        """Returns a policy without exploration, with the parameters of now."""
+        ...
+
+    def tree(self) -> Any:
+        """Returns all arrays, for a checkpoint."""
+        ...
+
+    def load(self, tree: Any) -> None:
+        """Continues from ``tree``."""
+        ...
+
+
+class Replay(Protocol):
+    """Kept experience, in the memory of the host or of the device."""
+
+    @property
+    def episodes(self) -> int:
+        """Episodes that it holds, whole or in part."""
+        ...
+
+    def __len__(self) -> int:
+        """Rows that it holds."""
+        ...
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Appends one row ``[N, ...]`` per environment."""
+        ...
+
+    def can_sample(self, length: int) -> bool:
+        """Whether it holds ``length`` rows in sequence."""
+        ...
+
+    def sample(self, batch: int, length: int) -> Rows:
+        """Draws rows ``[batch, length, ...]``; called from another thread than ``add``."""
+        ...
+
+    def memory_estimate(self) -> str:
+        """Says in one line how much it can hold."""
+        ...
+
+    def flush(self) -> None:
+        """Writes what a resumed run needs besides the checkpoint."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, as JSON can hold it."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continues from ``state``."""
+        ...
