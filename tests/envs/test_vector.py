@@ -33,6 +33,14 @@ def test_autoreset_gives_the_reset_row_after_the_last_row():
     np.testing.assert_array_equal(rows["log/count"], rows["count"][:, :, 0])
 
 
+def test_worker_processes_load_no_jax():
+    envs = make(f"{TOYS}:Modules", EnvConfig(workers="process"), 0)
+    rows = _steps(envs, 3)
+    envs.close()
+    loaded = {key for key in rows if key.startswith("log/") and rows[key][-1] == 1}
+    assert loaded == {"log/worker"} and rows["log/jax"][-1] == 0
+
+
 def test_the_action_of_a_reset_row_is_ignored():
     toy = Counter(end=2)
     envs = make(lambda: toy, EnvConfig(workers="none"), 0)

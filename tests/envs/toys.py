@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 from typing import Any
 
 import gymnasium
@@ -122,6 +124,24 @@ class OldStyle(Faulty):
 
     def step(self, action):
         return self.observe(), 1.0, False, {}
+
+
+class Modules(Faulty):
+    """Says which libraries its process has loaded; pays 1 in a worker without any of them."""
+
+    WATCHED = ("jax", "haiku", "optax", "tensorflow_probability", "orbax", "matplotlib")
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], self.loaded()
+
+    def step(self, action):
+        observation, *_ = super().step(action)
+        info = self.loaded()
+        return observation, float(list(info.values()) == [0] * 6 + [1]), False, False, info
+
+    def loaded(self):
+        info = {f"log/{name}": float(name in sys.modules) for name in self.WATCHED}
+        return info | {"log/worker": float(multiprocessing.parent_process() is not None)}
 
 
 NOT_AN_ENVIRONMENT = 3
