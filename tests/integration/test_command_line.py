@@ -38,7 +38,7 @@ def python(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
         env={**os.environ, "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags])},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
 
 

@@ -16,7 +16,7 @@ from common.logging import read_jsonl
 from common.run import folder as run_folder
 from tests.run.test_train import counters, replayed
 
-DEADLINE = 120
+DEADLINE = 600
 ROWS = 1_000_000
 
 

@@ -173,14 +173,14 @@ def test_ranges_enclose_all_data():
 
 
 def test_a_batch_takes_little_time():
-    """The least of many tries, which a busy machine hardly changes."""
+    """The least of many tries, in the processor's time, which a busy machine hardly changes."""
     episodes = [make_episode(0, number % 50, 99, size=23, actions=6) for number in range(300)]
     bodies, rng = Bodies({"one": episodes[:150], "two": episodes[150:]}), np.random.default_rng(0)
     took = []
     for _ in range(30):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         bodies.sample(rng, 32, 24, prompt=0.25)
-        took.append(time.perf_counter() - begin)
+        took.append(time.thread_time() - begin)
     assert min(took) < 0.003, min(took)
 
 

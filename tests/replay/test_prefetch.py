@@ -26,10 +26,17 @@ def test_depth_zero_samples_only_when_asked():
 
 
 def test_prepares_ahead_but_not_without_limit():
-    counter = itertools.count()
-    with Prefetcher(counter.__next__, lambda x: x, 2) as batches:
-        time.sleep(0.3)
-        assert next(counter) == 3
+    made = []
+
+    def sample():
+        made.append(len(made))
+        return made[-1]
+
+    with Prefetcher(sample, lambda x: x, 2) as batches:
+        while len(made) < 3:
+            time.sleep(0.01)
+        time.sleep(0.2)  # Enough to go too far.
+        assert len(made) == 3
         assert next(batches) == 0
 
 
