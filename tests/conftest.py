@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 
+pytest_plugins = ["tests.memory"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))

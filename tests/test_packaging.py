@@ -102,15 +102,3 @@ def test_project_files_are_there_and_parse():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["build-system"]["build-backend"] == "setuptools.build_meta"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
-
-
-def test_readme_names_only_what_exists():
-    text = (ROOT / "README.md").read_text()
-    names = set(presets.preset_names())
-    for words in re.findall(r"--configs ((?:[a-z][\w.]* ?)+)", text):
-        for word in words.split():
-            assert word in names or word.endswith(".yaml"), word
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`?make (train|test|lint|clean)`?", text)) <= targets
-    for link in re.findall(r"\]\((?!http|#)([^)\s]+)\)", text):
-        assert (ROOT / link).exists(), link
