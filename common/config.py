@@ -8,16 +8,18 @@ so that an unknown name or a wrong type is the same clear error wherever it was 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import pathlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union
 
 import ruamel.yaml
 
+from common.checks import OptionError
 from common.errors import UserError, nearest
 
 Config = TypeVar("Config")
@@ -53,7 +55,7 @@ class Change(NamedTuple):
 
 def options(config: Any, prefix: str = "") -> Iterator[Option]:
     """Yields every leaf of a dataclass instance, depth first, in order of declaration."""
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -62,23 +64,30 @@ def options(config: Any, prefix: str = "") -> Iterator[Option]:
             yield Option(prefix + field.name, hints[field.name], value, type(config))
 
 
-def update(config: Config, values: Mapping[str, Any]) -> Config:
+def update(config: Config, *values: Mapping[str, Any]) -> Config:
     """Returns the configuration with some values replaced.
+
+    All values of a group are replaced together, so that the order in which they were written
+    does not matter to values that are valid only together.
 
     Args:
         config: A dataclass instance, nested or not.
-        values: Values by name; names may be dotted and values nested mappings. Strings
-            are read as the command line writes them, whatever the type of the option.
+        values: Values by name, later ones over earlier ones; names may be dotted and values
+            nested mappings. Strings are read as the command line writes them, whatever the
+            type of the option. A mapping for an option that is a mapping is merged into it.
 
     Raises:
-        UserError: An unknown name, or a value of the wrong type.
+        UserError: An unknown name, a value of the wrong type, or one that its option cannot
+            have, named by its full path.
     """
-    return _update(config, values, "")
+    return _update(config, [pair for some in values for pair in some.items()], "")
 
 
-def _update(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(type(config))
-    for key, value in values.items():
+def _update(config: Any, values: Sequence[tuple[str, Any]], prefix: str) -> Any:
+    hints = _hints(type(config))
+    new: dict[str, Any] = {}
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    for key, value in values:
         name, _, rest = str(key).partition(".")
         path = prefix + name
         if name not in hints:
@@ -86,22 +95,33 @@ def _update(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
             if not prefix:
                 choices += [option.path for option in options(config)]
             raise UserError(f"unknown option {prefix + str(key)!r}{nearest(path, choices)}")
-        current = getattr(config, name)
+        current = new.get(name, getattr(config, name))
         if rest:
             value = {rest: value}
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
                 inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current)[:3])
                 raise UserError(f"{path} is a group of options; set one of them: {inner}, ...")
-            new = _update(current, value, path + ".")
+            groups.setdefault(name, []).extend(value.items())
         elif isinstance(current, Mapping) and isinstance(value, Mapping):
-            new = {**current, **value}
+            new[name] = {**current, **value}
         else:
             if rest:
                 raise UserError(f"unknown option {prefix + str(key)!r}: {path} has no parts")
-            new = coerce(value, hints[name], path)
-        config = dataclasses.replace(config, **{name: new})
-    return config
+            new[name] = coerce(value, hints[name], path)
+    for name, inner in groups.items():
+        new[name] = _update(getattr(config, name), inner, f"{prefix}{name}.")
+    try:
+        return dataclasses.replace(config, **new)
+    except OptionError as error:
+        raise error.moved(prefix) from None
+
+
+@functools.cache
+def _hints(owner: type) -> dict[str, Any]:
+    """Returns the types of a dataclass's options by name; reading them takes long."""
+    hints = typing.get_type_hints(owner)
+    return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
 
 
 def coerce(value: Any, kind: Any, path: str) -> Any:

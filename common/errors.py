@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -57,28 +56,3 @@ def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:
     shown = ", ".join(choices[:limit])
     more = f", ... ({len(choices)} in all)" if len(choices) > limit else ""
     return f"; choose from: {shown}{more}"
-
-
-def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raises a UserError where a number is not finite or not within ``low`` to ``high``."""
-    if low <= value <= high and math.isfinite(value):
-        return
-    wanted = f"at least {low}" if math.isinf(high) else f"{low} to {high}"
-    raise UserError(f"{name} is {value}; expected {wanted}")
-
-
-def check_multiples(config: object, prefix: str = "", **parts: str) -> None:
-    """Raises a UserError where a number is no multiple of the one whose name is given."""
-    for name, divisor in parts.items():
-        whole, part = getattr(config, name), getattr(config, divisor)
-        if whole % part:
-            raise UserError(
-                f"{prefix}{name} is {whole}; expected a multiple of {prefix}{divisor}, "
-                f"which is {part}"
-            )
-
-
-def check_least(config: object, prefix: str = "", **least: float) -> None:
-    """Raises a UserError where a number of a configuration is below the least one given."""
-    for name, low in least.items():
-        check_range(prefix + name, getattr(config, name), low)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from common.envs.config import EnvConfig
-from common.errors import check_least, check_range
+from common.checks import Count, Finite, NonNegative, Options, Range, Share, Whole
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
-from common.replay.config import ReplayConfig
-from common.run.config import RunConfig
+from common.nets.layers import Activation, Norm
+from common.run.config import Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorConfig:
+class ActorConfig(Options):
     """The policy.
 
     Attributes:
@@ -30,21 +29,17 @@ class ActorConfig:
         min_std: Smallest standard deviation of continuous actions.
     """
 
-    layers: int = 4
-    units: int = 400
-    activation: str = "elu"
-    norm: Literal["none", "layer"] = "none"
+    layers: Whole = 4
+    units: Count = 400
+    activation: Activation = "elu"
+    norm: Norm = "none"
     continuous: Literal["trunc_normal", "tanh_normal"] = "trunc_normal"
-    init_std: float = 0.0
-    min_std: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "actor.", layers=0, units=1, min_std=0)
+    init_std: Finite = 0.0
+    min_std: NonNegative = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class BehaviorConfig:
+class BehaviorConfig(Options):
     """How actor and critic learn in imagination.
 
     Numbers that change over time are strings: "1e-4", "linear(start,end,updates)",
@@ -67,36 +62,24 @@ class BehaviorConfig:
             collecting; for discrete actions the probability of a random one.
     """
 
-    horizon: int = 15
-    lambda_: float = 0.95
+    horizon: Annotated[int, Range(2)] = 15
+    lambda_: Share = 0.95
     actor_grad: Literal["auto", "dynamics", "reinforce", "both"] = "auto"
     actor_grad_mix: str = "0.1"
     actor_entropy: str = "1e-4"
     include_start: bool = True
     slow_target: bool = True
-    slow_target_update: int = 100
-    slow_target_fraction: float = 1.0
+    slow_target_update: Count = 100
+    slow_target_fraction: Share = 1.0
     reward_norm: StreamNormConfig = StreamNormConfig()
-    exploration_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "behavior.", horizon=2, slow_target_update=1, exploration_noise=0)
-        check_range("behavior.lambda_", self.lambda_, 0, 1)
-        check_range("behavior.slow_target_fraction", self.slow_target_fraction, 0, 1)
+    exploration_noise: NonNegative = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """A whole run of Dreamer.
 
     Attributes:
-        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory;
-            several, separated by commas, take turns by episode.
-        seed: Seed of weights, environments, policy and replay.
-        env: Environments.
-        replay: Kept experience.
-        run: Schedule of the run.
         world_model: The world model.
         actor: The policy.
         critic: The value function.
@@ -106,11 +89,6 @@ class Config:
         critic_opt: Optimizer of the value function.
     """
 
-    task: str = "dmc_walker_walk"
-    seed: int = 0
-    env: EnvConfig = EnvConfig()
-    replay: ReplayConfig = ReplayConfig()
-    run: RunConfig = RunConfig()
     world_model: WorldModelConfig = WorldModelConfig()
     actor: ActorConfig = ActorConfig()
     critic: HeadConfig = HeadConfig()
@@ -118,7 +96,3 @@ class Config:
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_range("seed", self.seed, 0, 2**31 - 1)

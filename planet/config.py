@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
+from common.checks import AT, Count, NonNegative, Options, Positive, Range, Share, Whole, refuse
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
-from common.errors import UserError, check_least, check_range
 from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
 from common.replay.config import ReplayConfig
-from common.run.config import RunConfig
+from common.run.config import RunConfig, Settings
 from common.tokens.config import TDMConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannerConfig:
+class PlannerConfig(Options):
     """How actions are planned.
 
     Attributes:
@@ -38,22 +38,21 @@ class PlannerConfig:
     """
 
     method: Literal["cem", "mppi", "shooting"] = "cem"
-    horizon: int = 12
-    iterations: int = 10
-    candidates: int = 1000
-    top: int = 100
-    momentum: float = 0.0
-    temperature: float = 1.0
+    horizon: Count = 12
+    iterations: Count = 10
+    candidates: Count = 1000
+    top: Count = 100
+    momentum: Share = 0.0
+    temperature: Positive = 1.0
     warm_start: bool = False
-    random_walk: int = 0
+    random_walk: Whole = 0
 
     def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "planner.", horizon=1, iterations=1, candidates=1, top=1)
-        check_least(self, "planner.", random_walk=0)
-        check_range("planner.momentum", self.momentum, 0, 1)
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"planner.temperature is {self.temperature}; expected a number above 0")
+        """Raises an OptionError where CEM should choose more sequences than there are."""
+        super().__post_init__()
+        if self.method == "cem" and self.top > self.candidates:
+            most = f"{AT}candidates, which is {self.candidates}"
+            refuse(self, f"{AT}top is {self.top}; expected at most {most}")
 
 
 PLANET_MODEL = WorldModelConfig(
@@ -79,16 +78,10 @@ PLANET_MODEL = WorldModelConfig(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """A whole run of PlaNet.
 
     Attributes:
-        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory;
-            several, separated by commas, take turns by episode.
-        seed: Seed of weights, environments, planner and replay.
-        env: Environments.
-        replay: Kept experience.
-        run: Schedule of the run.
         model: The model that is learned and planned in: "world_model", PlaNet's latent one, or
             "tdm", the token-level transformer, for state vectors only.
         world_model: The world model.
@@ -105,21 +98,14 @@ class Config:
     """
 
     task: str = "dmc_cheetah_run"
-    seed: int = 0
     env: EnvConfig = EnvConfig(action_repeat=-1)
     replay: ReplayConfig = ReplayConfig(batch=50, length=50, sampling="episodes")
     run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=0, updates_per_episode=100)
     model: Literal["world_model", "tdm"] = "world_model"
     world_model: WorldModelConfig = PLANET_MODEL
     tdm: TDMConfig = TDMConfig()
-    jitter: float = 0.0
-    image_bits: int = 5
+    jitter: NonNegative = 0.0
+    image_bits: Annotated[int, Range(1, 8)] = 5
     planner: PlannerConfig = PlannerConfig()
-    exploration_noise: float = 0.3
+    exploration_noise: NonNegative = 0.3
     model_opt: OptimizerConfig = OptimizerConfig(lr=1e-3, eps=1e-4, clip=1000.0, weight_decay=0)
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_range("seed", self.seed, 0, 2**31 - 1)
-        check_range("image_bits", self.image_bits, 1, 8)
-        check_least(self, "", exploration_noise=0, jitter=0)

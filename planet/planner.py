@@ -8,7 +8,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from common.errors import UserError
 from common.spaces import ActionSpec
 from common.types import Array
 from planet import cem, mppi, shooting
@@ -18,15 +17,7 @@ from planet.proposals import random_walk
 
 
 def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Plan]:
-    """Returns ``plan(rollout, params, key, start, *, belief, proposal)`` of that method.
-
-    Raises:
-        UserError: CEM should choose more sequences than there are.
-    """
-    if config.method == "cem" and config.top > config.candidates:
-        raise UserError(
-            f"planner.top is {config.top}, more than the {config.candidates} of planner.candidates"
-        )
+    """Returns ``plan(rollout, params, key, start, *, belief, proposal)`` of that method."""
     plan, names = {
         "cem": (cem.plan, ("horizon", "iterations", "candidates", "top", "momentum")),
         "mppi": (mppi.plan, ("horizon", "iterations", "candidates", "temperature")),

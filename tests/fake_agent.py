@@ -13,26 +13,17 @@ from common.agent import Agent, OpenLoop
 from common.command import line as cli
 from common.envs.config import EnvConfig
 from common.replay.config import ReplayConfig
-from common.run.config import RunConfig
+from common.run.config import RunConfig, Settings
 from common.run.program import Program
 
 EVAL_ACTION = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """A run of the fake agent.
-
-    Attributes:
-        task: What to learn.
-        seed: Seed of everything.
-        env: Environments.
-        replay: Kept experience.
-        run: Schedule of the run.
-    """
+class Config(Settings):
+    """A run of the fake agent."""
 
     task: str = "tests.envs.known:Echo"
-    seed: int = 0
     env: EnvConfig = EnvConfig(workers="none")
     replay: ReplayConfig = ReplayConfig(capacity=10_000, memory=0.1, batch=2, length=4, prefetch=0)
     run: RunConfig = RunConfig(

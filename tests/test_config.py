@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import pathlib
-import pkgutil
 from typing import Literal
 
 import hypothesis
@@ -219,34 +217,6 @@ def test_help_shows_every_option_with_default_and_sentence():
     assert "one of fast, slow; default: fast" in text
     assert "[default: false]" in text and "[default: 0.0,1.0]" in text
     assert max(map(len, text.splitlines())) <= 80
-
-
-def _config_classes() -> list[type]:
-    """Every dataclass of the package whose name ends with Config."""
-    found = {}
-    for root in ("common", "dreamer", "planet"):
-        if importlib.util.find_spec(root) is None:
-            continue
-        for module in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}."):
-            if module.name.endswith("__main__"):
-                continue
-            for value in vars(importlib.import_module(module.name)).values():
-                named = isinstance(value, type) and value.__name__.endswith("Config")
-                if named and dataclasses.is_dataclass(value):
-                    found[f"{value.__module__}.{value.__name__}"] = value
-    return [found[name] for name in sorted(found)]
-
-
-def test_every_option_of_every_config_is_documented_and_frozen():
-    classes = _config_classes()
-    assert {"RSSMConfig", "EnvConfig", "ReplayConfig", "RunConfig", "WorldModelConfig"} <= {
-        owner.__name__ for owner in classes
-    }
-    for owner in classes:
-        fields = [field.name for field in dataclasses.fields(owner)]
-        assert list(flags.attribute_docs(owner)) == fields, owner
-        assert all(flags.attribute_docs(owner).values()), owner
-        assert owner.__dataclass_params__.frozen, owner
 
 
 class TestPresets:

@@ -19,7 +19,8 @@ from benchmarks.scores.aggregate import BOOTSTRAP_SAMPLES
 from benchmarks.scores.command import add_sources, gather
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Suite, suite
-from common.errors import UserError, check_least, exit_code
+from common.checks import check_range
+from common.errors import UserError, exit_code
 from common.report.html import write_page
 from common.run import versions
 
@@ -34,7 +35,8 @@ def report(suite_name: str, argv: Sequence[str]) -> int:
 
 def _report(suite_name: str, argv: Sequence[str]) -> int:
     arguments = _parser(suite_name).parse(argv)
-    check_least(arguments, "--", bootstrap=0, seed=0)
+    for name in ("bootstrap", "seed"):
+        check_range(f"--{name}", getattr(arguments, name), 0)
     benchmark = suite(suite_name)
     made = _made_with(suite_name, argv) | {"bootstrap": f"{arguments.bootstrap} samples"}
     made |= {"seed of the bootstrap": str(arguments.seed)}

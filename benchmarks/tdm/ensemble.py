@@ -21,14 +21,14 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.tdm.scale import Scale
-from common.errors import check_least
+from common.checks import Count, Options, Whole
 from common.nets.layers import MLP, Dense
 from common.tokens.steps import Steps
 from common.types import Array, Key, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleConfig:
+class EnsembleConfig(Options):
     """Sizes of the ensemble.
 
     Attributes:
@@ -37,13 +37,9 @@ class EnsembleConfig:
         units: Units of a hidden layer.
     """
 
-    members: int = 5
-    layers: int = 2
-    units: int = 128
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "ensemble.", members=1, layers=0, units=1)
+    members: Count = 5
+    layers: Whole = 2
+    units: Count = 128
 
 
 class EnsembleFunctions(NamedTuple):

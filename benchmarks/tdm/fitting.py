@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import optax
 
 from benchmarks.tdm.contenders import Fitted, Learner
 from benchmarks.tdm.scale import Scale
-from common.errors import check_least, check_range
+from common.checks import Count, NonNegative, Options, Range, Share
 from common.replay.bodies import Bodies
 from common.run.clocks import Silence
 from common.tokens.steps import Steps
@@ -23,7 +23,7 @@ from common.types import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitting:
+class Fitting(Options):
     """How a contender learns.
 
     Attributes:
@@ -37,19 +37,12 @@ class Fitting:
             entry's deviation over the data: few episodes are then harder to learn by heart.
     """
 
-    updates: int = 1000
-    batch: int = 32
-    window: int = 16
-    lr: float = 1e-3
-    clip: float = 1.0
-    jitter: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "fitting.", updates=2, batch=1, window=2)
-        check_range("fitting.lr", self.lr, 0, 1)
-        check_range("fitting.clip", self.clip, 0)
-        check_range("fitting.jitter", self.jitter, 0)
+    updates: Annotated[int, Range(2)] = 1000
+    batch: Count = 32
+    window: Annotated[int, Range(2)] = 16
+    lr: Share = 1e-3
+    clip: NonNegative = 1.0
+    jitter: NonNegative = 0.0
 
 
 class Progress(NamedTuple):

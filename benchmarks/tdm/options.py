@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+from common.checks import check_range
 from common.envs.config import EnvConfig
-from common.errors import UserError, check_range
+from common.errors import UserError
 from planet.config import PlannerConfig
 
 

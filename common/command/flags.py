@@ -10,10 +10,10 @@ import inspect
 import re
 import shutil
 import textwrap
-import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from common.checks import choices
 from common.command.presets import preset_descriptions
 from common.config import Option, options, read_text
 from common.errors import UserError, nearest
@@ -87,8 +87,8 @@ def resolve(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> str:
             raise UserError(f"option --{name} is ambiguous; write one of: --{', --'.join(found)}")
         if found:
             return ".".join([found[0], *rest])
-    choices = {"--" + word for path in (*extra, *paths) for word in _endings(path)}
-    raise UserError(f"unknown option --{name}{nearest('--' + name, choices)}")
+    known = {"--" + word for path in (*extra, *paths) for word in _endings(path)}
+    raise UserError(f"unknown option --{name}{nearest('--' + name, known)}")
 
 
 def _endings(path: str) -> list[str]:
@@ -97,12 +97,21 @@ def _endings(path: str) -> list[str]:
 
 
 def attribute_docs(owner: type) -> dict[str, str]:
-    """Reads the "Attributes:" section of a class docstring.
+    """Reads the "Attributes:" sections of a class and of those that it extends.
 
     Returns:
-        One sentence or more by attribute, in the order of the docstring.
+        One sentence or more by attribute, those of the base first; what a class says of an
+        attribute itself goes before what its base says.
     """
-    _, _, section = (inspect.getdoc(owner) or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    for one in reversed(owner.__mro__):
+        found |= _own_docs(one)
+    return found
+
+
+def _own_docs(owner: type) -> dict[str, str]:
+    doc = inspect.cleandoc(vars(owner).get("__doc__") or "")
+    _, _, section = doc.partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
@@ -160,8 +169,8 @@ def _width() -> int:
 
 
 def _default(option: Option) -> str:
-    choices = typing.get_args(option.type) if typing.get_origin(option.type) is Literal else ()
-    listed = f"one of {', '.join(map(str, choices))}; " if choices else ""
+    words = ", ".join(map(str, choices(option.type)))
+    listed = f"{'each ' * isinstance(option.value, tuple)}one of {words}; " if words else ""
     value = option.value
     if isinstance(value, bool):
         value = str(value).lower()

@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from common.checks import NonNegative, Options, Share, Whole
 from common.distributions import Normal, OneHot
 from common.distributions.noise import sum_event
-from common.errors import check_least, check_range
 from common.types import Array
 
 Latent = OneHot | Normal
 
 
 @dataclasses.dataclass(frozen=True)
-class KLConfig:
+class KLConfig(Options):
     """How the posterior and the prior are drawn together.
 
     Attributes:
@@ -35,18 +35,13 @@ class KLConfig:
         overshooting_scale: Weight of the overshooting term in the world model's loss.
     """
 
-    scale: float = 1.0
-    balance: float = 0.8
-    free: float = 1.0
+    scale: NonNegative = 1.0
+    balance: Share = 0.8
+    free: NonNegative = 1.0
     free_avg: bool = True
     forward: bool = False
-    overshooting: int = 0
-    overshooting_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "kl.", scale=0, free=0, overshooting=0, overshooting_scale=0)
-        check_range("kl.balance", self.balance, 0, 1)
+    overshooting: Whole = 0
+    overshooting_scale: NonNegative = 1.0
 
 
 def kl_divergence(lhs: Latent, rhs: Latent) -> Array:

@@ -17,23 +17,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.checks import Count, NonNegative, Options, Range
 from common.distributions import Normal, OneHot, normal_noise, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
-from common.errors import check_least
 from common.nets.cells import CellName, make_cell
-from common.nets.layers import Dense, LayerNorm, activation, layer_norm
+from common.nets.layers import ACTIVATIONS, Activation, Dense, LayerNorm, Norm, layer_norm
 from common.types import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)
-class RSSMConfig:
+class RSSMConfig(Options):
     """Sizes and kind of the recurrent state-space model.
 
     Attributes:
@@ -51,19 +51,15 @@ class RSSMConfig:
     """
 
     latent: Literal["categorical", "gaussian"] = "categorical"
-    stoch: int = 32
-    classes: int = 32
-    deter: int = 200
-    hidden: int = 200
+    stoch: Count = 32
+    classes: Annotated[int, Range(2)] = 32
+    deter: Count = 200
+    hidden: Count = 200
     cell: CellName = "layer_norm_gru"
-    activation: str = "elu"
-    norm: Literal["none", "layer"] = "none"
+    activation: Activation = "elu"
+    norm: Norm = "none"
     std: Literal["softplus", "sigmoid", "sigmoid2"] = "sigmoid2"
-    min_std: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "rssm.", stoch=1, classes=2, deter=1, hidden=1, min_std=0)
+    min_std: NonNegative = 0.1
 
 
 class RSSMState(NamedTuple):
@@ -209,7 +205,7 @@ class RSSM(hk.Module):
     def _layer(self, name: str, *inputs: int) -> _Layer:
         config = self._config
         kernel, bias = Dense(config.hidden, name=name).parameters(sum(inputs))
-        act = activation(config.activation)
+        act = ACTIVATIONS[config.activation]
         if config.norm == "layer":
             norm = LayerNorm(name=f"{name}_norm").parameters(config.hidden)
             finish = lambda x: act(layer_norm(x, *norm))  # noqa: E731

@@ -25,22 +25,22 @@ learning by imagination over H steps keeps H B T of them for its backward pass.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from common.checks import Count, Options, Range, check_multiple
 from common.distributions import OneHot, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
-from common.errors import check_least, check_multiples
 from common.nets.attention import make_block
 from common.nets.layers import Dense, LayerNorm, layer_norm
 from common.types import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Options):
     """Sizes of the transformer dynamics; its latent is categorical.
 
     Attributes:
@@ -54,22 +54,20 @@ class TransformerConfig:
         units: Units of the feed-forward layers, and of the prior's and the posterior's.
     """
 
-    stoch: int = 32
-    classes: int = 32
-    context: int = 16
-    layers: int = 2
-    heads: int = 4
-    kv_heads: int = 1
-    width: int = 128
-    units: int = 256
+    stoch: Count = 32
+    classes: Annotated[int, Range(2)] = 32
+    context: Annotated[int, Range(2)] = 16
+    layers: Count = 2
+    heads: Count = 4
+    kv_heads: Count = 1
+    width: Count = 128
+    units: Count = 256
 
     def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(
-            self, "transformer.",
-            stoch=1, classes=2, context=2, layers=1, heads=1, kv_heads=1, width=1, units=1,
-        )  # fmt: skip
-        check_multiples(self, "transformer.", width="heads", heads="kv_heads")
+        """Raises an OptionError where the heads do not share the width, or keys, evenly."""
+        super().__post_init__()
+        check_multiple(self, "width", "heads")
+        check_multiple(self, "heads", "kv_heads")
 
 
 class TransformerState(NamedTuple):

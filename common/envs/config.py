@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal
 
-from common.errors import UserError, nearest
-
-WORKERS = ("auto", "none", "process")
-RENDERS = ("full", "fast")
+from common.checks import Count, Options, Range, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class EnvConfig:
+class EnvConfig(Options):
     """How environments are built.
 
     Attributes:
@@ -36,37 +34,17 @@ class EnvConfig:
         kwargs: Keyword arguments for the constructor of a Gymnasium environment.
     """
 
-    amount: int = 1
-    workers: str = "auto"
-    action_repeat: int = 0
-    image_size: int = 64
+    amount: Count = 1
+    workers: Literal["auto", "none", "process"] = "auto"
+    action_repeat: Annotated[int, Range(-1)] = 0
+    image_size: Annotated[int, Range(32)] = 64
     pixels: bool = True
     state: bool = False
-    camera: int = -1
-    render: str = "full"
-    time_limit: int = 0
-    sticky: float = 0.25
+    camera: Annotated[int, Range(-1)] = -1
+    render: Literal["full", "fast"] = "full"
+    time_limit: Whole = 0
+    sticky: Annotated[float, Range(0, 1, below=True)] = 0.25
     all_actions: bool = True
-    noops: int = 30
+    noops: Whole = 30
     grayscale: bool = True
     kwargs: dict = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        for name, choices in (("workers", WORKERS), ("render", RENDERS)):
-            value = getattr(self, name)
-            if value not in choices:
-                raise UserError(f"unknown env.{name} {value!r}{nearest(value, choices)}")
-        for name, least in (
-            ("amount", 1),
-            ("action_repeat", -1),
-            ("image_size", 32),
-            ("camera", -1),
-            ("time_limit", 0),
-            ("noops", 0),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise UserError(f"env.{name} is {value}; expected at least {least}")
-        if not 0 <= self.sticky < 1:
-            raise UserError(f"env.sticky is {self.sticky}; expected a probability below 1")

@@ -6,12 +6,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from common.errors import check_least, check_range
+from common.checks import NonNegative, Options, Share
 from common.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamNormConfig:
+class StreamNormConfig(Options):
     """How a stream is normalised.
 
     Attributes:
@@ -21,14 +21,9 @@ class StreamNormConfig:
         eps: Added to the magnitude before the division.
     """
 
-    momentum: float = 1.0
-    scale: float = 1.0
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "reward_norm.", scale=0, eps=0)
-        check_range("reward_norm.momentum", self.momentum, 0, 1)
+    momentum: Share = 1.0
+    scale: NonNegative = 1.0
+    eps: NonNegative = 1e-8
 
 
 def initial_magnitude() -> Array:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from common.errors import UserError, check_least, check_range, nearest
+from common.checks import NonNegative, Options, Share
 from common.types import Array, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Options):
     """How one group of parameters is optimised.
 
     Attributes:
@@ -30,19 +30,13 @@ class OptimizerConfig:
             "standard" adds it after the bias correction, as the paper on Adam does.
     """
 
-    lr: float = 3e-4
-    eps: float = 1e-5
-    clip: float = 100.0
-    weight_decay: float = 1e-6
-    beta1: float = 0.9
-    beta2: float = 0.999
-    adam: str = "tensorflow"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, lr=0, eps=0, clip=0)
-        for name in ("weight_decay", "beta1", "beta2"):
-            check_range(name, getattr(self, name), 0, 1)
+    lr: NonNegative = 3e-4
+    eps: NonNegative = 1e-5
+    clip: NonNegative = 100.0
+    weight_decay: Share = 1e-6
+    beta1: Share = 0.9
+    beta2: Share = 0.999
+    adam: Literal["tensorflow", "standard"] = "tensorflow"
 
 
 class OptimizerState(NamedTuple):
@@ -79,9 +73,6 @@ def make_optimizer(config: OptimizerConfig) -> Optimizer:
     The V2 presets follow their reference in two disputable choices, because the
     published scores come from them: epsilon on the uncorrected root, and a weight
     decay not scaled by the learning rate.
-
-    Raises:
-        UserError: ``config.adam`` is unknown.
     """
     chain = gradient_transformation(config)
 
@@ -108,13 +99,8 @@ def gradient_transformation(config: OptimizerConfig) -> optax.GradientTransforma
 
     The decay comes last and adds ``-weight_decay * w`` to the step, which is the same as
     multiplying the weights before the Adam step, since Adam does not look at them.
-
-    Raises:
-        UserError: ``config.adam`` is unknown.
     """
     adams = {"tensorflow": scale_by_tensorflow_adam, "standard": optax.scale_by_adam}
-    if config.adam not in adams:
-        raise UserError(f"unknown adam {config.adam!r}{nearest(config.adam, adams)}")
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         adams[config.adam](config.beta1, config.beta2, config.eps),

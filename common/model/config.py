@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from common.checks import NonNegative, Options, Share
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
-from common.errors import UserError, check_least, check_range, nearest
 from common.model.vectors import VectorTransform
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
+from common.nets.precision import Precision
 
 
 @dataclasses.dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Options):
     """Everything that the world model can be told.
 
     Attributes:
@@ -54,20 +55,12 @@ class WorldModelConfig:
     discount: HeadConfig = HeadConfig()
     kl: KLConfig = KLConfig()
     predict_discount: bool = True
-    discount_factor: float = 0.99
-    reward_scale: float = 1.0
-    discount_scale: float = 1.0
+    discount_factor: Share = 0.99
+    reward_scale: NonNegative = 1.0
+    discount_scale: NonNegative = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"
     vector_transform: VectorTransform = "identity"
     decoder_gradients: bool = True
     reward_gradients: bool = True
     discount_gradients: bool = True
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_range("world_model.discount_factor", self.discount_factor, 0, 1)
-        check_least(self, "world_model.", reward_scale=0, discount_scale=0)
-        if self.dynamics not in ("rssm", "transformer"):
-            hint = nearest(self.dynamics, ("rssm", "transformer"))
-            raise UserError(f"unknown world_model.dynamics {self.dynamics!r}{hint}")
+    precision: Precision = "float32"

@@ -15,9 +15,10 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
-from common.errors import UserError, check_least
+from common.checks import Count, Options, Whole
+from common.errors import UserError
 from common.nets import conv
-from common.nets.layers import GLOROT, MLP, Dense, LayerNorm, activation, check_norm
+from common.nets.layers import ACTIVATIONS, GLOROT, MLP, Activation, Dense, LayerNorm, Norm
 from common.spaces import ObservationSpec
 from common.types import Array
 
@@ -26,7 +27,7 @@ STRIDE = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(Options):
     """From an observation to one embedding vector.
 
     Attributes:
@@ -42,19 +43,15 @@ class EncoderConfig:
 
     images: str = ".*"
     vectors: str = ".*"
-    depth: int = 48
-    layers: int = 4
-    units: int = 400
-    activation: str = "elu"
-    norm: str = "none"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "encoder.", depth=1, layers=0, units=1)
+    depth: Count = 48
+    layers: Whole = 4
+    units: Count = 400
+    activation: Activation = "elu"
+    norm: Norm = "none"
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderConfig:
+class DecoderConfig(Options):
     """From a feature vector to the mean of every observation.
 
     Attributes:
@@ -71,15 +68,11 @@ class DecoderConfig:
 
     images: str = ".*"
     vectors: str = ".*"
-    depth: int = 48
-    layers: int = 4
-    units: int = 400
-    activation: str = "elu"
-    norm: str = "none"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "decoder.", depth=1, layers=0, units=1)
+    depth: Count = 48
+    layers: Whole = 4
+    units: Count = 400
+    activation: Activation = "elu"
+    norm: Norm = "none"
 
 
 def normalize_image(image: Array, dtype: np.dtype | type = jnp.float32) -> Array:
@@ -167,7 +160,6 @@ class Encoder(hk.Module):
         name: str = "encoder",
     ):
         super().__init__(name)
-        check_norm(config.norm)
         self.config = config
         self.images, self.vectors = selected_keys(specs, config)
         self.sizes = _group_by_size(specs, self.images)
@@ -200,7 +192,7 @@ class Encoder(hk.Module):
         x = image.reshape(-1, *shape)
         if x.dtype == jnp.uint8:
             x = normalize_image(x)
-        function = activation(self.config.activation)
+        function = ACTIVATIONS[self.config.activation]
         for i, size in enumerate(encoder_channels(*shape[:2], self.config.depth)):
             kernel = (ENCODER_KERNEL, ENCODER_KERNEL)
             x = Conv(size, kernel, name=f"conv{i}{suffix}")(x)
@@ -220,7 +212,6 @@ class Decoder(hk.Module):
         name: str = "decoder",
     ):
         super().__init__(name)
-        check_norm(config.norm)
         self.config = config
         self.images, self.vectors = selected_keys(specs, config)
         self.sizes = _group_by_size(specs, self.images)
@@ -257,7 +248,7 @@ class Decoder(hk.Module):
         shape = decoder_shape(*size, self.config.depth)
         x = Dense(int(np.prod(shape.start)), name=f"convin{suffix}")(feature)
         x = x.reshape(-1, *shape.start)
-        function = activation(self.config.activation)
+        function = ACTIVATIONS[self.config.activation]
         for i, kernel in enumerate(shape.kernels):
             last = i == len(shape.channels)
             size = channels if last else shape.channels[i]

@@ -7,9 +7,9 @@ from typing import Literal
 
 import haiku as hk
 
+from common.checks import Count, Options, Whole
 from common.distributions import Bernoulli, SymlogNormal, UnitNormal
-from common.errors import check_least
-from common.nets.layers import MLP, Dense
+from common.nets.layers import MLP, Activation, Dense, Norm
 from common.types import Array
 
 Likelihood = Literal["auto", "unit_normal", "symlog", "bernoulli"]
@@ -20,7 +20,7 @@ _FAMILIES = {"unit_normal": UnitNormal, "symlog": SymlogNormal, "bernoulli": Ber
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(Options):
     """A head.
 
     Attributes:
@@ -34,15 +34,11 @@ class HeadConfig:
             bernoulli for discounts and unit_normal for all else.
     """
 
-    layers: int = 4
-    units: int = 400
-    activation: str = "elu"
-    norm: Literal["none", "layer"] = "none"
+    layers: Whole = 4
+    units: Count = 400
+    activation: Activation = "elu"
+    norm: Norm = "none"
     likelihood: Likelihood = "auto"
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, layers=0, units=1)
 
 
 class ScalarHead(hk.Module):

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.errors import UserError, nearest
+from common.checks import Count, Options, Whole
 from common.types import Array
 
-Activation = Callable[[Array], Array]
+Activation = Literal["elu", "relu", "tanh", "silu", "gelu"]
+Norm = Literal["none", "layer"]
 
 LAYER_NORM_EPSILON = 1e-3
 """The default of Keras, with which DreamerV2 was published."""
-NORMS = ("none", "layer")
 GLOROT = hk.initializers.VarianceScaling(1.0, "fan_avg", "uniform")
 """Glorot and Bengio (2010), the default of Keras, for dense and convolution kernels."""
 
@@ -50,34 +51,13 @@ def _elu_backward(out: Array, gradient: Array) -> tuple[Array]:
 elu.defvjp(_elu_forward, _elu_backward)
 
 
-ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "elu": elu,
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
 }
-
-
-def activation(name: str) -> Activation:
-    """Returns the elementwise function of that name.
-
-    Raises:
-        UserError: There is no such activation.
-    """
-    if name not in ACTIVATIONS:
-        raise UserError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
-    return ACTIVATIONS[name]
-
-
-def check_norm(name: str) -> None:
-    """Checks the name of a norm.
-
-    Raises:
-        UserError: There is no such norm.
-    """
-    if name not in NORMS:
-        raise UserError(f"unknown norm {name!r}{nearest(name, NORMS)}")
 
 
 class Dense(hk.Module):
@@ -126,7 +106,7 @@ def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class MLP:
+class MLP(Options):
     """A stack of dense layers, each followed by a norm and an activation.
 
     It is no module of its own: ``dense0``, ``norm0``, ``dense1`` ... belong to the
@@ -140,16 +120,15 @@ class MLP:
         norm_name: Prefix of the names of the norms.
     """
 
-    layers: int
-    units: int
-    activation: str = "elu"
-    norm: str = "none"
+    layers: Whole
+    units: Count
+    activation: Activation = "elu"
+    norm: Norm = "none"
     norm_name: str = "norm"
 
     def __call__(self, x: Array) -> Array:
         """Maps ``[..., in]`` to ``[..., units]``."""
-        check_norm(self.norm)
-        function = activation(self.activation)
+        function = ACTIVATIONS[self.activation]
         for layer in range(self.layers):
             x = Dense(self.units, name=f"dense{layer}")(x)
             if self.norm == "layer":

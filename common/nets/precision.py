@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import jmp
 
-from common.errors import UserError, nearest
-
-PRECISIONS = ("float32", "bfloat16")
-
-
-def policy(name: str) -> jmp.Policy:
-    """Returns the policy of a precision: dtype of computations, float32 for all else.
-
-    Args:
-        name: "float32" or "bfloat16".
-
-    Raises:
-        UserError: Any other name.
-    """
-    if name not in PRECISIONS:
-        raise UserError(f"unknown precision {name!r}{nearest(name, PRECISIONS)}")
-    return jmp.Policy(
-        param_dtype=jnp.float32, compute_dtype=jnp.dtype(name), output_dtype=jnp.float32
-    )
+Precision = Literal["float32", "bfloat16"]
+"""Number format of computations."""
 
 
-def wrap(apply: Callable[..., Any], name: str) -> Callable[..., Any]:
+def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
     """Makes a function compute in another precision.
 
     All floating-point arrays among the positional arguments (parameters and inputs, in
@@ -41,13 +24,12 @@ def wrap(apply: Callable[..., Any], name: str) -> Callable[..., Any]:
     Args:
         apply: The function, for example ``apply(params, inputs)``.
         name: "float32" (returns ``apply`` itself) or "bfloat16".
-
-    Raises:
-        UserError: Any other name.
     """
-    casts = policy(name)
     if name == "float32":
         return apply
+    casts = jmp.Policy(
+        param_dtype=jnp.float32, compute_dtype=jnp.dtype(name), output_dtype=jnp.float32
+    )
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         return casts.cast_to_output(apply(*casts.cast_to_compute(args), **kwargs))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal
 
-from common.errors import UserError, check_least, nearest
-
-SAMPLING = ("steps", "episodes")
+from common.checks import Count, Options, Positive, Range, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplayConfig:
+class ReplayConfig(Options):
     """How experience is kept and sampled.
 
     Attributes:
@@ -26,19 +25,10 @@ class ReplayConfig:
             run reproducible bit by bit.
     """
 
-    capacity: int = 2_000_000
-    memory: float = 8.0
-    sampling: str = "steps"
+    capacity: Count = 2_000_000
+    memory: Positive = 8.0
+    sampling: Literal["steps", "episodes"] = "steps"
     prioritize_ends: bool = False
-    batch: int = 16
-    length: int = 50
-    prefetch: int = 2
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "replay.", capacity=1, batch=1, length=2, prefetch=0)
-        if not 0 < self.memory < float("inf"):
-            raise UserError(f"replay.memory is {self.memory}; expected gigabytes above 0")
-        if self.sampling not in SAMPLING:
-            hint = nearest(self.sampling, SAMPLING)
-            raise UserError(f"unknown replay.sampling {self.sampling!r}{hint}")
+    batch: Count = 16
+    length: Annotated[int, Range(2)] = 50
+    prefetch: Whole = 2

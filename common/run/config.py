@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from common.checks import Count, Options, Positive, Seed, Whole
 from common.envs.config import EnvConfig
-from common.errors import UserError, check_least, check_range
 from common.replay.config import ReplayConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Options):
     """When what happens during a run.
 
     Frames are simulator steps, action repeat included; agent steps are actions. With data,
@@ -41,36 +41,27 @@ class RunConfig:
         loggers: Where metrics and videos go as well: "wandb", Weights & Biases.
     """
 
-    frames: int = 1_000_000
+    frames: Count = 1_000_000
     data: str = ""
-    updates: int = 10_000
-    prefill: int = 1000
-    prefill_episodes: int = 0
-    pretrain: int = 100
-    train_every: float = 5.0
-    updates_per_episode: int = 0
-    eval_every: int = 20_000
-    eval_episodes: int = 10
-    log_every: int = 2_000
-    report_every: int = 50_000
-    checkpoint_every: int = 300
-    checkpoints: int = 1
-    random_episodes: int = 10
+    updates: Count = 10_000
+    prefill: Whole = 1000
+    prefill_episodes: Whole = 0
+    pretrain: Whole = 100
+    train_every: Positive = 5.0
+    updates_per_episode: Whole = 0
+    eval_every: Whole = 20_000
+    eval_episodes: Whole = 10
+    log_every: Count = 2_000
+    report_every: Whole = 50_000
+    checkpoint_every: Whole = 300
+    checkpoints: Count = 1
+    random_episodes: Whole = 10
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()
 
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "run.", frames=1, updates=1, log_every=1, checkpoints=1)
-        check_least(self, "run.", prefill=0, pretrain=0, eval_every=0, eval_episodes=0)
-        check_least(self, "run.", report_every=0, checkpoint_every=0, random_episodes=0)
-        check_least(self, "run.", prefill_episodes=0, updates_per_episode=0)
-        if not 0 < self.train_every < float("inf"):
-            raise UserError(f"run.train_every is {self.train_every}; expected a number above 0")
-
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """What the run loop reads of a configuration; every agent's configuration extends it.
 
     Attributes:
@@ -83,11 +74,7 @@ class Settings:
     """
 
     task: str = "dmc_walker_walk"
-    seed: int = 0
+    seed: Seed = 0
     env: EnvConfig = EnvConfig()
     replay: ReplayConfig = ReplayConfig()
     run: RunConfig = RunConfig()
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_range("seed", self.seed, 0, 2**31 - 1)

@@ -59,7 +59,7 @@ class LoadedAgent:
             if not program.acting or not path.startswith(f"{program.acting}."):
                 may = f"only --{program.acting}.* may" if program.acting else "nothing can"
                 raise UserError(f"--{path} cannot change once an agent is trained; {may}")
-        self.config = update(update(program.default_config, values), changes)
+        self.config = update(program.default_config, values, changes)
         self.observations, self.actions = exported.observations, exported.actions
         agent = program.make_agent(self.config, self.observations, self.actions)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from common.errors import UserError, check_least, check_multiples, nearest
+from common.checks import Count, OptionError, Options, Range, check_multiple
+from common.errors import UserError
 from common.tokens.tokeniser import MuLaw, Tokeniser, Uniform
-
-CHOICES = {
-    "tokeniser": ("mu_law", "symlog", "uniform"),
-    "embedding": ("fourier", "bins"),
-    "order": ("autoregressive", "parallel"),
-    "decode": ("sample", "mean", "argmax"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class TDMConfig:
+class TDMConfig(Options):
     """Tokens and sizes of the model. The defaults are this package's own.
 
     Attributes:
@@ -41,29 +35,29 @@ class TDMConfig:
     """
 
     tokeniser: Literal["mu_law", "symlog", "uniform"] = "mu_law"
-    bins: int = 1024
-    limit: float = 256.0
+    bins: Annotated[int, Range(2)] = 1024
+    limit: Annotated[float, Range(1e-3)] = 256.0
     low: tuple[float, ...] = (-1.0,)
     high: tuple[float, ...] = (1.0,)
     embedding: Literal["fourier", "bins"] = "fourier"
     order: Literal["autoregressive", "parallel"] = "autoregressive"
     decode: Literal["sample", "mean", "argmax"] = "sample"
-    context: int = 16
-    layers: int = 3
-    heads: int = 4
-    kv_heads: int = 1
-    width: int = 128
-    units: int = 256
+    context: Count = 16
+    layers: Count = 3
+    heads: Count = 4
+    kv_heads: Count = 1
+    width: Count = 128
+    units: Count = 256
 
     def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                value = getattr(self, name)
-                raise UserError(f"unknown tdm.{name} {value!r}{nearest(value, choices)}")
-        check_least(self, "tdm.", context=1, layers=1, heads=1, kv_heads=1, width=1, units=1)
-        check_multiples(self, "tdm.", width="heads", heads="kv_heads")
-        self.tokens()
+        """Raises an OptionError where heads do not share evenly, or the tokeniser is none."""
+        super().__post_init__()
+        check_multiple(self, "width", "heads")
+        check_multiple(self, "heads", "kv_heads")
+        try:
+            self.tokens()
+        except OptionError as error:  # Its options have the same names here.
+            raise error.moved(f"{type(self).__name__}.") from None
 
     def tokens(self) -> Tokeniser:
         """Returns the tokeniser of observations and rewards."""

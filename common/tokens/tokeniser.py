@@ -15,26 +15,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import jax.numpy as jnp
 
-from common.errors import UserError, check_least
+from common.checks import AT, Options, Range, refuse
 from common.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokeniser(ABC):
+class Tokeniser(Options, ABC):
     """Numbers in, tokens out, and back.
 
     Attributes:
         bins: Number of tokens, K.
     """
 
-    bins: int = 1024
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        check_least(self, "tokens.", bins=2)
+    bins: Annotated[int, Range(2)] = 1024
 
     @abstractmethod
     def to_unit(self, x: Array) -> Array:
@@ -89,13 +86,8 @@ class MuLaw(Tokeniser):
         limit: Largest absolute value.
     """
 
-    mu: float = 100.0
-    limit: float = 256.0
-
-    def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
-        super().__post_init__()
-        check_least(self, "tokens.", mu=1e-3, limit=1e-3)
+    mu: Annotated[float, Range(1e-3)] = 100.0
+    limit: Annotated[float, Range(1e-3)] = 256.0
 
     @property
     def _scale(self) -> float:
@@ -131,16 +123,14 @@ class Uniform(Tokeniser):
     high: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        """Raises a UserError where a value is out of its range."""
+        """Raises an OptionError where low and high do not go together."""
         super().__post_init__()
-        if len(self.low) != len(self.high):
-            raise UserError(
-                f"tokens.low has {len(self.low)} entries and tokens.high {len(self.high)}; "
-                "expected as many"
-            )
+        lows, highs = len(self.low), len(self.high)
+        if lows != highs:
+            refuse(self, f"{AT}low has {lows} entries and {AT}high {highs}; expected as many")
         for low, high in zip(self.low, self.high, strict=True):
             if not -math.inf < low < high < math.inf:
-                raise UserError(f"tokens.low is {low} and tokens.high {high}; expected low < high")
+                refuse(self, f"{AT}low is {low} and {AT}high {high}; expected low < high")
 
     def to_unit(self, x: Array) -> Array:
         """See ``Tokeniser.to_unit``."""

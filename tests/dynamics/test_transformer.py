@@ -154,10 +154,10 @@ def test_gradient_of_imagination_reaches_actions_through_the_window(case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 3, "width": 16}, "transformer.width is 16; expected a multiple of"),
-        ({"heads": 4, "kv_heads": 3}, "transformer.heads is 4; expected a multiple of"),
-        ({"context": 1}, "transformer.context is 1; expected at least 2"),
-        ({"layers": 0}, "transformer.layers is 0; expected at least 1"),
+        ({"heads": 3, "width": 16}, "TransformerConfig.width is 16; expected a multiple of"),
+        ({"heads": 4, "kv_heads": 3}, "TransformerConfig.heads is 4; expected a multiple of"),
+        ({"context": 1}, "TransformerConfig.context is 1; expected at least 2"),
+        ({"layers": 0}, "TransformerConfig.layers is 0; expected at least 1"),
     ],
 )
 def test_impossible_sizes_are_refused(options, message):

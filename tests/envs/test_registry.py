@@ -58,13 +58,13 @@ def test_suites_take_no_keyword_arguments(task):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": "proces"}, "unknown env.workers 'proces'; did you mean 'process'"),
-        ({"render": "slow"}, "unknown env.render 'slow'.*fast"),
-        ({"amount": 0}, "env.amount is 0; expected at least 1"),
-        ({"image_size": 16}, "env.image_size is 16; expected at least 32"),
-        ({"sticky": 1.0}, "env.sticky is 1.0"),
-        ({"time_limit": -1}, "env.time_limit"),
-        ({"action_repeat": -2}, "env.action_repeat"),
+        ({"workers": "proces"}, "EnvConfig.workers cannot be 'proces'; did you mean 'process'"),
+        ({"render": "slow"}, "EnvConfig.render cannot be 'slow'.*fast"),
+        ({"amount": 0}, "EnvConfig.amount is 0; expected at least 1"),
+        ({"image_size": 16}, "EnvConfig.image_size is 16; expected at least 32"),
+        ({"sticky": 1.0}, "EnvConfig.sticky is 1.0; expected at least 0 and below 1"),
+        ({"time_limit": -1}, "EnvConfig.time_limit is -1"),
+        ({"action_repeat": -2}, "EnvConfig.action_repeat is -2"),
     ],
 )
 def test_options_out_of_range(options, message):

@@ -178,7 +178,6 @@ def test_expressions_select_keys():
         ),
         ({"images": "front"}, "encoder.images='front' matches no image; the keys are arm"),
         ({"vectors": "("}, "encoder.vectors='.' is no regular expression"),
-        ({"norm": "batch"}, "unknown norm 'batch'"),
     ],
 )
 def test_mistakes_are_named(options: dict, message: str):

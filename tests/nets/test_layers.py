@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -62,7 +64,7 @@ def test_activation_matches_its_formula(name: str):
         "silu": x * sigmoid,
         "gelu": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     }[name]
-    np.testing.assert_allclose(layers.activation(name)(x), want, atol=1e-6)
+    np.testing.assert_allclose(layers.ACTIVATIONS[name](x), want, atol=1e-6)
 
 
 def test_elu_gradient_matches_the_library():
@@ -74,9 +76,13 @@ def test_elu_gradient_matches_the_library():
 
 def test_unknown_names_get_a_hint():
     with pytest.raises(UserError, match="did you mean 'relu'"):
-        layers.activation("rellu")
-    with pytest.raises(UserError, match="unknown norm 'batch'.*layer, none"):
-        build(layers.MLP(1, 2, norm="batch")).init(jax.random.key(0), jnp.ones((1, 2)))
+        layers.MLP(1, 2, "rellu")
+    with pytest.raises(UserError, match="MLP.norm cannot be 'batch'.*layer, none"):
+        layers.MLP(1, 2, norm="batch")
+
+
+def test_every_activation_that_may_be_named_is_there():
+    assert typing.get_args(layers.Activation) == tuple(layers.ACTIVATIONS)
 
 
 def test_mlp_order_and_names():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from common.errors import UserError
 from common.nets.precision import wrap
 
 
@@ -49,8 +47,3 @@ def test_noise_by_keyword_keeps_its_tails():
 
 def test_float32_is_the_function_itself():
     assert wrap(_apply, "float32") is _apply
-
-
-def test_unknown_precision():
-    with pytest.raises(UserError, match="did you mean 'bfloat16'"):
-        wrap(_apply, "bfloat61")

@@ -13,7 +13,6 @@ from common.model.world_model import world_model
 from common.spaces import ObservationSpec
 from planet.agent import PlaNet, make_agent, quantize_images
 from planet.config import Config, PlannerConfig
-from planet.planner import make_planner
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
 
@@ -130,6 +129,7 @@ def test_any_planner_plans_in_any_model(method, latent):
 
 
 def test_more_sequences_chosen_than_there_are():
-    with pytest.raises(UserError, match="planner.top is 5, more than the 4 of planner.candidates"):
-        make_planner(PlannerConfig(candidates=4, top=5), ACTIONS)
-    make_planner(PlannerConfig(method="mppi", candidates=4, top=5), ACTIONS)
+    message = "top is 5; expected at most PlannerConfig.candidates, which is 4"
+    with pytest.raises(UserError, match=f"PlannerConfig.{message}"):
+        PlannerConfig(candidates=4, top=5)
+    PlannerConfig(method="mppi", candidates=4, top=5)

@@ -306,15 +306,16 @@ def test_a_sequence_without_predictions_has_no_loss(case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": "paralel"}, "unknown tdm.order 'paralel'; did you mean 'parallel'"),
+        ({"order": "paralel"}, "TDMConfig.order cannot be 'paralel'; did you mean 'parallel'"),
         ({"tokeniser": "mulaw"}, "did you mean 'mu_law'"),
         ({"embedding": "bin"}, "did you mean 'bins'"),
-        ({"decode": "mode"}, "unknown tdm.decode 'mode'"),
-        ({"width": 18}, "tdm.width is 18; expected a multiple of tdm.heads"),
-        ({"kv_heads": 3}, "tdm.heads is 4; expected a multiple of tdm.kv_heads"),
-        ({"context": 0}, "tdm.context is 0; expected at least 1"),
-        ({"bins": 1}, "tokens.bins is 1; expected at least 2"),
-        ({"limit": 0.0}, "tokens.limit is 0.0"),
+        ({"decode": "mode"}, "TDMConfig.decode cannot be 'mode'"),
+        ({"width": 18}, "TDMConfig.width is 18; expected a multiple of TDMConfig.heads"),
+        ({"kv_heads": 3}, "TDMConfig.heads is 4; expected a multiple of TDMConfig.kv_heads"),
+        ({"context": 0}, "TDMConfig.context is 0; expected at least 1"),
+        ({"bins": 1}, "TDMConfig.bins is 1; expected at least 2"),
+        ({"limit": 0.0}, "TDMConfig.limit is 0.0"),
+        ({"tokeniser": "uniform", "low": (2.0,)}, "TDMConfig.low is 2.0 and TDMConfig.high 1.0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

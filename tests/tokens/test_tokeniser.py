@@ -85,11 +85,11 @@ def test_ranges_may_differ_from_entry_to_entry():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MuLaw(bins=1), "tokens.bins is 1; expected at least 2"),
-        (lambda: MuLaw(mu=0.0), "tokens.mu is 0.0; expected at least"),
-        (lambda: MuLaw(limit=-1.0), "tokens.limit is -1.0; expected at least"),
+        (lambda: MuLaw(bins=1), "MuLaw.bins is 1; expected at least 2"),
+        (lambda: MuLaw(mu=0.0), "MuLaw.mu is 0.0; expected at least"),
+        (lambda: MuLaw(limit=-1.0), "MuLaw.limit is -1.0; expected at least"),
         (lambda: Uniform(low=(1.0,), high=(1.0,)), "expected low < high"),
-        (lambda: Uniform(low=(1.0,), high=(2.0, 3.0)), "1 entries and tokens.high 2"),
+        (lambda: Uniform(low=(1.0,), high=(2.0, 3.0)), "1 entries and Uniform.high 2"),
     ],
 )
 def test_impossible_options_are_refused(make, message):
