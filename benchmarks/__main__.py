@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from benchmarks.suites import SUITES, suite
+from common.command.table import HELP, Command, find, listing
 from common.errors import UserError, exit_code, nearest
-
-
-class Command(NamedTuple):
-    """One command.
-
-    Attributes:
-        call: ``(suite name, words after the command) -> exit code``.
-        summary: What it does.
-    """
-
-    call: Callable[[str, Sequence[str]], int]
-    summary: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    if not argv or argv[0] in HELP:
         print(_overview())
         return 0
     name, *rest = argv
@@ -46,13 +34,11 @@ def _dispatch(argv: list[str]) -> int:
         return run_command(rest)
     if name not in SUITES:
         raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, 'tdm'])}")
-    if not rest or rest[0] in ("--help", "-h", "help"):
+    if not rest or rest[0] in HELP:
         print(_overview())
         return 0
     word, *words = rest
-    if word not in COMMANDS:
-        raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
-    return COMMANDS[word].call(name, words)
+    return find(word, COMMANDS).run(name, words)
 
 
 def _overview() -> str:
@@ -60,9 +46,9 @@ def _overview() -> str:
     for name in SUITES:
         one = suite(name)
         lines.append(f"  {name:<13}{len(one.tasks)} tasks: {one.protocol}")
-    lines += ["", "commands:"]
-    lines += [f"  {word:<13}{command.summary}" for word, command in COMMANDS.items()]
     lines += [
+        "",
+        *listing(COMMANDS),
         "",
         "'python -m benchmarks <suite> <command> --help' explains the options of a command.",
         "",
@@ -108,6 +94,7 @@ COMMANDS = {
     "score": Command(_score, "Computes the scores of finished runs."),
     "report": Command(_report, "Writes scores and learning curves as one HTML file."),
 }
+"""The commands of a suite; each runs ``(suite name, words after the command) -> exit code``."""
 
 
 if __name__ == "__main__":

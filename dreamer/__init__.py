@@ -49,7 +49,7 @@ def train(
         common.errors.UserError: One line on what is wrong, and what would be right.
     """
     from common.command import api
-    from dreamer.__main__ import load_program
+    from dreamer.program import load_program
 
     handed = {"envs": envs, "loggers": loggers, "progress": progress}
     return api.train(load_program, logdir, presets, options or {}, **handed)
@@ -72,6 +72,6 @@ def load(path: str, seed: int = 0) -> LoadedAgent:
         common.errors.UserError: There is no trained Dreamer at that path.
     """
     from common.run.loading import LoadedAgent
-    from dreamer.__main__ import load_program
+    from dreamer.program import load_program
 
     return LoadedAgent(load_program(), path, seed)

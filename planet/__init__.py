@@ -28,7 +28,7 @@ def train(
 ) -> Result:
     """Trains an agent as ``planet train`` does; see ``dreamer.train``."""
     from common.command import api
-    from planet.__main__ import load_program
+    from planet.program import load_program
 
     handed = {"envs": envs, "loggers": loggers, "progress": progress}
     return api.train(load_program, logdir, presets, options or {}, **handed)
@@ -37,6 +37,6 @@ def train(
 def load(path: str, seed: int = 0) -> LoadedAgent:
     """Loads a trained agent from a run folder or an exported file; see ``dreamer.load``."""
     from common.run.loading import LoadedAgent
-    from planet.__main__ import load_program
+    from planet.program import load_program
 
     return LoadedAgent(load_program(), path, seed)

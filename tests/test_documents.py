@@ -17,7 +17,8 @@ import pytest
 
 import common
 from common.command import flags, presets
-from common.command import line as cli
+from common.command.commands import COMMANDS
+from common.command.line import with_program
 from common.model.world_model import world_model
 from common.spaces import action_spec, observation_specs
 from tests.compiling import compiled
@@ -82,11 +83,11 @@ def test_commands_of_the_readme_are_understood():
     assert len(lines) >= 12
     for line in lines:
         name, word, *rest = shlex.split(line, comments=True)
-        program = importlib.import_module(f"{name}.__main__").load_program()
-        command = cli.COMMANDS[word].within(program)
+        program = importlib.import_module(f"{name}.program").load_program()
+        command = with_program(COMMANDS[word], lambda program=program: program)
         config = program.default_config if command.configured else None
         parsed = flags.parse_flags(rest, config, tuple(command.options))
-        cli.resolve_config(program, parsed)
+        presets.resolve(program, parsed.configs, parsed.values)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -123,6 +123,13 @@ def test_no_modules_import_each_other_in_a_circle():
         waiting = {name: needs for name, needs in waiting.items() if name not in free}
 
 
+def test_nobody_imports_a_command():
+    """A ``__main__`` is run; what others use stands in a module of its own."""
+    for path in sources(*PACKAGES):
+        wrong = [name for name in imports(path) if "__main__" in name.split(".")]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
 def test_no_module_has_the_name_of_what_its_package_exports():
     for path in sources(*PACKAGES):
         if path.name != "__init__.py":

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from benchmarks.suites import Suite
-from common.command import flags, presets
-from common.config import update
+from common.command import flags
+from common.command.presets import preset_names, resolve
 from common.errors import UserError, nearest
 
 JOBS = "jobs.json"
@@ -113,7 +113,7 @@ def make(
         raise UserError(f"unknown agent {agent!r}{nearest(agent, AGENTS)}")
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; expected at least 1")
-    known = presets.preset_names()
+    known = preset_names()
     named = [name if name in known else _absolute(name) for name in configs or suite.configs]
     frames = _frames(agent, named, options)
     jobs = [
@@ -159,15 +159,14 @@ def _absolute(preset: str) -> str:
 
 def _frames(agent: str, configs: Sequence[str], options: Sequence[str]) -> int:
     """Returns the length of the runs after all options are found to be right."""
-    default = importlib.import_module(f"{agent}.config").Config()
-    parsed = flags.parse_flags(options, default, ("logdir",))
+    program = importlib.import_module(f"{agent}.program").load_program()
+    parsed = flags.parse_flags(options, program.default_config, ("logdir",))
     given = {*parsed.extra, *parsed.values, *(["configs"] if parsed.configs else [])}
     for name in _OWN:
         if name in given:
             remedy = "give it before the --" if name == "configs" else "leave it out"
             raise UserError(f"the job list sets --{name} of every run; {remedy}")
-    config = update(default, presets.load_presets(configs, agent))
-    return update(config, parsed.values).run.frames
+    return resolve(program, configs, parsed.values).run.frames
 
 
 def read(logdir: pathlib.Path) -> Plan:

@@ -15,9 +15,8 @@ import numpy as np
 
 from benchmarks.speed.harness import Measurement, measure
 from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
-from common import config as configs
 from common.agent import Agent
-from common.command import presets
+from common.command.presets import resolve
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
@@ -25,10 +24,10 @@ from common.run.program import Program
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import pad
-from dreamer.__main__ import load_program as load_dreamer
-from planet.__main__ import load_program as load_planet
+from dreamer.program import load_program as load_dreamer
 from planet.candidates import Rollout
 from planet.planner import make_planner
+from planet.program import load_program as load_planet
 from planet.rollout import model_rollout
 from planet.token_rollout import token_rollout
 
@@ -72,11 +71,8 @@ class Shape:
 
     def config(self) -> Any:
         """Returns the agent's configuration at this shape, with batches of 16x50 by default."""
-        program = self.load_program()
-        values = presets.load_presets(self.presets, program.name)
-        config = configs.update(program.default_config, values)
-        config = configs.update(config, {"replay.batch": 16, "replay.length": 50})
-        return configs.update(config, self.options)
+        sizes = {"replay.batch": 16, "replay.length": 50}
+        return resolve(self.load_program(), self.presets, sizes, self.options)
 
     def agent(self) -> Agent:
         """Builds the agent of this shape."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from benchmarks.options import Parser
-from common.errors import UserError, nearest
+from common.command.table import HELP, Command, find, listing
 
 PROGRAM = "python -m benchmarks tdm"
 EPILOG = """\
@@ -22,18 +21,6 @@ What follows -- goes to every training: -- --run.train_every 2
 """
 
 
-class Command(NamedTuple):
-    """One command.
-
-    Attributes:
-        call: ``(words after the command) -> exit code``.
-        summary: What it does.
-    """
-
-    call: Callable[[Sequence[str]], int]
-    summary: str
-
-
 def run_command(argv: Sequence[str]) -> int:
     """Runs one command line.
 
@@ -43,22 +30,22 @@ def run_command(argv: Sequence[str]) -> int:
     Raises:
         UserError: The command is unknown, or whatever it raises.
     """
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    if not argv or argv[0] in HELP:
         print(_overview())
         return 0
     word, *words = argv
-    if word not in COMMANDS:
-        raise UserError(f"unknown command {word!r}{nearest(word, COMMANDS)}")
+    command = find(word, COMMANDS)
     from common.command.line import prepare
 
     prepare()
-    return COMMANDS[word].call(words)
+    return command.run(words)
 
 
 def _overview() -> str:
-    lines = [f"usage: {PROGRAM} <command> [--option VALUE ...]", "", "commands:"]
-    lines += [f"  {word:<13}{command.summary}" for word, command in COMMANDS.items()]
-    lines += [
+    lines = [
+        f"usage: {PROGRAM} <command> [--option VALUE ...]",
+        "",
+        *listing(COMMANDS),
         "",
         f"'{PROGRAM} <command> --help' explains the options of a command.",
         "",
@@ -178,3 +165,4 @@ COMMANDS = {
     "choices": Command(_experiment("choices"), "Tries the switches of the TDM, on seed 0."),
     "report": Command(_report, "Writes one page of what was found."),
 }
+"""Every command; each runs ``(words after the command) -> exit code``."""

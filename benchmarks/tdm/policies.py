@@ -14,12 +14,13 @@ import numpy as np
 
 from benchmarks.tdm.options import Options
 from common.command import flags
-from common.command import line as cli
+from common.command.presets import resolve
 from common.envs.base import Envs
 from common.errors import UserError, nearest
 from common.export import read_export
 from common.run import checkpoint
 from common.run import train as training
+from common.run.config import Settings
 from common.run.driver import AgentPolicy, NumpyRows, Policy, RandomPolicy
 from common.run.evaluation import MakePolicy
 from common.run.folder import CHECKPOINTS, EXPORT
@@ -142,9 +143,9 @@ def _load(path: str) -> LoadedAgent:
 
 def _program(name: str) -> Program:
     if name == "planet":
-        from planet.__main__ import load_program
+        from planet.program import load_program
     else:
-        from dreamer.__main__ import load_program
+        from dreamer.program import load_program
     return load_program()
 
 
@@ -162,7 +163,7 @@ def _train(task: str, frames: int, options: Options) -> pathlib.Path:
             f"collect with more frames, or delete {run}"
         )
     program = _program("dreamer")
-    config = cli.resolve_config(program, _training_flags(program, task, frames, options))
+    config = _training_config(program, task, frames, options)
     print(f"training an agent of {task} for {frames:,} frames", flush=True)
     training.train(program, config, run)
     if (checkpoint.metadata(checkpoints) or {}).get("finished_frames", 0) < frames:
@@ -178,7 +179,7 @@ def _level(run: pathlib.Path) -> int:
     return int(read_export(run).config["run"]["frames"])
 
 
-def _training_flags(program: Program, task: str, frames: int, options: Options) -> flags.Flags:
+def _training_config(program: Program, task: str, frames: int, options: Options) -> Settings:
     given = flags.parse_flags(options.training, program.default_config)
     for path in given.values:
         if path in _OURS or path.startswith("env."):
@@ -195,4 +196,4 @@ def _training_flags(program: Program, task: str, frames: int, options: Options) 
         "env.action_repeat": options.env.action_repeat,
         "env.time_limit": options.env.time_limit,
     }
-    return given._replace(values=values | given.values)
+    return resolve(program, given.configs, values, given.values)

@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from common.command.flags import Flags
-from common.command.line import LoadProgram, prepare, resolve_config
+from common.command.commands import LoadProgram
+from common.command.line import prepare
+from common.command.presets import resolve
 
 if TYPE_CHECKING:
     from common.run.progress import Result
@@ -35,7 +36,7 @@ def train(
     prepare()
     program = load_program()
     names = (presets,) if isinstance(presets, str) else tuple(presets)
-    config = resolve_config(program, Flags(names, dict(options), {}))
+    config = resolve(program, names, options)
     from common.run.train import train as run
 
     return run(program, config, logdir, **handed)

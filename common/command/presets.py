@@ -13,8 +13,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.config import read_mapping
+from common.config import read_mapping, update
 from common.errors import UserError, nearest
+from common.run.program import Config, Program
 
 # Found by place and not by import: a folder "configs" of the user's must not hide it.
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -33,6 +34,24 @@ def preset_descriptions() -> dict[str, str]:
 def _first_comment(path: pathlib.Path) -> str:
     line = path.read_text().partition("\n")[0]
     return line.lstrip("# ") if line.startswith("#") else ""
+
+
+def resolve(
+    program: Program[Config],
+    names: Sequence[str] = (),
+    *values: Mapping[str, Any],
+) -> Config:
+    """Returns an agent's configuration: its own defaults, then presets, then other values.
+
+    Args:
+        program: The agent.
+        names: Presets, composed from left to right; see ``load_presets``.
+        values: Over the presets, later ones over earlier ones; see ``common.config.update``.
+
+    Raises:
+        UserError: An unknown preset or option, or a value that its option cannot have.
+    """
+    return update(program.default_config, load_presets(names, program.name), *values)
 
 
 def load_presets(names: Sequence[str], agent: str) -> dict[str, Any]:

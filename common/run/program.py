@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from common.agent import Agent
+from common.run.config import Settings
 from common.spaces import ActionSpec, ObservationSpec
 
+if TYPE_CHECKING:
+    from common.run.driver import Policy
 
-class Program(NamedTuple):
+Config = TypeVar("Config", bound=Settings)
+
+
+class Model(NamedTuple, Generic[Config]):
+    """What an agent can act with that has learned nothing, beside the model of a run.
+
+    Attributes:
+        summary: What it is and what it needs, for the help.
+        fit: ``(config) -> config``: sets the options that it acts under.
+        policy: ``(config, envs, seed) -> policy``.
+    """
+
+    summary: str
+    fit: Callable[[Config], Config]
+    policy: Callable[[Config, Any, int], Policy]
+
+
+class Program(NamedTuple, Generic[Config]):
     """An agent together with its options.
 
     Attributes:
         name: Name of the agent and of its command, such as "dreamer".
-        default_config: An instance of its configuration dataclass; it has the fields
-            ``task``, ``seed``, ``env``, ``replay`` and ``run``, the others are its own.
+        default_config: An instance of its configuration dataclass.
         make_agent: ``(config, observation_specs, action_spec) -> Agent``.
         adopt: ``(values) -> values``: turns the configuration of another agent, as nested
             plain values, into one of this agent that acts with the other's world model;
             None where this agent needs more than that.
         acting: Section of the configuration that says only how to act, so that ``eval`` may
             change it; "" for none.
-        models: Other models that ``eval --model`` may act with, by name:
-            ``(config, envs, seed) -> policy``.
+        models: Other models that ``eval --model`` may act with, by name.
     """
 
     name: str
-    default_config: Any
-    make_agent: Callable[[Any, Mapping[str, ObservationSpec], ActionSpec], Agent]
+    default_config: Config
+    make_agent: Callable[[Config, Mapping[str, ObservationSpec], ActionSpec], Agent]
     adopt: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     acting: str = ""
-    models: Mapping[str, Callable[[Any, Any, int], Any]] = types.MappingProxyType({})
+    models: Mapping[str, Model[Config]] = types.MappingProxyType({})

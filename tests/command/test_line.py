@@ -9,13 +9,15 @@ import sys
 
 import pytest
 
+from common import config as configs
+from common.command import commands
 from common.command import line as cli
 from common.config import update
 from common.errors import UserError
 from common.run import folder as run_folder
 from common.run.program import Program
 from common.run.progress import Result
-from dreamer import __main__ as dreamer_main
+from dreamer import program as dreamer_program
 from dreamer.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,7 +76,7 @@ def test_help_explains_commands_presets_and_every_option(capsys):
         assert f"  {word}" in overview
     assert run("train", "--help") == 0
     text = capsys.readouterr().out
-    for option in cli.configs.options(Config()):
+    for option in configs.options(Config()):
         assert f"--{option.path}" in text
     assert "--logdir" in text and "--configs" in text and "atari_paper" in text
     assert run("eval", "--help") == 0
@@ -116,7 +118,7 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
     assert run("train", "--task", task, "--logdir", "~/x") == 0
     assert calls[1][2] == pathlib.Path.home() / "x"
     config = update(Config(), {"task": task})
-    assert cli.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
+    assert commands.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
 
 
 class TestRunFolder:
@@ -146,7 +148,7 @@ class TestRunFolder:
         run_folder.write(tmp_path, "dreamer", Config())
         longer = update(Config(), dict.fromkeys(run_folder.MAY_CHANGE[3:6], 77))
         assert run_folder.check(tmp_path, "dreamer", longer)
-        paths = {option.path for option in cli.configs.options(Config())}
+        paths = {option.path for option in configs.options(Config())}
         assert set(run_folder.MAY_CHANGE) <= paths
 
     def test_another_agent_is_refused(self, tmp_path):
@@ -243,5 +245,5 @@ def test_a_users_own_common_is_named(kind, tmp_path):
 
 def test_console_script_and_module_are_one_function():
     text = (ROOT / "setup.cfg").read_text()
-    assert "dreamer = dreamer.__main__:main" in text
-    assert callable(dreamer_main.main)
+    assert "dreamer = dreamer.program:main" in text
+    assert callable(dreamer_program.main)

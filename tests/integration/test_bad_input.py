@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from common.command import line as cli
-from dreamer.__main__ import main
+from dreamer.program import main
 from tests import fake_agent
 
 TOYS = "tests.envs.toys"
@@ -175,7 +175,7 @@ def test_a_damaged_export(finished, tmp_path, capsys):
 def test_no_renderer(tmp_path):
     """Pixels without OpenGL: asked for by the environment's variable, as on a bare machine."""
     words = "train --configs dmc_vision debug --task dmc_cartpole_balance --logdir run"
-    code = "import os, sys; os.environ['MUJOCO_GL'] = 'disable'; import dreamer.__main__ as d; "
+    code = "import os, sys; os.environ['MUJOCO_GL'] = 'disable'; import dreamer.program as d; "
     done = subprocess.run(
         [sys.executable, "-c", f"{code}sys.exit(d.main(sys.argv[1:]))", *words.split()],
         cwd=tmp_path, capture_output=True, text=True,

@@ -21,7 +21,7 @@ import dreamer
 from common.command import line as cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
-from dreamer.__main__ import load_program, main
+from dreamer.program import load_program, main
 from tests.compiling import compiled, fast_options
 from tests.envs.toys import Counter
 

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-import dreamer.__main__
-import planet.__main__
+import dreamer.program
+import planet.program
 from common.command.presets import load_presets
 from common.config import update
 from common.logging import read_jsonl
@@ -52,7 +52,7 @@ PLANET = {
     "planner": {"horizon": 6, "iterations": 4, "candidates": 60, "top": 8},
     "world_model": {"predict_discount": True, "kl": {"free": 0.1}},
 }
-AGENTS = {"dreamer": (dreamer.__main__, DREAMER), "planet": (planet.__main__, PLANET)}
+AGENTS = {"dreamer": (dreamer.program, DREAMER), "planet": (planet.program, PLANET)}
 
 
 def solve(

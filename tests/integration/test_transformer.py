@@ -11,8 +11,8 @@ import pytest
 import common
 import common.run.driver
 import common.run.learner
-import dreamer.__main__
-import planet.__main__
+import dreamer.program
+import planet.program
 from common.envs import EnvConfig, make_one
 from common.logging import read_jsonl
 from tests.compiling import compiled
@@ -32,7 +32,7 @@ def _compile_fast(monkeypatch):
 def train(agent, logdir, options):
     """Runs the command; returns the last value of every metric."""
     words = f"train --logdir {logdir} --dynamics transformer --run.eval_episodes 1 {options}"
-    assert AGENTS[agent].__main__.main(words.split()) == 0
+    assert AGENTS[agent].program.main(words.split()) == 0
     metrics = {}
     for record in read_jsonl(logdir / "metrics.jsonl"):
         metrics |= record
@@ -49,7 +49,7 @@ def test_from_state(agent, tmp_path, capsys):
     after = train(agent, tmp_path, f"{options} 900")
     for name in ("world_model/loss", "world_model/kl", "eval/return_mean"):
         assert np.isfinite(before[name]) and np.isfinite(after[name])
-    assert AGENTS[agent].__main__.main(["eval", "--logdir", str(tmp_path), "--episodes", "2"]) == 0
+    assert AGENTS[agent].program.main(["eval", "--logdir", str(tmp_path), "--episodes", "2"]) == 0
     assert "over 2 episodes" in capsys.readouterr().out
     _, params = common.load_world_model(tmp_path)
     assert "transformer" in params and "rssm" not in params

@@ -8,7 +8,7 @@ import pytest
 from common.envs import EnvConfig, make_one
 from common.logging.jsonl import read_jsonl
 from planet import load
-from planet.__main__ import main
+from planet.program import main
 
 TASKS = "dmc_cartpole_swingup", "dmc_reacher_easy"
 

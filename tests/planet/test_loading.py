@@ -15,12 +15,12 @@ from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.run.loading import LoadedAgent
 from common.spaces import ObservationSpec
-from dreamer.__main__ import load_program as load_dreamer
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config
-from planet.__main__ import adopt
+from dreamer.program import load_program as load_dreamer
 from planet.agent import PlaNet
 from planet.config import Config as PlanetConfig
+from planet.program import adopt
 from tests.tiny import ACTIONS, TINY, random_params
 
 SPECS = {"image": ObservationSpec((32, 32, 1), "image")}

@@ -13,8 +13,8 @@ from benchmarks import planning
 from common.envs import EnvConfig, make
 from common.envs.simulator import Simulator
 from common.run.evaluation import play
-from planet.__main__ import main
 from planet.config import Config, PlannerConfig
+from planet.program import main
 from planet.simulator import SimulatorPolicy, pack, simulator_rollout
 
 STATE = EnvConfig(pixels=False, state=True, action_repeat=-1, workers="none")

@@ -18,9 +18,9 @@ from common.logging.jsonl import read_jsonl
 from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad, predicted
-from planet.__main__ import main
 from planet.agent import make_agent
 from planet.config import Config, PlannerConfig
+from planet.program import main
 from planet.token_agent import TokenPlanner, disturb
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params

@@ -20,7 +20,7 @@ from common.run.program import Program
 from common.spaces import action_spec, observation_specs
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config
-from planet.__main__ import load_program as load_planet
+from planet.program import load_program as load_planet
 from tests.tiny import TINY, random_params
 
 CONFIG = Config(

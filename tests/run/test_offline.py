@@ -18,8 +18,8 @@ from common.run import base as base_run
 from common.run import folder as run_folder
 from common.run import train as training
 from common.run.offline import episode_folders
-from dreamer.__main__ import main as dreamer
-from planet.__main__ import main as planet
+from dreamer.program import main as dreamer
+from planet.program import main as planet
 from tests import fake_agent
 from tests.fake_agent import EVAL_ACTION
 

@@ -17,8 +17,8 @@ import planet
 from common.errors import UserError
 from common.run import checkpoint, folder
 from common.run.train import train
-from dreamer.__main__ import load_program as dreamer_program
-from planet.__main__ import load_program as planet_program
+from dreamer.program import load_program as dreamer_program
+from planet.program import load_program as planet_program
 
 RECORDED = pathlib.Path(__file__).resolve().parents[1] / "recorded" / "0.1"
 EXPECTED = json.loads((RECORDED / "expected.json").read_text())

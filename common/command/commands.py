@@ -1,0 +1,188 @@
+"""The commands of an agent: train, eval, report, doctor, check-env.
+
+Heavy libraries are imported inside the commands, after ``prepare`` has said what they
+should do.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from common import config as configs
+from common.command import doctor, presets
+from common.command.flags import Flags
+from common.command.table import Command
+from common.errors import UserError, nearest
+from common.run import folder as run_folder
+from common.run.config import Settings
+from common.run.program import Program
+
+if TYPE_CHECKING:
+    from common.run.evaluation import MakePolicy
+
+LoadProgram = Callable[[], Program]
+
+LEARNED = "learned"
+"""The model of a run, which ``eval`` takes where no other is named."""
+
+
+def default_logdir(program: Program, config: Settings) -> pathlib.Path:
+    """Names a folder after agent, task and seed, so that the same command goes on there."""
+    task = re.sub(r"[^\w.-]+", "_", config.task)
+    return pathlib.Path("runs") / f"{program.name}-{task}-{config.seed}"
+
+
+def _train(load_program: LoadProgram, parsed: Flags) -> int:
+    program = load_program()
+    config = presets.resolve(program, parsed.configs, parsed.values)
+    given = parsed.extra.get("logdir")
+    logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
+    run_folder.check(logdir, program.name, config)
+    from common.report.page import write_report
+    from common.run import train as training
+
+    if training.train(program, config, logdir).finished:
+        print(f"report: {write_report(logdir)}", flush=True)
+    return 0
+
+
+def _eval(load_program: LoadProgram, parsed: Flags) -> int:
+    program, model = load_program(), parsed.extra.get("model", LEARNED)
+    if model not in (LEARNED, *program.models):
+        raise UserError(f"unknown --model {model!r}{nearest(model, (LEARNED, *program.models))}")
+    logdir = _existing(parsed) if model == LEARNED else None
+    episodes = _integer(parsed, "episodes", 10, least=1)
+    seed = _integer(parsed, "seed", 0)
+    from common.logging.video import check_suffix, write_video
+    from common.run.evaluation import play
+
+    film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
+    if film:
+        check_suffix(film)
+    player = _learned_player if logdir else _model_player
+    config, make_policy = player(program, parsed, seed)
+    results = play(config.task, config.env, episodes, seed, make_policy, film=film is not None)
+    for task, result in results.tasks.items():
+        name = f"{task}: " if len(results.tasks) > 1 else ""
+        print(f"{name}returns:", ", ".join(f"{value:.1f}" for value in result.returns))
+    print(f"{results} of {results.all.lengths.mean():.0f} agent steps on average")
+    if film and not results.videos:
+        print("no video: the environment gives no picture", file=sys.stderr)
+    for name, video in results.videos.items() if film else ():
+        path = film.with_stem(film.stem + name.removeprefix("policy"))
+        write_video(path, video)
+        print(f"video: {path}")
+    return 0
+
+
+def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings, MakePolicy]:
+    """Returns configuration and policy of a trained agent."""
+    from common.run.driver import AgentPolicy
+    from common.run.loading import LoadedAgent
+
+    if parsed.configs:
+        others = " or ".join(program.models)
+        raise UserError(f"--configs is for --model {others}; a trained run has its own options")
+    agent = LoadedAgent(program, _existing(parsed), changes=parsed.values)
+    act, params = agent.act_function, agent.params
+    return agent.config, lambda envs: AgentPolicy(act, params, envs.num_envs, seed, "eval")
+
+
+def _model_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings, MakePolicy]:
+    """Returns configuration and policy of an agent that acts without having learned."""
+    name = parsed.extra["model"]
+    if "logdir" in parsed.extra:
+        raise UserError(f"--model {name} needs no run; leave --logdir out, or --model")
+    model = program.models[name]
+    config = model.fit(presets.resolve(program, parsed.configs, parsed.values))
+    return config, lambda envs: model.policy(config, envs, seed)
+
+
+def _eval_options(program: Program) -> Mapping[str, str]:
+    """Returns the options of ``eval`` for an agent that acts with other models too."""
+    if not program.models:
+        return {}
+    others = "; ".join(f"{name}, {model.summary}" for name, model in program.models.items())
+    changed = f"those of {program.acting} can change" if program.acting else "nothing can change"
+    return {
+        "model": f"Model to act with: {LEARNED}, that of the run; or instead of a run {others}. "
+        f"[one of {', '.join([LEARNED, *program.models])}; default: {LEARNED}]",
+        "configs": f"Presets and options are for --model {' or '.join(program.models)}; of a run, "
+        f"only {changed}.",
+    }
+
+
+def _report(load_program: LoadProgram, parsed: Flags) -> int:
+    logdir = _existing(parsed)
+    from common.report.page import write_report
+
+    print(f"report: {write_report(logdir)}")
+    return 0
+
+
+def _doctor(load_program: LoadProgram, parsed: Flags) -> int:
+    return doctor.run()
+
+
+def _check_env(load_program: LoadProgram, parsed: Flags) -> int:
+    config = presets.resolve(load_program(), parsed.configs, parsed.values)
+    from common import envs
+
+    print(envs.check_env(config.task, config.env, config.seed))
+    return 0
+
+
+def _existing(parsed: Flags) -> pathlib.Path:
+    if "logdir" not in parsed.extra:
+        raise UserError("name the run's folder: --logdir runs/...")
+    logdir = pathlib.Path(parsed.extra["logdir"]).expanduser()
+    if not logdir.is_file():  # An exported file serves as well.
+        run_folder.agent_name(logdir)
+    return logdir
+
+
+def _integer(parsed: Flags, name: str, default: int, least: int = 0) -> int:
+    value = configs.coerce(parsed.extra.get(name, default), int, f"--{name}")
+    if value < least:
+        raise UserError(f"--{name} must be at least {least}, not {value}")
+    return value
+
+
+_LOGDIR = "Folder of the run."
+_CONFIGS = "Presets by name, or YAML files of your own; later ones win."
+COMMANDS = {
+    "train": Command(
+        _train,
+        "Trains an agent; the same command on the same folder goes on with the run.",
+        {"logdir": f"{_LOGDIR} [default: runs/<agent>-<task>-<seed>]", "configs": _CONFIGS},
+        configured=True,
+    ),
+    "eval": Command(
+        _eval,
+        "Plays episodes with a trained policy and prints its returns.",
+        {
+            "logdir": _LOGDIR,
+            "episodes": "Episodes to play. [default: 10]",
+            "video": "Where to film the first episode, .mp4 or .gif. [default: none]",
+            "seed": "Seed of the environments. [default: 0]",
+        },
+        further=_eval_options,
+    ),
+    "report": Command(
+        _report,
+        "Writes a run's learning curves and videos as one HTML file.",
+        {"logdir": _LOGDIR},
+    ),
+    "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy."),
+    "check-env": Command(
+        _check_env,
+        "Steps an environment at random and says what an agent would see and do.",
+        {"configs": _CONFIGS},
+        configured=True,
+    ),
+}
+"""Every command; each runs ``(load_program, parsed flags) -> exit code``."""
