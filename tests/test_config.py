@@ -1,58 +1,14 @@
-"""Options by name: types, YAML, presets, flags, help."""
+"""Options by name: types, YAML, what differs."""
 
 from __future__ import annotations
-
-import dataclasses
-import pathlib
-from typing import Literal
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-import common
 from common import config as configs
-from common.command import flags, presets
 from common.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Inner:
-    """A part.
-
-    Attributes:
-        size: How large it is,
-            told on two lines.
-        rate: How fast.
-    """
-
-    size: int = 2
-    rate: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Outer:
-    """The whole.
-
-    Attributes:
-        first: One part.
-        second: Another.
-        name: What it is called.
-        flag: Whether.
-        mode: Which.
-        limits: Between what.
-        where: Perhaps somewhere.
-        kwargs: Whatever else.
-    """
-
-    first: Inner = Inner()
-    second: Inner = Inner(size=3)
-    name: str = "x"
-    flag: bool = False
-    mode: Literal["fast", "slow"] = "fast"
-    limits: tuple[float, ...] = (0.0, 1.0)
-    where: str | None = None
-    kwargs: dict = dataclasses.field(default_factory=dict)
+from tests.nested import Inner, Outer
 
 
 @pytest.mark.parametrize(
@@ -111,6 +67,25 @@ def test_update_refuses(values, message):
     assert message in str(caught.value)
 
 
+def test_a_mapping_is_merged_into_an_option_that_is_one():
+    before = Outer(kwargs={"a": 1, "b": {"c": 2}})
+    changed = configs.update(before, {"kwargs": {"b": 3}, "kwargs.d": 4})
+    assert changed.kwargs == {"a": 1, "b": 3, "d": 4}
+    assert before.kwargs == {"a": 1, "b": {"c": 2}}
+    later = configs.update(before, {"kwargs.a": 5}, {"kwargs": {"e": 6}}, {"kwargs.e": 7})
+    assert later.kwargs == {"a": 5, "b": {"c": 2}, "e": 7}
+    assert configs.update(before, {"kwargs": "{e: 6}"}).kwargs == {"e": 6}  # Written out whole.
+
+
+def test_later_values_go_over_earlier_ones_however_they_are_written():
+    values = {"first": {"size": 5, "rate": 1}, "second.size": 6}
+    changed = configs.update(Outer(), values, {"first.size": 7}, {"second": {"rate": 2}})
+    assert (changed.first, changed.second) == (Inner(7, 1.0), Inner(6, 2.0))
+    assert configs.update(Outer()) == configs.update(Outer(), {}, {"first": {}}) == Outer()
+    with pytest.raises(UserError, match="first.size must be an integer, not 'x'"):
+        configs.update(Outer(), {"first.size": "x"}, {"first.size": 7})
+
+
 _TRICKY = st.sampled_from(["true", "1e-4", "null", "~", "no", "0x1f", "- a", "a: b"])
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=20)
 
@@ -166,120 +141,3 @@ def test_difference_names_both_values():
         "flag (False, now True)",
     ]
     assert configs.difference(after, after) == []
-
-
-def test_flags_take_a_command_line_apart():
-    argv = "--configs a b.yaml --first.size -3 --name=--x --mode slow --logdir here --kwargs.n 1"
-    parsed = flags.parse_flags([*argv.split(), "--configs=c"], Outer(), ("logdir",))
-    assert parsed.configs == ("a", "b.yaml", "c")
-    assert parsed.extra == {"logdir": "here"}
-    assert parsed.values == {
-        "first.size": "-3",
-        "name": "--x",
-        "mode": "slow",
-        "kwargs.n": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    "argv, message",
-    [
-        ("--size 3", "option --size is ambiguous; write one of: --first.size, --second.size"),
-        ("--first.sice 3", "unknown option --first.sice; did you mean '--first.size'?"),
-        ("--name", "--name needs a value"),
-        ("--name --flag true", "--name needs a value"),
-        ("name 3", "unexpected 'name'; options are written --name value"),
-        ("--flag true false", "unexpected 'false'"),
-        ("--logdri x", "unknown option --logdri; did you mean '--logdir'?"),
-    ],
-)
-def test_flags_refuse(argv, message):
-    with pytest.raises(UserError) as caught:
-        flags.parse_flags(argv.split(), Outer(), ("logdir",))
-    assert message in str(caught.value)
-
-
-def test_shortest_ending_that_is_unique_names_an_option():
-    paths = ["a.b.c", "a.d.c", "c.e", "a.b.f"]
-    assert flags.resolve("b.c", paths) == "a.b.c"
-    assert flags.resolve("f", paths) == "a.b.f"
-    assert flags.resolve("a.d.c", paths) == "a.d.c"
-    assert flags.resolve("c", [*paths, "c"]) == "c"  # A whole name goes before endings.
-    with pytest.raises(UserError, match="ambiguous"):
-        flags.resolve("c", paths)
-
-
-def test_help_shows_every_option_with_default_and_sentence():
-    text = flags.help_text(Outer(), 80)
-    for option in configs.options(Outer()):
-        assert f"--{option.path} " in text
-    assert "How large it is, told on two lines. [default: 2]" in text
-    assert "one of fast, slow; default: fast" in text
-    assert "[default: false]" in text and "[default: 0.0,1.0]" in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
-class TestPresets:
-    """Composition, by files of the test's own."""
-
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(presets, "FOLDER", tmp_path)
-        self.write = lambda name, text: (tmp_path / f"{name}.yaml").write_text(text)
-        self.folder = tmp_path
-
-    def test_later_ones_win_and_mappings_merge(self):
-        self.write("a", "x: {y: 1, z: 2}\nw: 1\n")
-        self.write("b", "x.z: 3\n")
-        assert presets.load_presets(["a", "b"], "dreamer") == {"x": {"y": 1, "z": 3}, "w": 1}
-        assert presets.load_presets(["b", "a"], "dreamer")["x"] == {"z": 2, "y": 1}
-        assert presets.load_presets([], "dreamer") == {}
-
-    def test_includes_come_before_the_file(self):
-        self.write("a", "x: 1\ny: 1\n")
-        self.write("b", "includes: a\ny: 2\n")
-        self.write("c", "includes: [b]\nz: 3\n")
-        assert presets.load_presets(["c"], "dreamer") == {"x": 1, "y": 2, "z": 3}
-
-    def test_agents_take_only_their_own_values(self):
-        self.write("a", "x: 1\nagents: {dreamer: {x: 2}, common: {z: 3}}\n")
-        assert presets.load_presets(["a"], "dreamer") == {"x": 2}
-        assert presets.load_presets(["a"], "common") == {"x": 1, "z": 3}
-
-    def test_a_path_names_a_file_of_the_users(self):
-        self.write("a", "x: 1\n")
-        own = self.folder / "own"
-        own.mkdir()
-        (own / "mine.yaml").write_text("includes: a\ny: 2\n")
-        assert presets.load_presets([str(own / "mine.yaml")], "dreamer") == {"x": 1, "y": 2}
-
-    def test_descriptions_are_first_comments(self):
-        self.write("a", "# What it is for\nx: 1\n")
-        self.write("b", "x: 1\n")
-        assert presets.preset_descriptions() == {"a": "What it is for", "b": ""}
-
-    @pytest.mark.parametrize(
-        "name, message",
-        [
-            ("alfa", "unknown preset 'alfa'; did you mean 'alpha'?"),
-            ("missing.yaml", "cannot read missing.yaml"),
-            ("circle", "preset 'circle' includes itself: circle -> back -> circle"),
-            ("agent", "preset 'agent' has values for the unknown agent 'dreemer'"),
-        ],
-    )
-    def test_refuses(self, name, message):
-        self.write("alpha", "x: 1\n")
-        self.write("circle", "includes: back\n")
-        self.write("back", "includes: circle\n")
-        self.write("agent", "agents: {dreemer: {x: 1}}\n")
-        with pytest.raises(UserError) as caught:
-            presets.load_presets([name], "dreamer")
-        assert message in str(caught.value)
-
-
-def test_presets_lie_beside_the_package():
-    assert presets.FOLDER == pathlib.Path(common.__file__).parent.parent / "configs"
-    expected = {"quickstart", "debug", "dmc_vision", "dmc_proprio", "atari", "atari_paper"}
-    expected |= {"atari100k", "dreamer_v1", "crafter", "size_xs", "size_s", "size_m", "size_l"}
-    assert expected | {"size_xl"} <= set(presets.preset_names())
-    assert all(presets.preset_descriptions().values())
