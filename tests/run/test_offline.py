@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(episodes, options, mes
 WIND = "--task tests.envs.known:Wind --run.random_episodes 1 --run.video false"
 
 
-@pytest.mark.parametrize("words", ["planet --configs tdm debug gym", "dreamer --configs debug gym"])
+@pytest.mark.parametrize("words", ["planet --configs tdm gym debug", "dreamer --configs gym debug"])
 def test_agents_learn_from_the_replay_of_another_run(words, tmp_path, capsys):
     """Trained on what the tiny agent collected, resumed, and evaluated from its folder."""
     name, *rest = words.split()
