@@ -91,6 +91,22 @@ def test_the_suites_own_limit_ends_after_1000_frames_without_terminal():
     assert not rows[-1]["is_terminal"]
 
 
+@pytest.mark.parametrize("limit, repeat", [(0, 400), (5, 2)])
+def test_the_last_frame_of_an_episode_is_paid_too(limit, repeat):
+    """By the suite's own end, and by a limit; an agent step may be cut short by both."""
+    config = dataclasses.replace(STATE, action_repeat=repeat, time_limit=limit)
+    env, (_, raw) = make_one("dmc_cartpole_balance", config, 3), load("cartpole_balance", 3)
+    env.reset()
+    raw.reset()
+    action, left, row = np.array([0.01], np.float32), limit or 1000, {"is_last": False}
+    while not row["is_last"]:
+        row = env.step(action)
+        rewards = [raw.step(action.astype(np.float64)).reward for _ in range(min(repeat, left))]
+        left -= len(rewards)
+        assert row["reward"] == pytest.approx(sum(rewards)) and rewards[-1] > 0
+    assert left == 0
+
+
 def test_a_time_limit_in_frames_cuts_without_terminal():
     config = EnvConfig(pixels=False, state=True, time_limit=5)
     envs = make("dmc_cartpole_balance", config, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import runpy
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -117,6 +118,29 @@ def test_loggers_get_everything_and_stay_open(tmp_path):
     assert not kept.closed and kept.rewound == [-1]
     run(tmp_path / "run", options | {"run.frames": 120}, loggers=[kept])
     assert kept.rewound == [-1, 100] and kept.points[-1][0] == 120
+
+
+def test_weights_and_biases_keep_one_run_in_the_folder(tmp_path, monkeypatch):
+    for name in ("WANDB_PROJECT", "WANDB_NAME", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logged = {"run.loggers": "wandb", **ALONE}
+    run(tmp_path / "run", logged)
+    identity = (tmp_path / "run" / folder.WANDB / "id.txt").read_text()
+    run(tmp_path / "run", {**logged, "run.frames": 120})
+    assert (tmp_path / "run" / folder.WANDB / "id.txt").read_text() == identity
+    files = {path.name for path in (tmp_path / "run" / folder.WANDB).glob("offline-run-*/*.wandb")}
+    assert files == {f"run-{identity.strip()}.wandb"}
+    with pytest.raises(UserError, match="run.loggers"):
+        run(tmp_path / "other", {"run.loggers": "wand"})
+
+
+def test_a_missing_package_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"run pip install 'world-model-agents\[track\]'"):
+        run(tmp_path / "run", {"run.loggers": "wandb"})
+    assert not (tmp_path / "run").exists()
 
 
 def test_progress_at_every_line_and_evaluation(tmp_path):
