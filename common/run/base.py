@@ -204,7 +204,9 @@ class BaseRun(ABC):
         self._silence.broken()
         self._tell("metrics", metrics)
 
-    def _tell(self, kind: Literal["metrics", "evaluation", "random"], metrics: Any) -> None:
+    def _tell(
+        self, kind: Literal["metrics", "evaluation", "random"], metrics: Mapping[str, float]
+    ) -> None:
         """Tells whoever watches, who may stop the run; what they raise waits for a checkpoint."""
         watch, total = self._parts.watch, self.length(self._config)
         if watch is None or self._failure is not None:

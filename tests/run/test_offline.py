@@ -47,12 +47,12 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def run(logdir, data, **options):
+def run(logdir, data, progress=None, **options):
     """Trains the tiny agent on the folder; underscores in the names stand for dots."""
     program = fake_agent.load_program()
     names = FAST | {key.replace("__", "."): value for key, value in options.items()}
     config = update(program.default_config, names | {"run.data": str(data)})
-    training.train(program, config, logdir)
+    return training.train(program, config, logdir, progress=progress)
 
 
 def weight(logdir):
@@ -76,8 +76,10 @@ def metrics(logdir, name):
 
 def test_everything_is_counted_in_updates_and_the_data_stay_as_they_are(tmp_path, data, capsys):
     (data / ".half.npz.tmp").write_text("of a collection that still goes on")
-    before = content(data)
-    run(tmp_path / "run", data)
+    before, told = content(data), []
+    assert run(tmp_path / "run", data, told.append) == (True, 0, 12, tmp_path / "run")
+    assert [now.now for now in told if now.kind == "evaluation"] == [5, 10, 12]
+    assert {(now.clock, now.total, now.frames) for now in told} == {("updates", 12, 0)}
     assert content(data) == before
     assert [at for at, _ in metrics(tmp_path / "run", "model/loss")] == [4, 8, 12]
     returns = [(at, 5 * EVAL_ACTION) for at in (5, 10, 12)]
