@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union
 
 import ruamel.yaml
 
-from common.checks import OptionError
+from common.checks import OptionError, choices
 from common.errors import UserError, nearest
 
 Config = TypeVar("Config")
@@ -140,9 +140,12 @@ def coerce(value: Any, kind: Any, path: str) -> Any:
     """
     result = _convert(value, kind)
     if result is MISSING:
-        if typing.get_origin(kind) is Literal:
-            choices = [str(choice) for choice in typing.get_args(kind)]
-            raise UserError(f"{path} cannot be {value!r}{nearest(str(value), choices)}")
+        words = list(map(str, choices(kind)))
+        if words:
+            several = typing.get_origin(kind) is tuple and isinstance(value, str)
+            parts = [part.strip() for part in value.split(",")] if several else [value]
+            wrong = next((part for part in parts if str(part) not in words), value)
+            raise UserError(f"{path} cannot be {wrong!r}{nearest(str(wrong), words)}")
         raise UserError(f"{path} must be {type_name(kind)}, not {value!r}")
     return result
 
