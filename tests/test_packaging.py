@@ -15,8 +15,10 @@ import tomllib
 import pytest
 import setuptools
 
+from benchmarks.jobs.plan import AGENTS
 from common.command import presets
 from common.run import versions
+from tests.test_layering import PACKAGES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -41,11 +43,15 @@ def requirement_name(line: str) -> str:
 def test_every_folder_with_code_is_a_package(setup):
     include = listed(setup["options.packages.find"]["include"])
     packages = set(setuptools.find_packages(str(ROOT), include=include))
-    for top in ("common", "dreamer", "planet", "configs", "benchmarks"):
+    for top in PACKAGES:
         folders = {path.parent for path in (ROOT / top).rglob("*.py")}
         expected = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
         assert expected <= packages, sorted(expected - packages)
     assert not any(name.startswith("tests") for name in packages)
+
+
+def test_every_package_is_held_to_the_house_rules():
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(PACKAGES)
 
 
 def test_presets_are_package_data(setup):
@@ -73,15 +79,15 @@ def test_name_scripts_and_python(setup):
     for line in scripts:
         module = line.split("=")[1].split(":")[0].strip()
         assert (ROOT / (module.replace(".", "/") + ".py")).exists()
+    assert {line.split("=")[0].strip() for line in scripts} == set(AGENTS)  # Of benchmarks too.
 
 
 def test_installed_tree_runs_from_another_folder(tmp_path):
     """What an installation would copy, and nothing else, is enough for the command line."""
     source, installed = tmp_path / "source", tmp_path / "installed"
     ignore = shutil.ignore_patterns("__pycache__", "results")
-    for name in ("common", "dreamer", "planet", "configs", "benchmarks"):
-        if (ROOT / name).exists():
-            shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     words = ["build_py", "--build-lib", str(installed)]

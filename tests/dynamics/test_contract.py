@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
+from common.model.config import WorldModelConfig
 from common.nets import precision
 from tests.compiling import compiled
 
@@ -65,6 +67,12 @@ VARIANTS = {
     "transformer": _transformer(context=3, layers=2, kv_heads=1),
     "transformer, long context": _transformer(context=9, layers=1, kv_heads=2),
 }
+
+
+def test_every_dynamics_of_the_world_model_is_held_to_the_contract():
+    names = typing.get_args(typing.get_type_hints(WorldModelConfig)["dynamics"])
+    modules = {variant.initial.func.__module__ for variant in VARIANTS.values()}
+    assert {f"common.dynamics.{name}" for name in names} == modules
 
 
 class Case:
