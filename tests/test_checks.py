@@ -130,6 +130,12 @@ def test_the_ends_of_a_range_belong_to_it():
     Sizes(count=np.int64(2), share=np.float32(1.0), weight=0, rate=5e-324, kind="slow")
 
 
+def test_the_help_lists_choices():
+    text = flags.help_text(Sizes(), 100)
+    assert "[one of fast, slow; default: fast]" in text
+    assert "[each one of red, blue; default: empty]" in text
+
+
 def test_what_is_wrong_first_is_said_first():
     with pytest.raises(OptionError, match="Coupled.width is 0; expected at least 1"):
         Coupled(width=0, heads=3)
@@ -237,5 +243,8 @@ def test_an_impossible_value_is_refused_by_its_full_path(config, option):
         value = math.nan if option.path == "actor.init_std" else -1e9
         with pytest.raises(UserError, match=rf"^{re.escape(option.path)} is .*; expected"):
             configs.update(config, {option.path: value})
+    elif choices(option.type):
+        with pytest.raises(UserError, match=rf"^{re.escape(option.path)} must be a comma list"):
+            configs.update(config, {option.path: "gausian"})
     else:
         assert option.type in (bool, str, dict, tuple[float, ...])

@@ -20,12 +20,15 @@ from common.command.presets import resolve
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
+from common.run.config import Settings
 from common.run.program import Program
 from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import pad
+from dreamer.config import Config as DreamerConfig
 from dreamer.program import load_program as load_dreamer
 from planet.candidates import Rollout
+from planet.config import Config as PlanetConfig
 from planet.planner import make_planner
 from planet.program import load_program as load_planet
 from planet.rollout import model_rollout
@@ -69,7 +72,7 @@ class Shape:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     load_program: Callable[[], Program] = load_dreamer
 
-    def config(self) -> Any:
+    def config(self) -> DreamerConfig | PlanetConfig:
         """Returns the agent's configuration at this shape, with batches of 16x50 by default."""
         sizes = {"replay.batch": 16, "replay.length": 50}
         return resolve(self.load_program(), self.presets, sizes, self.options)
@@ -345,14 +348,14 @@ def _rows(shape: Shape, leading: tuple[int, ...]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _batch(shape: Shape, config: Any) -> dict[str, jax.Array]:
+def _batch(shape: Shape, config: Settings) -> dict[str, jax.Array]:
     leading = config.replay.batch, config.replay.length
     actions = shape.actions.sample(np.random.default_rng(1), int(np.prod(leading)))
     batch = _rows(shape, leading) | {"action": actions.reshape(*leading, -1)}
     return jax.device_put(batch)
 
 
-def frames(piece: str, config: Any) -> int:
+def frames(piece: str, config: DreamerConfig | PlanetConfig) -> int:
     """Rows of experience that one call of a piece works on; of a planner, imagined ones."""
     if piece == "planner-uncached":
         return config.planner.horizon * UNCACHED_CANDIDATES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -9,13 +10,15 @@ import sys
 
 import pytest
 
+import common.run.evaluation
+import common.run.train
 from common import config as configs
 from common.command import commands
 from common.command import line as cli
 from common.config import update
 from common.errors import UserError
 from common.run import folder as run_folder
-from common.run.program import Program
+from common.run.program import Model, Program
 from common.run.progress import Result
 from dreamer import program as dreamer_program
 from dreamer.config import Config
@@ -101,7 +104,6 @@ def test_interrupt_is_no_traceback(monkeypatch, capsys):
 
 def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch, tmp_path):
     calls = []
-    import common.run.train
 
     def train(*args):
         calls.append(args)
@@ -119,6 +121,58 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
     assert calls[1][2] == pathlib.Path.home() / "x"
     config = update(Config(), {"task": task})
     assert commands.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
+
+
+class TestModels:
+    """An agent may act with models that no run has learned; they speak for themselves."""
+
+    def program(self) -> Program:
+        fit = lambda config: dataclasses.replace(config, seed=7)  # noqa: E731
+        models = {"oracle": Model("which knows all", fit, lambda *given: given)}
+        return Program("dreamer", Config(), None, acting="actor", models=models)
+
+    def run(self, *words: str) -> int:
+        return cli.main("dreamer", self.program, words)
+
+    def test_help(self, capsys):
+        assert self.run("eval", "--help") == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "or instead of a run oracle, which knows all. [one of learned, oracle; " in text
+        assert "are for --model oracle; of a run, only those of actor can change" in text
+        assert "--world_model.rssm.deter" in text
+        assert run("eval", "--help") == 0  # Without such models there is nothing to choose.
+        text = capsys.readouterr().out
+        assert "--model" not in text and "--configs" not in text
+
+    @pytest.mark.parametrize(
+        "words, message",
+        [
+            ("--model orakel", "unknown --model 'orakel'; did you mean 'oracle'?"),
+            ("--model oracle --logdir x", "--model oracle needs no run; leave --logdir out"),
+            ("--model oracle --seed -1", "--seed must be at least 0, not -1"),
+            ("--model oracle --rssm.deter 0", "world_model.rssm.deter is 0; expected at least 1"),
+            ("--model learned", "name the run's folder"),
+        ],
+    )
+    def test_mistakes(self, words, message, capsys):
+        assert self.run("eval", *words.split()) == 2
+        assert message in capsys.readouterr().err
+
+    def test_it_acts_under_the_options_that_it_needs(self, monkeypatch):
+        calls = []
+
+        def play(task, env, episodes, seed, make_policy, film):
+            calls.append((task, env, episodes, seed, film))
+            config, envs, seed = make_policy("environments")
+            assert (config.seed, config.behavior.horizon) == (7, 4)
+            assert (envs, seed) == ("environments", 3)
+            raise UserError("played")
+
+        monkeypatch.setattr(common.run.evaluation, "play", play)
+        words = "--model oracle --task gym_X-v0 --horizon 4 --seed 3 --episodes 2 --amount 5"
+        assert self.run("eval", *words.split()) == 2
+        env = dataclasses.replace(Config().env, amount=5)
+        assert calls == [("gym_X-v0", env, 2, 3, False)]
 
 
 class TestRunFolder:
