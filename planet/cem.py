@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from planet.candidates import Belief, Plan, Proposal, Rollout, refit, search
+from planet.beliefs import Belief, refit
+from planet.search import Plan, Proposal, Rollout, search
 
 
 def plan(

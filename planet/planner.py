@@ -1,19 +1,60 @@
-"""The planner that a configuration describes."""
+"""The planner that a configuration describes, and how its search goes on from step to step."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from common.spaces import ActionSpec
-from common.types import Array
+from common.types import Array, Key, Params
 from planet import cem, mppi, shooting
-from planet.candidates import Belief, Plan, initial_belief, shift
+from planet.beliefs import Belief, initial_belief, shift
 from planet.config import PlannerConfig
 from planet.proposals import random_walk
+from planet.search import Plan, Rollout
+
+
+class Searcher(NamedTuple):
+    """How actions are found, step after step.
+
+    Attributes:
+        initial: ``(num_envs) -> belief``, what is left of a search before the first one.
+        search: ``(params, key, start [N, ...], belief, is_first [N]) -> (action [N, A],
+            belief)``; where an episode begins, what was left counts for nothing.
+    """
+
+    initial: Callable[[int], Any]
+    search: Callable[[Params, Key, Any, Any, Array], tuple[Array, Any]]
+
+
+def make_searcher(rollout: Rollout, config: PlannerConfig, actions: ActionSpec) -> Searcher:
+    """Returns the search of a planner in a model.
+
+    Args:
+        rollout: The model.
+        config: The planner, and whether it starts around the last plan, one step on.
+        actions: The flat action vector.
+
+    Raises:
+        UserError: As of ``make_planner``.
+    """
+    plan = make_planner(config, actions)
+
+    def initial(num_envs: int) -> Belief:
+        return initial_belief(actions, num_envs, config.horizon)
+
+    def search(
+        params: Params, key: Key, start: Any, belief: Belief, is_first: Array
+    ) -> tuple[Array, Belief]:
+        first = _warm_start(belief, is_first, actions) if config.warm_start else None
+        found = plan(rollout, params, key, start, belief=first)
+        return found.action, found.belief
+
+    return Searcher(initial, search)
 
 
 def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Plan]:
@@ -29,22 +70,8 @@ def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Pl
     return functools.partial(plan, actions=actions, **options)
 
 
-def first_belief(
-    config: PlannerConfig, actions: ActionSpec, last: Belief, is_first: Array
-) -> Belief | None:
-    """Where a search begins: around the last one's plan where the planner starts warm.
-
-    Args:
-        config: Says whether it does.
-        actions: The flat action vector.
-        last: What the last search left.
-        is_first: Whether an episode begins ``[N]``, so that nothing is left.
-
-    Returns:
-        The belief; None for the initial one.
-    """
-    if not config.warm_start:
-        return None
+def _warm_start(last: Belief, is_first: Array, actions: ActionSpec) -> Belief:
+    """The last plan one step on; the initial belief of each environment whose episode begins."""
     new = initial_belief(actions, *last.mean.shape[:2])
     first = is_first[:, None, None]
     return jax.tree.map(lambda x, y: jnp.where(first, x, y), new, shift(last, actions))

@@ -7,37 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common.model.world_model import WorldModel
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from planet.candidates import Proposal, in_one_hots, initial_belief, sample
-
-
-def policy_proposal(model: WorldModel, policy: Any, amount: int, horizon: int) -> Proposal:
-    """Sequences that a policy takes in the model, as further candidates.
-
-    Args:
-        model: The world model.
-        policy: ``(params, key, feature [M, D]) -> action [M, A]``; sees all parameters that
-            the planner was given.
-        amount: Sequences for each environment.
-        horizon: Steps of a sequence.
-    """
-
-    def propose(params: Params, key: Key, start: Any) -> Array:
-        states = jax.tree.map(lambda x: jnp.repeat(x, amount, axis=0), start)
-        total = jax.tree.leaves(states)[0].shape[0]
-        keys = jax.random.split(key)
-        noise = model.draw_noise(keys[0], (horizon, total))
-
-        def step(state: Any, now: tuple[Array, Array]) -> tuple[Any, Array]:
-            action = policy(params, now[1], model.feature(params, state))
-            return model.imagine_step(params, now[0], state, action), action
-
-        _, actions = jax.lax.scan(step, states, (noise, jax.random.split(keys[1], horizon)))
-        return actions.swapaxes(0, 1).reshape(total // amount, amount, horizon, -1)
-
-    return propose
+from planet.beliefs import in_one_hots, initial_belief, sample
+from planet.search import Proposal
 
 
 def random_walk(actions: ActionSpec, amount: int, horizon: int, step: float = 0.3) -> Proposal:

@@ -8,7 +8,8 @@ import jax
 
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from planet.candidates import Belief, Plan, Proposal, Rollout, refit, search
+from planet.beliefs import Belief, refit
+from planet.search import Plan, Proposal, Rollout, search
 
 
 def plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +11,10 @@ from common.envs.simulator import Simulator
 from common.envs.vector import VectorEnvs
 from common.run.driver import NumpyRows
 from common.types import Array, Key, Params
-from planet.acting import Actor
-from planet.candidates import Belief, Rollout
+from planet.beliefs import Belief
 from planet.config import Config
+from planet.planner import make_searcher
+from planet.search import Rollout
 
 
 def simulator_rollout(simulator: Simulator) -> Rollout:
@@ -28,6 +30,8 @@ def simulator_rollout(simulator: Simulator) -> Rollout:
         return simulator.rewards(states, np.asarray(actions)).sum(-1).astype(np.float32)
 
     def rollout(params: Params, key: Key, start: Array, actions: Array) -> Array:
+        chex.assert_rank([start, actions], [2, 4])
+        chex.assert_equal_shape_prefix([start, actions], 1)
         shape = jax.ShapeDtypeStruct(actions.shape[:2], jnp.float32)
         return jax.pure_callback(returns, shape, start, actions)
 
@@ -55,13 +59,13 @@ class SimulatorPolicy:
         """
         self._simulator = Simulator(envs)
         self._key = jax.random.key(seed)
-        actor = Actor(config, envs.action_spec, simulator_rollout(self._simulator))
-        self._belief = actor.initial_belief(envs.num_envs)
+        rollout = simulator_rollout(self._simulator)
+        searcher = make_searcher(rollout, config.planner, envs.action_spec)
+        self._belief = searcher.initial(envs.num_envs)
 
         def act(key: Key, start: Array, belief: Belief, is_first: Array) -> tuple:
             key, now = jax.random.split(key)
-            # No noise is added: its key is never used.
-            return key, *actor.act({}, (now, now), start, belief, is_first, "eval")
+            return key, *searcher.search({}, now, start, belief, is_first)
 
         self._act = jax.jit(act)
 

@@ -36,6 +36,7 @@ def choice(size):
 
 
 ACTIONS = box(2)
+MIXED = ActionSpec((*box(2).parts, *choice(3).parts))
 
 
 def random_batch(specs, actions, seed=0, batch=BATCH, time=TIME):

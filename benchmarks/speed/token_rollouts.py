@@ -14,8 +14,8 @@ from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps
 from common.tokens.tdm import Context, TDMFunctions
 from common.types import Array, Key, Params
-from planet.candidates import Rollout
-from planet.token_rollout import token_rollout
+from planet.search import Rollout
+from planet.token_model import token_rollout
 
 
 def separate_rollout(model: TDMFunctions) -> Rollout:

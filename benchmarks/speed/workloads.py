@@ -27,12 +27,12 @@ from common.tokens import tdm
 from common.tokens.steps import pad
 from dreamer.config import Config as DreamerConfig
 from dreamer.program import load_program as load_dreamer
-from planet.candidates import Rollout
 from planet.config import Config as PlanetConfig
+from planet.latent_model import latent_rollout
 from planet.planner import make_planner
 from planet.program import load_program as load_planet
-from planet.rollout import model_rollout
-from planet.token_rollout import token_rollout
+from planet.search import Rollout
+from planet.token_model import token_rollout
 
 RGB = {"image": ObservationSpec((64, 64, 3), "image")}
 GRAY = {"image": ObservationSpec((64, 64, 1), "image")}
@@ -179,7 +179,7 @@ def planner(shape: Shape, repeats: int, envs: int) -> Measurement:
     model = world_model(config.world_model, shape.observations, shape.actions)
     plan = make_planner(config.planner, shape.actions)
     args = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1), model.initial(envs)
-    return measure(functools.partial(plan, model_rollout(model)), args, repeats)
+    return measure(functools.partial(plan, latent_rollout(model)), args, repeats)
 
 
 def token_planner(

@@ -1,8 +1,9 @@
-"""Three learners of dynamics behind one interface, so that the experiments treat them alike.
+"""Three models of the dynamics as planned models, so that the experiments treat them alike.
 
 All see the same windows of rows, start from the last rows of an environment and plan by the
-same planner. What a contender was given to scale numbers with travels in its parameters, so
-that one compiled function serves every data set.
+same planner; params are ``Fitted``, and the batch of ``loss`` is ``Steps`` ``[B, T]``. What a
+contender was given to scale numbers with travels in its parameters, so that one compiled
+function serves every data set.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps, predicted
-from common.tokens.tdm import TDMFunctions, branch
+from common.tokens.tdm import TDMFunctions
 from common.types import Array, Key, Params
-from planet.candidates import Rollout
-from planet.rollout import model_rollout
-from planet.token_rollout import token_rollout
+from planet.latent_model import Learned, latent_model
+from planet.model import PlannedModel
+from planet.token_model import token_model
+from planet.window import window
+
+DRAWS = 1
+"""Keys of a contender's ``start``. Some draw nothing; so all are tried on the same candidates."""
 
 
 class Fitted(NamedTuple):
@@ -42,80 +47,31 @@ class Fitted(NamedTuple):
     scale: Scale
 
 
-class Learner(NamedTuple):
-    """What learning needs to know.
-
-    Attributes:
-        init: ``(key) -> weights``.
-        loss: ``(fitted, key, steps [B, T]) -> loss``.
-    """
-
-    init: Callable[[Key], Params]
-    loss: Callable[[Fitted, Key, Steps], Array]
-
-
-class Contender(NamedTuple):
-    """A model of the dynamics.
-
-    Attributes:
-        learner: How it learns.
-        start: ``(fitted, key, steps [N, T]) -> start``; the last row is the present one, rows
-            before the newest ``is_first`` are none of its past.
-        imagine: ``(fitted, key, start, actions [N, H, A]) -> (observation [N, H, D], reward
-            [N, H])``: what it expects to come.
-        rollout: What planners call; its params are ``Fitted``.
-    """
-
-    learner: Learner
-    start: Callable[[Fitted, Key, Steps], Any]
-    imagine: Callable[[Fitted, Key, Any, Array], tuple[Array, Array]]
-    rollout: Rollout
-
-
 @functools.lru_cache(maxsize=8)
 def make_tdm(
-    config: TDMConfig, observation_size: int, action_size: int, samples: int = 1
-) -> Contender:
+    config: TDMConfig, context: int, observation_size: int, action_size: int, samples: int = 1
+) -> PlannedModel:
     """Returns the token-level transformer.
 
     Args:
         config: Its options; ``low`` and ``high`` of the tokeniser "uniform" stay -1 and 1, the
             range of the data is taken from ``Fitted.scale``.
+        context: Rows that it sees, C.
         observation_size: Observation entries of the largest body, D.
         action_size: Action entries of the largest body, A.
         samples: Imagined trajectories that ``imagine`` averages; 1 suffices where decoding
             draws nothing.
     """
-    model = _in_units(tdm.functions(config, observation_size, action_size), config)
-
-    def imagine(
-        fitted: Fitted, key: Key, start: tdm.Context, actions: Array
-    ) -> tuple[Array, Array]:
-        horizon = actions.shape[1]
-
-        def step(futures: tdm.Futures, now: tuple[Key, Array]) -> tuple:
-            repeated = jnp.repeat(now[1][:, None], samples, 1)
-            observation, reward, futures = model.imagine_step(fitted, now[0], futures, repeated)
-            return futures, (observation.mean(1), reward.mean(1))
-
-        now = jax.random.split(key, horizon), actions.swapaxes(0, 1)
-        _, rows = jax.lax.scan(step, branch(start, samples, horizon), now)
-        return jax.tree.map(lambda x: x.swapaxes(0, 1), rows)
-
-    def loss(fitted: Fitted, key: Key, steps: Steps) -> Array:
-        del key
-        return model.loss(fitted, steps)[0]
-
-    def start(fitted: Fitted, key: Key, steps: Steps) -> tdm.Context:
-        del key
-        return model.start(fitted, steps)
-
-    return Contender(Learner(model.init, loss), start, imagine, token_rollout(model))
+    functions = _in_units(tdm.functions(config, observation_size, action_size), config)
+    model = token_model(functions, window(context, observation_size, action_size, DRAWS))
+    return model._replace(imagine=_mean_of(samples, model.imagine))
 
 
 @functools.lru_cache(maxsize=8)
-def make_ensemble(config: EnsembleConfig, observation_size: int, action_size: int) -> Contender:
-    """Returns the ensemble of networks.
+def make_ensemble(
+    config: EnsembleConfig, context: int, observation_size: int, action_size: int
+) -> PlannedModel:
+    """Returns the ensemble of networks; arguments as of ``make_tdm``.
 
     A candidate's return, and an expected row, is the mean over trajectories that each stay
     with one member.
@@ -147,33 +103,32 @@ def make_ensemble(config: EnsembleConfig, observation_size: int, action_size: in
         _, reward = follow(fitted, jnp.repeat(start, candidates, 0), flat)
         return reward.sum(-1).mean(0).reshape(count, candidates)
 
-    def loss(fitted: Fitted, key: Key, steps: Steps) -> Array:
-        return model.loss(fitted.weights, fitted.scale, key, steps)
+    def loss(fitted: Fitted, key: Key, steps: Steps) -> tuple[Array, dict[str, Array]]:
+        return model.loss(fitted.weights, fitted.scale, key, steps), {}
 
-    def start(fitted: Fitted, key: Key, steps: Steps) -> Array:
-        del fitted, key
+    def start(fitted: Fitted, keys: Array, steps: Steps) -> Array:
+        del fitted, keys
         return steps.observation[:, -1]
 
-    return Contender(Learner(model.init, loss), start, imagine, rollout)
+    memory = window(context, observation_size, action_size, DRAWS)
+    return PlannedModel(model.init, loss, memory, start, imagine, rollout)
 
 
 @functools.lru_cache(maxsize=8)
 def make_rssm(
-    config: WorldModelConfig, observation_size: int, action_size: int, samples: int
-) -> Contender:
+    config: WorldModelConfig, context: int, observation_size: int, action_size: int, samples: int
+) -> PlannedModel:
     """Returns the recurrent state-space model on standardised observations and rewards.
 
-    Args:
-        config: The world model.
-        observation_size: D.
-        action_size: A.
-        samples: Imagined trajectories that ``imagine`` averages.
+    It begins anew at the first row of its window, so that it sees no more than the others.
+    Arguments as of ``make_tdm``.
     """
     bounds = (-1.0,) * action_size, (1.0,) * action_size
     actions = ActionSpec((ActionPart((), "continuous", action_size, *bounds, (action_size,)),))
     specs = {"observation": ObservationSpec((observation_size,), "vector")}
     model = world_model(config, specs, actions)
-    returns = model_rollout(model)
+    latent = latent_model(model)
+    expect = _mean_of(samples, latent.imagine)
 
     def rows(scale: Scale, steps: Steps) -> dict[str, Array]:
         standard = scale.standard(predicted(steps))
@@ -187,28 +142,25 @@ def make_rssm(
             "is_terminal": never,
         }
 
-    def loss(fitted: Fitted, key: Key, steps: Steps) -> Array:
-        return model.loss(fitted.weights, key, rows(fitted.scale, steps))[0]
+    def loss(fitted: Fitted, key: Key, steps: Steps) -> tuple[Array, dict[str, Array]]:
+        return latent.loss(Learned(fitted.weights, None), key, rows(fitted.scale, steps))
 
-    def start(fitted: Fitted, key: Key, steps: Steps) -> Any:
-        states = model.observe(fitted.weights, key, rows(fitted.scale, steps))
+    def start(fitted: Fitted, keys: Array, steps: Steps) -> Any:
+        states = model.observe(fitted.weights, keys[0], rows(fitted.scale, steps))
         return jax.tree.map(lambda x: x[:, -1], states)
 
     def imagine(fitted: Fitted, key: Key, start: Any, actions: Array) -> tuple[Array, Array]:
-        repeat = lambda x: jnp.repeat(x, samples, 0)  # noqa: E731
-        states = model.imagine(fitted.weights, key, jax.tree.map(repeat, start), repeat(actions))
-        observation = model.decode(fitted.weights, states)["observation"]
-        reward = model.reward(fitted.weights, model.feature(fitted.weights, states)).mean()
-        row = jnp.concatenate([observation, reward[..., None]], -1)
-        row = row.reshape(-1, samples, *row.shape[1:]).mean(1)
+        observation, reward = expect(Learned(fitted.weights, None), key, start, actions)
+        row = jnp.concatenate([observation["observation"], reward[..., None]], -1)
         row = fitted.scale.from_standard(row)
         return row[..., :-1], row[..., -1]
 
     def rollout(fitted: Fitted, key: Key, start: Any, actions: Array) -> Array:
-        standard = returns(fitted.weights, key, start, actions)
+        standard = latent.rollout(Learned(fitted.weights, None), key, start, actions)
         return fitted.scale.mean[-1] * actions.shape[2] + fitted.scale.std[-1] * standard
 
-    return Contender(Learner(model.init, loss), start, imagine, rollout)
+    memory = window(context, observation_size, action_size, DRAWS)
+    return PlannedModel(model.init, loss, memory, start, imagine, rollout)
 
 
 def scaled(config: TDMConfig, scale: Scale, steps: Steps) -> Steps:
@@ -237,3 +189,14 @@ def _in_units(model: TDMFunctions, config: TDMConfig) -> TDMFunctions:
     return TDMFunctions(
         model.init, see(model.predict), see(model.start), imagine_step, see(model.loss)
     )
+
+
+def _mean_of(samples: int, imagine: Callable) -> Callable:
+    """Returns the mean over imagined trajectories of the same actions."""
+
+    def mean(params: Params, key: Key, start: Any, actions: Array) -> Any:
+        start, actions = jax.tree.map(lambda x: jnp.repeat(x, samples, 0), (start, actions))
+        rows = imagine(params, key, start, actions)
+        return jax.tree.map(lambda x: x.reshape(-1, samples, *x.shape[1:]).mean(1), rows)
+
+    return mean

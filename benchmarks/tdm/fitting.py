@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.tdm.contenders import Fitted, Learner
+from benchmarks.tdm.clone import Cloned
+from benchmarks.tdm.contenders import Fitted
 from benchmarks.tdm.scale import Scale
 from common.checks import Count, NonNegative, Options, Range, Share
 from common.replay.bodies import Bodies
 from common.run.clocks import Silence
 from common.tokens.steps import Steps
 from common.types import Array, Key
+from planet.model import PlannedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Progress(NamedTuple):
 
 
 def fit(
-    learner: Learner,
+    model: PlannedModel | Cloned,
     bodies: Bodies,
     scale: Scale,
     fitting: Fitting,
@@ -71,7 +73,7 @@ def fit(
     """Learns from windows drawn at random.
 
     Args:
-        learner: What learns.
+        model: What learns.
         bodies: The data.
         scale: Of the data; unused where learning goes on from ``start``.
         fitting: How.
@@ -80,8 +82,8 @@ def fit(
         say: Is told how far learning is, every ten seconds.
     """
     keys = jax.random.split(jax.random.key(seed))
-    fitted = Fitted(learner.init(keys[0]), scale) if start is None else start
-    chain, update = _compiled(learner, fitting)
+    fitted = Fitted(model.init(keys[0]), scale) if start is None else start
+    chain, update = _compiled(model, fitting)
     state, rng, losses = chain.init(fitted.weights), np.random.default_rng(seed), []
     begin, silence = time.monotonic(), Silence()
     for number in range(fitting.updates):
@@ -99,7 +101,9 @@ def fit(
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(learner: Learner, fitting: Fitting) -> tuple[optax.GradientTransformation, Callable]:
+def _compiled(
+    model: PlannedModel | Cloned, fitting: Fitting
+) -> tuple[optax.GradientTransformation, Callable]:
     warm = max(1, fitting.updates // 20)
     rate = optax.warmup_cosine_decay_schedule(0.0, fitting.lr, warm, fitting.updates)
     chain = optax.chain(optax.clip_by_global_norm(fitting.clip), optax.adam(rate))
@@ -116,7 +120,7 @@ def _compiled(learner: Learner, fitting: Fitting) -> tuple[optax.GradientTransfo
         )
 
         def loss(weights: dict) -> Array:
-            return learner.loss(Fitted(weights, fitted.scale), keys[1], noisy)
+            return model.loss(Fitted(weights, fitted.scale), keys[1], noisy)[0]
 
         value, gradient = jax.value_and_grad(loss)(fitted.weights)
         change, state = chain.update(gradient, state, fitted.weights)

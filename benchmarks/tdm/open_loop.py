@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from benchmarks.tdm.contenders import Contender, Fitted
+from benchmarks.tdm.contenders import Fitted
 from benchmarks.tdm.scale import Scale, one_episode
 from common.replay.episodes import Episode
 from common.tokens.steps import Steps
+from planet.model import PlannedModel
 
 
 def cut_windows(
@@ -39,12 +40,12 @@ def cut_windows(
 
 
 def errors(
-    contender: Contender, fitted: Fitted, windows: Steps, context: int, scale: Scale, seed: int
+    model: PlannedModel, fitted: Fitted, windows: Steps, context: int, scale: Scale, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicts the rows behind the first ``context`` ones from their actions.
 
     Args:
-        contender: The model.
+        model: The contender.
         fitted: Its parameters.
         windows: Real rows ``[N, context + H]``.
         context: Rows that the model sees.
@@ -56,7 +57,7 @@ def errors(
     """
     seen = Steps(*(x[:, :context] for x in windows[:4]), *windows[4:])
     key = jax.random.key(seed)
-    imagined = _compiled(contender)(fitted, key, seen, windows.action[:, context:])
+    imagined = _compiled(model)(fitted, key, seen, windows.action[:, context:])
     observation, reward = jax.device_get(imagined)
     present = windows.has_observation[0]
     return (
@@ -84,11 +85,11 @@ def normalised_error(predicted: np.ndarray, real: np.ndarray, std: np.ndarray) -
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(contender: Contender) -> Callable:
+def _compiled(model: PlannedModel) -> Callable:
     @jax.jit
     def imagine(fitted: Fitted, key: jax.Array, seen: Steps, actions: jax.Array) -> tuple:
-        keys = jax.random.split(key)
-        start = contender.start(fitted, keys[0], seen)
-        return contender.imagine(fitted, keys[1], start, actions)
+        keys = jax.random.split(key, model.memory.draws + 1)
+        start = model.start(fitted, keys[:-1], seen)
+        return model.imagine(fitted, keys[-1], start, actions)
 
     return imagine

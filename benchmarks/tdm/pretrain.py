@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from benchmarks.tdm.clone import Cloned, make_clone
-from benchmarks.tdm.contenders import Contender, Fitted
+from benchmarks.tdm.contenders import Fitted
 from benchmarks.tdm.presets import Family, Preset
 from benchmarks.tdm.scale import Scale
 from benchmarks.tdm.trial import contender, fitted_words, learn
@@ -23,6 +23,7 @@ from benchmarks.tdm.work import Cell, Work, load
 from common.errors import UserError
 from common.replay.bodies import Bodies
 from common.replay.episodes import Episode
+from planet.model import PlannedModel
 
 POLICIES = ("policy", "policy-best")
 METHODS = ("tdm", *POLICIES)
@@ -73,11 +74,11 @@ def sizes(work: Work, family: Family) -> tuple[int, int]:
     return bodies.observation_size, bodies.action_size
 
 
-def generalist(work: Work, family: Family, method: str) -> Contender | Cloned:
+def generalist(work: Work, family: Family, method: str) -> PlannedModel | Cloned:
     """Returns a generalist by its name, in the sizes of its family."""
     if method == "tdm":
         return contender(work.preset, "tdm", sizes(work, family))
-    return make_clone(work.preset.tdm, *sizes(work, family))
+    return make_clone(work.preset.tdm, work.preset.context, *sizes(work, family))
 
 
 def weights_path(work: Work, family: Family, method: str, seed: int) -> pathlib.Path:
@@ -97,7 +98,7 @@ def read_weights(work: Work, family: Family, method: str, seed: int) -> Fitted:
         raise UserError(f"{path} is missing; remove {record}, so that it is learned again")
     model = generalist(work, family, method)
     scale = Scale(*(0 for _ in Scale._fields))
-    shapes = Fitted(jax.eval_shape(model.learner.init, jax.random.key(0)), scale)
+    shapes = Fitted(jax.eval_shape(model.init, jax.random.key(0)), scale)
     with np.load(path, allow_pickle=False) as arrays:
         leaves = [arrays[name] for name in sorted(arrays)]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

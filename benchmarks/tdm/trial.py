@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tdm import contenders, open_loop, play
-from benchmarks.tdm.contenders import Contender, Fitted
+from benchmarks.tdm.clone import Cloned
+from benchmarks.tdm.contenders import Fitted
 from benchmarks.tdm.fitting import Progress, fit
 from benchmarks.tdm.presets import Preset
 from benchmarks.tdm.scale import measure
@@ -18,6 +19,7 @@ from common.replay.bodies import Bodies
 from common.replay.episodes import Episode
 from common.run.driver import RandomPolicy
 from common.run.evaluation import play as play_episodes
+from planet.model import PlannedModel
 
 METHODS = ("tdm", "ensemble", "rssm")
 """Names of the contenders."""
@@ -25,7 +27,7 @@ EPISODE_SEED = 10_000
 """Added to a cell's seed for its environments: their episodes are none of the data's."""
 
 
-def contender(preset: Preset, method: str, sizes: Sequence[int]) -> Contender:
+def contender(preset: Preset, method: str, sizes: Sequence[int]) -> PlannedModel:
     """Returns a contender by its name.
 
     Args:
@@ -33,17 +35,18 @@ def contender(preset: Preset, method: str, sizes: Sequence[int]) -> Contender:
         method: One of ``METHODS``.
         sizes: Observation and action entries of the largest body.
     """
+    shape = preset.context, *sizes
     if method == "tdm":
         samples = preset.samples if preset.tdm.decode == "sample" else 1
-        return contenders.make_tdm(preset.tdm, *sizes, samples)
+        return contenders.make_tdm(preset.tdm, *shape, samples)
     if method == "ensemble":
-        return contenders.make_ensemble(preset.ensemble, *sizes)
-    return contenders.make_rssm(preset.rssm, *sizes, preset.samples)
+        return contenders.make_ensemble(preset.ensemble, *shape)
+    return contenders.make_rssm(preset.rssm, *shape, preset.samples)
 
 
 def learn(
     work: Work,
-    model: Contender,
+    model: PlannedModel | Cloned,
     name: str,
     episodes: Mapping[str, Sequence[Episode]],
     cell: Cell,
@@ -53,7 +56,7 @@ def learn(
 
     Args:
         work: Says how.
-        model: The contender.
+        model: What learns.
         name: Which of ``Preset.fits`` applies.
         episodes: By task name.
         cell: Gives the seed, and its name to what is printed.
@@ -62,11 +65,11 @@ def learn(
     bodies = Bodies(episodes)
     scale = measure(episodes, bodies.observation_size, bodies.action_size)
     say = lambda words: print(f"{cell}: {words}", flush=True)  # noqa: E731
-    return fit(model.learner, bodies, scale, work.preset.fits[name], cell.seed, start, say)
+    return fit(model, bodies, scale, work.preset.fits[name], cell.seed, start, say)
 
 
 def judge(
-    work: Work, model: Contender, fitted: Fitted, cell: Cell, split: Split, sizes: Sequence[int]
+    work: Work, model: PlannedModel, fitted: Fitted, cell: Cell, split: Split, sizes: Sequence[int]
 ) -> dict[str, Any]:
     """Measures open-loop errors and returns of a contender on the task of a cell.
 
@@ -97,9 +100,6 @@ def judge(
         EPISODE_SEED + cell.seed,
         lambda actions: play.planning(model, preset.planner, actions),
         fitted,
-        preset.context,
-        sizes,
-        preset.planner,
     )
     return {
         "observation_error": rounded(errors[0]),

@@ -35,22 +35,19 @@ def compute(work: Work, cell: Cell) -> dict[str, Any]:
         return specialist.compute(work, cell._replace(method=method))
     split = load(work, cell.task)
     family = pretrain.targets(work.preset)[cell.task]
-    sizes = pretrain.sizes(work, family)
+    name = "tdm" if cell.method == "generalist" else cell.method
+    model = pretrain.generalist(work, family, name)
+    fitted = pretrain.read_weights(work, family, name, cell.seed)
     if cell.method == "generalist":
-        fitted = pretrain.read_weights(work, family, "tdm", cell.seed)
-        return judge(work, pretrain.generalist(work, family, "tdm"), fitted, cell, split, sizes)
-    fitted = pretrain.read_weights(work, family, cell.method, cell.seed)
-    act = pretrain.generalist(work, family, cell.method).act
+        return judge(work, model, fitted, cell, split, pretrain.sizes(work, family))
     begin = time.monotonic()
     returns = play.returns(
         cell.task,
         work.preset.env(cell.task),
         work.preset.episodes,
         EPISODE_SEED + cell.seed,
-        lambda actions: play.cloning(act),
+        lambda actions: play.cloning(model, actions),
         fitted,
-        work.preset.context,
-        sizes,
     )
     return {
         "returns": rounded(returns),

@@ -16,6 +16,7 @@ LIBRARIES = (
     "jax",
     "jaxlib",
     "dm-haiku",
+    "chex",
     "optax",
     "tfp-nightly",
     "jmp",

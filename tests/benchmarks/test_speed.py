@@ -24,7 +24,7 @@ from common.nets import conv
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad
-from planet.token_rollout import token_rollout
+from planet.token_model import token_rollout
 from tests.compiling import compiled
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -18,6 +18,7 @@ from common.replay.bodies import Bodies
 from common.spaces import ActionPart, ActionSpec
 from common.tokens.config import TDMConfig
 from planet.config import PlannerConfig
+from planet.model import PlannedModel
 from tests.benchmarks.tdm_linear import linear_episodes
 
 SIZES = 2, 1
@@ -38,15 +39,15 @@ TOKENS = TDMConfig(
 )  # fmt: skip
 CASES = {
     "ensemble": (
-        lambda: contenders.make_ensemble(EnsembleConfig(3, 1, 32), *SIZES),
+        lambda: contenders.make_ensemble(EnsembleConfig(3, 1, 32), CONTEXT, *SIZES),
         Fitting(updates=600, batch=16, window=8, lr=5e-3),
     ),
     "rssm": (
-        lambda: contenders.make_rssm(RSSM, *SIZES, 2),
+        lambda: contenders.make_rssm(RSSM, CONTEXT, *SIZES, 2),
         Fitting(updates=300, batch=16, window=16, lr=6e-3),
     ),
     "tdm": (
-        lambda: contenders.make_tdm(TOKENS, *SIZES),
+        lambda: contenders.make_tdm(TOKENS, CONTEXT, *SIZES),
         Fitting(updates=400, batch=16, window=5, lr=5e-3),
     ),
 }
@@ -57,7 +58,7 @@ def fitted(name):
     make, fitting = CASES[name]
     episodes = {"plane": linear_episodes(0, offset=OFFSET)}
     scale = measure(episodes, *SIZES)
-    return make(), fit(make().learner, Bodies(episodes), scale, fitting, seed=1).fitted
+    return make(), fit(make(), Bodies(episodes), scale, fitting, seed=1).fitted
 
 
 @pytest.mark.parametrize(("name", "most"), [("ensemble", 0.2), ("rssm", 0.5), ("tdm", 0.6)])
@@ -79,7 +80,7 @@ def test_returns_of_candidates_are_sums_of_imagined_rewards(name):
     actions = jax.random.uniform(key, (3, 2, HORIZON, 1), minval=-1)
     if name == "rssm":  # Draws noise of its own in both; means over many candidates agree.
         actions = jnp.repeat(actions[:, :1], 300, 1)
-    start = model.start(params, key, jax.tree.map(jnp.asarray, windows))
+    start = model.start(params, jax.random.split(key, 1), jax.tree.map(jnp.asarray, windows))
     returns = model.rollout(params, key, start, actions)
     rewards = [model.imagine(params, key, start, actions[:, j])[1] for j in range(2)]
     wanted = np.stack([x.sum(-1) for x in rewards], 1)
@@ -96,20 +97,28 @@ def test_a_plan_holds_the_linear_system_near_its_best_place():
         model, PlannerConfig(horizon=4, iterations=3, candidates=64, top=8), ACTIONS
     )
     windows = open_loop.cut_windows(linear_episodes(3, 5, offset=OFFSET), 4, CONTEXT, SIZES, 0)
-    action, belief = act(params, jax.random.key(0), windows, play.initial_belief(ACTIONS, 4, 4))
+    carry = act.agent.initial_carry(4)
+    for time in range(CONTEXT):
+        rows = {
+            "state": windows.observation[:, time],
+            "reward": windows.reward[:, time],
+            "is_first": np.full(4, time == 0),
+        }
+        _, action, carry = act(params, jax.random.key(time), carry, rows, mode="eval")
     state = windows.observation[:, -1] - np.array(OFFSET)
     # The second entry is pushed by 0.4 a after it turned by the first: push against it.
     ahead = -0.3 * state[:, 0] + 0.9 * state[:, 1]
     far = np.abs(ahead) > 0.3
     assert far.any() and (np.sign(np.asarray(action)[far, 0]) == -np.sign(ahead[far])).all()
-    assert belief.mean.shape == (4, 4, 1)
+    assert carry.belief.mean.shape == (4, 4, 1)
+    assert carry.memory.observation.shape == (4, CONTEXT, 2)
 
 
 def test_fine_tuning_goes_on_from_the_weights_and_keeps_the_scale():
     model, params = fitted("ensemble")
     episodes = {"plane": linear_episodes(4, count=3)}
     fitting = Fitting(updates=2, batch=4, window=4, lr=1e-6)
-    after = fit(model.learner, Bodies(episodes), params.scale, fitting, 0, start=params).fitted
+    after = fit(model, Bodies(episodes), params.scale, fitting, 0, start=params).fitted
     jax.tree.map(np.testing.assert_array_equal, after.scale, params.scale)
     for x, y in zip(jax.tree.leaves(after.weights), jax.tree.leaves(params.weights), strict=True):
         np.testing.assert_allclose(x, y, atol=4e-6)
@@ -158,29 +167,16 @@ def test_windows_are_real_rows_and_equal_for_equal_seeds():
     assert first.has_observation.tolist() == [[True, True, False]] * 8
 
 
-def test_the_past_is_filled_up_in_front_and_hides_the_last_episode():
-    past = play.Past(3, 2, 2)
-
-    def rows(value, first):
-        return {
-            "state": np.full((1, 2), value, np.float32),
-            "reward": np.full(1, value, np.float32),
-            "is_first": np.array([first]),
-            "is_last": np.array([False]),
-            "is_terminal": np.array([False]),
-            "log/x": np.zeros(1),
-        }
-
-    steps = past.add(rows(1, True), np.full((1, 1), 9.0))
-    assert steps.is_first.tolist() == [[True] * 3] and steps.action[0, -1, 0] == 0
-    steps = past.add(rows(2, False), np.full((1, 1), 0.5))
-    assert steps.is_first.tolist() == [[True, True, False]]
-    assert steps.observation[0, :, 0].tolist() == [1, 1, 2]
-    assert steps.action[0].tolist() == [[0, 0], [0, 0], [0.5, 0]]
-    past.add(rows(3, False), np.full((1, 1), 0.5))
-    steps = past.add(rows(4, True), np.full((1, 1), 0.5))
-    assert steps.is_first.tolist() == [[False, False, True]] and steps.action[0, -1, 0] == 0
-    assert steps.has_action.tolist() == [[True, False]]
+def test_transitions_into_first_rows_are_not_learned():
+    """The ensemble: a jump to the next episode costs nothing, within an episode it would."""
+    model, params = fitted("ensemble")
+    windows = open_loop.cut_windows(linear_episodes(6, 3, offset=OFFSET), 4, 4, SIZES, 0)
+    windows.observation[:, 3:] += 1e4
+    key, is_first = jax.random.key(0), windows.is_first.copy()
+    is_first[:, 3] = True
+    within, across = (model.loss(params, key, windows._replace(is_first=x))[0]
+                      for x in (windows.is_first, is_first))  # fmt: skip
+    assert within > 1e4 and across < 10
 
 
 def test_a_tokeniser_of_fixed_range_sees_the_data_through_its_scale():
@@ -197,13 +193,13 @@ def test_jitter_moves_rows_by_its_share_of_their_deviation():
 
     def loss(fitted, key, steps):
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), steps.observation)
-        return jnp.sum(fitted.weights)
+        return jnp.sum(fitted.weights), {}
 
-    learner = contenders.Learner(lambda key: jnp.zeros(1), loss)
+    model = PlannedModel(lambda key: jnp.zeros(1), loss, None, None, None, None)
     scale = Scale(*(np.float32(x) for x in ([-9] * 3, [9] * 3, [0] * 3, [1, 5, 1], [1] * 3)))
     still = {name: np.zeros_like(x) for name, x in linear_episodes(8, 1)[0].items()}
     still["is_first"][0] = True
     bodies = Bodies({"still": [still]})
-    fit(learner, bodies, scale, Fitting(updates=2, batch=50, window=8, jitter=0.1), 0)
+    fit(model, bodies, scale, Fitting(updates=2, batch=50, window=8, jitter=0.1), 0)
     jax.effects_barrier()
     np.testing.assert_allclose(np.concatenate(seen).std((0, 1)), [0.1, 0.5], rtol=0.1)

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from common.errors import UserError
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from planet.agent import PlaNet, make_agent, quantize_images
+from planet.agent import PlaNet, make_agent
 from planet.config import Config, PlannerConfig
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
@@ -93,26 +92,6 @@ def test_a_warm_start_uses_the_last_belief():
     np.testing.assert_allclose(action[warm] - action[cold], 0.125, atol=1e-5)
 
 
-@pytest.mark.parametrize("bits", [1, 5, 7])
-def test_images_keep_their_first_bits(bits):
-    image = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1)
-    got = quantize_images(jax.random.key(0), {"image": image, "x": np.ones(3)}, bits)
-    np.testing.assert_array_equal(got["x"], 1)
-    levels = np.floor((np.asarray(got["image"]) + 0.5) * 2**bits)
-    np.testing.assert_array_equal(levels, image >> (8 - bits))
-    many = quantize_images(
-        jax.random.key(0), {"image": np.full((100, 9, 9, 1), 77, np.uint8)}, bits
-    )
-    rest = (np.asarray(many["image"]) + 0.5) * 2**bits % 1
-    assert rest.mean() == pytest.approx(0.5, abs=0.01)
-    assert rest.std() == pytest.approx(12**-0.5, abs=0.01)
-
-
-def test_eight_bits_change_nothing():
-    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    assert quantize_images(jax.random.key(0), {"image": image}, 8)["image"] is image
-
-
 @pytest.mark.parametrize("method", ["cem", "mppi", "shooting"])
 @pytest.mark.parametrize("latent", ["categorical", "gaussian"])
 def test_any_planner_plans_in_any_model(method, latent):
@@ -126,6 +105,28 @@ def test_any_planner_plans_in_any_model(method, latent):
     act = compiled(agent.act, static_argnames="mode")
     action, _ = act(params, jax.random.key(0), agent.initial_carry(4), rows(4, True), mode="train")
     np.testing.assert_array_equal(np.sort(action, -1), [[0, 0, 1]] * 4)
+
+
+@pytest.mark.parametrize(("bits", "same"), [(1, True), (8, False)])
+def test_acting_and_learning_see_the_same_bits(bits, same):
+    """Of the values 10 and 100 the first bit is the same, the others are not."""
+    gaussian = dataclasses.replace(TINY, rssm=dataclasses.replace(TINY.rssm, latent="gaussian"))
+    config = dataclasses.replace(CONFIG, image_bits=bits)
+    agent = PlaNet(world_model(gaussian, SPECS, ACTIONS), config)
+    state = compiled(agent.init)(jax.random.key(0))
+    act, update = compiled(agent.act, static_argnames="mode"), compiled(agent.update)
+    found = []
+    for value in (10, 100):
+        image = np.full((2, 32, 32, 3), value, np.uint8)
+        args = state.params, jax.random.key(1), agent.initial_carry(2)
+        _, carry = act(*args, {**rows(2, True), "image": image}, mode="eval")
+        batch = random_batch(SPECS, ACTIONS)
+        batch["image"] = np.full_like(batch["image"], value)
+        _, metrics = update(state, jax.random.key(2), batch)
+        found.append((carry.memory, metrics["world_model/image_loss"]))
+    (state, loss), (other_state, other_loss) = found
+    assert (loss == other_loss) == same
+    assert np.array_equal(state.stoch, other_state.stoch) == same
 
 
 def test_more_sequences_chosen_than_there_are():

@@ -6,38 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.model.world_model import world_model
-from common.spaces import ActionSpec
 from planet.config import PlannerConfig
 from planet.planner import make_planner
-from planet.proposals import policy_proposal, random_walk
+from planet.proposals import random_walk
 from tests.compiling import compiled
-from tests.tiny import ACTIONS, TINY, VECTOR, box, choice, random_params
-
-ENVS, CANDIDATES, HORIZON = 2, 3, 4
-MIXED = ActionSpec((*box(2).parts, *choice(3).parts))
-
-
-def test_a_policy_proposes_what_it_would_do():
-    model = world_model(TINY, VECTOR, ACTIONS)
-    params = random_params(model.init)
-    first = model.draw_noise(jax.random.key(5), (ENVS,))
-    action = jnp.array([[0.9, -0.9], [-0.5, 0.1]])
-    start = compiled(model.imagine_step)(params, first, model.initial(ENVS), action)
-
-    def policy(params, key, feature):
-        return jnp.tanh(feature[:, -2:] + 0.5 * jax.random.normal(key, (feature.shape[0], 2)))
-
-    propose = compiled(policy_proposal(model, policy, CANDIDATES, HORIZON))
-    actions = propose(params, jax.random.key(0), start)
-    assert actions.shape == (ENVS, CANDIDATES, HORIZON, 2)
-    keys = jax.random.split(jax.random.key(0))
-    noise = model.draw_noise(keys[0], (HORIZON, ENVS * CANDIDATES))
-    state = jax.tree.map(lambda x: x[np.repeat(np.arange(ENVS), CANDIDATES)], start)
-    for t, key in enumerate(jax.random.split(keys[1], HORIZON)):
-        action = policy(params, key, model.feature(params, state))
-        np.testing.assert_allclose(actions[:, :, t].reshape(-1, 2), action, atol=1e-5)
-        state = compiled(model.imagine_step)(params, noise[t], state, action)
+from tests.tiny import MIXED, box
 
 
 def test_random_walks_are_valid_and_change_little():
@@ -48,6 +21,9 @@ def test_random_walks_are_valid_and_change_little():
     assert np.abs(continuous).max() <= 1
     np.testing.assert_array_equal(np.sort(one_hot, -1), np.broadcast_to([0, 0, 1], one_hot.shape))
     np.testing.assert_allclose(one_hot.mean((0, 1, 2)), 1 / 3, atol=0.02)
+    first = continuous[:, :, 0]
+    # Uniform from -1 to 1, and a step on from there.
+    assert abs(first.mean()) < 0.02 and 3**-0.5 < first.std() < (1 / 3 + 0.25**2) ** 0.5
     inside = (np.abs(continuous[:, :, 1:]) < 1) & (np.abs(continuous[:, :, :-1]) < 0.4)
     steps = np.diff(continuous, axis=2)[inside]
     np.testing.assert_allclose([steps.mean(), steps.std()], [0, 0.25], atol=0.01)

@@ -16,12 +16,13 @@ from common.errors import UserError
 from common.learning.optimizers import OptimizerConfig
 from common.logging.jsonl import read_jsonl
 from common.spaces import ObservationSpec
+from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad, predicted
-from planet.agent import make_agent
+from planet.agent import PlanningAgent, make_agent
 from planet.config import Config, PlannerConfig
 from planet.program import main
-from planet.token_agent import TokenPlanner, disturb
+from planet.token_model import disturb, vector_model
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params
 
@@ -37,7 +38,8 @@ ENVS = 2
 
 
 def agent(specs=SPECS, actions=ACTIONS, **options):
-    return TokenPlanner(dataclasses.replace(CONFIG, **options), specs, actions)
+    config = dataclasses.replace(CONFIG, **options)
+    return PlanningAgent("tdm", vector_model(config, specs, actions), config, actions)
 
 
 def stream(length, seed=0):
@@ -105,7 +107,7 @@ def test_the_model_reads_the_newest_rows_with_the_actions_that_were_taken():
     newest["action"] = np.stack(taken[2:5], 1) * ~newest["is_first"][..., None]
     want = pad(newest, *SIZES)
     np.testing.assert_array_equal(want.observation[..., :2], newest["place"])
-    jax.tree.map(np.testing.assert_array_equal, carry.past, want)
+    jax.tree.map(np.testing.assert_array_equal, carry.memory, want)
 
 
 @pytest.mark.parametrize("warm_start", [False, True])
@@ -127,18 +129,20 @@ def test_a_reset_forgets_everything(warm_start):
 @pytest.mark.parametrize("order", ["autoregressive", "parallel"])
 def test_a_reward_that_nobody_tells_is_expected(order):
     """Its place takes the mean by the probabilities that the model gives; 0 in first rows."""
-    one = agent(tdm=dataclasses.replace(CONFIG.tdm, order=order))
+    config = dataclasses.replace(CONFIG.tdm, order=order)
+    one = agent(tdm=config)
     params, rows = {"tdm": random_params(one.model.init)}, stream(3)
     act = compiled(one.act, static_argnames="mode")
     carry = one.initial_carry(ENVS)
     for time in range(3):
         _, carry = act(params, jax.random.key(time), carry, row(rows, time, "reward"), mode="eval")
-    probs = jax.nn.softmax(one.model.predict(params["tdm"], carry.past))[:, -1, -1]
+    probs = jax.nn.softmax(tdm.functions(config, *SIZES).predict(params["tdm"], carry.memory))
+    probs = probs[:, -1, -1]
     tokens = CONFIG.tdm.tokens()
     want = np.asarray(probs) @ np.asarray(tokens.decode(jnp.arange(tokens.bins)))
-    np.testing.assert_allclose(carry.past.reward[0, -1], want[0], rtol=1e-4, atol=1e-5)
-    assert carry.past.reward[0, 0] == carry.past.reward[1, -1] == 0
-    assert carry.past.reward[0, -1] != 0
+    np.testing.assert_allclose(carry.memory.reward[0, -1], want[0], rtol=1e-4, atol=1e-5)
+    assert carry.memory.reward[0, 0] == carry.memory.reward[1, -1] == 0
+    assert carry.memory.reward[0, -1] != 0
 
 
 def test_discrete_actions():
@@ -193,9 +197,9 @@ def test_loaded_agents_act_with_and_without_the_reward(trained):
     observation = {key: first[key] for key in env.observation_specs}
     _, carry = one.act(observation)
     _, told = one.act(observation, carry, reward=0.75)
-    assert told.past.reward[0, -1] == 0.75
+    assert told.memory.reward[0, -1] == 0.75
     action, told = one.act(observation, carry)
-    assert action.shape == (2,) and told.past.reward[0, -1] != 0.75
+    assert action.shape == (2,) and told.memory.reward[0, -1] != 0.75
 
 
 def test_there_is_no_world_model_to_load(trained):

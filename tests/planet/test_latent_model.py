@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.model.world_model import world_model
-from planet.rollout import model_rollout
+from planet.latent_model import Learned, latent_model, latent_rollout, quantize_images
 from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_params
 
@@ -39,7 +39,7 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (ENVS, CANDIDATES, HORIZON, 2)).astype(np.float32)
     key = jax.random.key(1)
-    got = compiled(model_rollout(model))(params, key, start, actions)
+    got = compiled(latent_rollout(model))(params, key, start, actions)
     assert got.shape == (ENVS, CANDIDATES)
     noise = model.draw_noise(key, (HORIZON, ENVS * CANDIDATES))
     step = compiled(model.imagine_step)
@@ -59,3 +59,34 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
                     )
                     alive *= float(goes_on)
             assert got[env, candidate] == pytest.approx(total, abs=1e-4)
+
+
+def test_imagined_rows_are_those_that_the_model_decodes(model, params, start):
+    planned, key = latent_model(model), jax.random.key(1)
+    actions = np.random.default_rng(0).uniform(-1, 1, (ENVS, HORIZON, 2)).astype(np.float32)
+    observation, reward = compiled(planned.imagine)(Learned(params, None), key, start, actions)
+    states = compiled(model.imagine)(params, key, start, actions)
+    assert observation["x"].shape == (ENVS, HORIZON, 5) and reward.shape == (ENVS, HORIZON)
+    np.testing.assert_allclose(observation["x"], model.decode(params, states)["x"], atol=1e-5)
+    feature = model.feature(params, states)
+    np.testing.assert_allclose(reward, model.reward(params, feature).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [1, 5, 7])
+def test_images_keep_their_first_bits(bits):
+    image = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1)
+    got = quantize_images(jax.random.key(0), {"image": image, "x": np.ones(3)}, bits)
+    np.testing.assert_array_equal(got["x"], 1)
+    levels = np.floor((np.asarray(got["image"]) + 0.5) * 2**bits)
+    np.testing.assert_array_equal(levels, image >> (8 - bits))
+    many = quantize_images(
+        jax.random.key(0), {"image": np.full((100, 9, 9, 1), 77, np.uint8)}, bits
+    )
+    rest = (np.asarray(many["image"]) + 0.5) * 2**bits % 1
+    assert rest.mean() == pytest.approx(0.5, abs=0.01)
+    assert rest.std() == pytest.approx(12**-0.5, abs=0.01)
+
+
+def test_eight_bits_change_nothing():
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert quantize_images(jax.random.key(0), {"image": image}, 8)["image"] is image

@@ -12,7 +12,7 @@ import pytest
 from common.tokens import tdm
 from common.tokens.steps import Steps
 from planet import cem
-from planet.token_rollout import token_rollout
+from planet.token_model import token_rollout
 from tests.compiling import compiled
 from tests.planet.linear_system import (
     BIN_WIDTHS,

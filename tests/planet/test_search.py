@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.spaces import ActionSpec
 from planet import cem, mppi, shooting
-from planet.candidates import Belief, initial_belief, sample, shift, to_action
+from planet.beliefs import Belief, initial_belief, sample, to_action
 from tests.compiling import compiled
-from tests.tiny import box, choice
+from tests.tiny import MIXED, box, choice
 
-MIXED = ActionSpec((*box(2).parts, *choice(3).parts))
 PLANNERS = {
     "cem": functools.partial(cem.plan, candidates=300, top=30),
     "mppi": functools.partial(mppi.plan, candidates=1000, temperature=0.05),
@@ -29,6 +27,12 @@ def reach(params, key, start, actions):
     del key
     x = start["x"][:, None, None] + 0.5 * jnp.cumsum(actions, 2)
     return -jnp.square(x - params).sum((2, 3))
+
+
+def noisy(params, key, start, actions):
+    """The same in a model that draws: what with, and from which key, changes the plan."""
+    returns = reach(params, key, start, actions)
+    return returns + jax.random.normal(key, returns.shape)
 
 
 def table(params, key, start, actions):
@@ -102,8 +106,8 @@ def test_cem_equals_a_slow_loop(momentum):
     start = {"x": np.array([[0.0, 0.1, 0.2, 0.3, 0.4], [0.5, -1.0, 0.0, 0.3, 0.0]], np.float32)}
     target = np.array([0.3, -0.1, 0.2, 0.0, 0.1], np.float32)
     sizes = {"horizon": 3, "iterations": 4, "candidates": 40, "top": 7, "momentum": momentum}
-    plan = run(cem.plan, reach, target, start, actions=MIXED, **sizes)
-    mean, std = slow_cem(reach, target, jax.random.key(0), start, MIXED, **sizes)
+    plan = run(cem.plan, noisy, target, start, actions=MIXED, **sizes)
+    mean, std = slow_cem(noisy, target, jax.random.key(0), start, MIXED, **sizes)
     np.testing.assert_allclose(plan.belief.mean, mean, atol=1e-5)
     np.testing.assert_allclose(plan.belief.std, std, atol=1e-5)
     np.testing.assert_allclose(plan.action[:, :2], mean[:, 0, :2], atol=1e-5)
@@ -186,36 +190,28 @@ def test_proposals_are_tried_as_well(name):
     assert np.abs(without.action).max() < 0.8
 
 
-def test_a_warm_start_begins_where_the_last_plan_ends():
-    mean = jnp.arange(24.0).reshape(2, 3, 4)
-    belief = shift(Belief(mean, mean / 1e6), box(4))
-    np.testing.assert_array_equal(belief.mean[:, :2], mean[:, 1:])
-    np.testing.assert_array_equal(belief.mean[:, 2], 0)
-    np.testing.assert_array_equal(belief.std, 1)
+def test_a_search_begins_with_the_belief_that_it_is_given():
     start = {"x": np.zeros((2, 1), np.float32)}
     sure = Belief(jnp.full((2, 3, 1), 0.5), jnp.zeros((2, 3, 1)))
     plan = run(shooting.plan, reach, np.float32(9), start, actions=box(1), horizon=3, belief=sure)
     np.testing.assert_array_equal(plan.action, 0.5)
 
 
-def test_a_warm_start_excludes_no_choice():
-    mean = jnp.tile(jnp.array([0.3, -0.3, 1.0, 0.0, 0.0]), (1, 3, 1))
-    belief = shift(Belief(mean, jnp.full_like(mean, 1e-3)), MIXED)
-    np.testing.assert_allclose(belief.mean[0, :2], [[0.3, -0.3, 2 / 3, 1 / 6, 1 / 6]] * 2)
-    np.testing.assert_allclose(belief.mean[0, 2], [0, 0, 1 / 3, 1 / 3, 1 / 3])
-    np.testing.assert_array_equal(belief.std, 1)
+WRONG = {
+    "one return for all candidates": {"rollout": lambda p, k, s, a: jnp.zeros((3, 1))},
+    "one return for all environments": {"rollout": lambda p, k, s, a: jnp.zeros(8)},
+    "a plan of another horizon": {"belief": initial_belief(box(1), 3, 1)},
+    "a plan of one environment": {"belief": initial_belief(box(1), 1, 2)},
+    "sequences of another horizon": {"proposal": lambda p, k, s: jnp.zeros((3, 1, 3, 1))},
+    "states of other environments": {"start": {"x": np.zeros((3, 1)), "y": np.zeros((1, 1))}},
+}
 
 
-def test_candidates_are_valid_actions_and_follow_their_belief():
-    belief = initial_belief(MIXED, 2, 3)
-    probs = jnp.array([0.7, 0.3, 0.0])
-    mean = belief.mean.at[..., :2].set(0.4).at[..., 2:].set(probs)
-    belief = Belief(mean, jnp.full_like(mean, 0.2))
-    drawn = compiled(lambda k: sample(k, belief, 4000, MIXED))(jax.random.key(0))
-    assert drawn.shape == (2, 4000, 3, 5)
-    continuous, one_hot = drawn[..., :2], drawn[..., 2:]
-    assert np.abs(continuous).max() <= 1
-    np.testing.assert_allclose(continuous.mean((0, 1, 2)), 0.4, atol=0.01)
-    np.testing.assert_allclose(continuous.std((0, 1, 2)), 0.2, atol=0.01)
-    np.testing.assert_array_equal(np.sort(one_hot, -1), np.broadcast_to([0, 0, 1], one_hot.shape))
-    np.testing.assert_allclose(one_hot.mean((0, 1, 2)), probs, atol=0.015)
+@pytest.mark.parametrize("name", WRONG)
+def test_shapes_that_would_broadcast_are_refused(name):
+    given = {"rollout": lambda p, k, s, a: jnp.zeros((3, 8)), "start": {"x": np.zeros((3, 1))}}
+    given |= WRONG[name]
+    rollout, start = given.pop("rollout"), given.pop("start")
+    options = {"actions": box(1), "horizon": 2, "candidates": 8, "top": 2, **given}
+    with pytest.raises(AssertionError):
+        cem.plan(rollout, {}, jax.random.key(0), start, **options)

@@ -1,0 +1,77 @@
+"""From rows to actions: the model's memory, the search in it, and noise while collecting."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from common.distributions import action_noise_size, uniform_noise
+from common.distributions.exploration import add_action_noise
+from common.spaces import ActionSpec
+from common.types import Array, Key, Mode, Params, Rows
+from planet.model import PlannedModel
+from planet.planner import Searcher
+
+
+class Carry(NamedTuple):
+    """What acting remembers of each environment.
+
+    Attributes:
+        memory: What the model remembers ``[N, ...]``.
+        action: Previous action ``[N, A]``.
+        belief: What the last search left, for warm starts.
+    """
+
+    memory: Any
+    action: Array
+    belief: Any
+
+
+class Controller:
+    """Searches for every action in a model; all that it remembers is in the carry."""
+
+    def __init__(
+        self,
+        model: PlannedModel,
+        searcher: Searcher,
+        actions: ActionSpec,
+        exploration_noise: float = 0.0,
+    ):
+        """Joins a model and a search.
+
+        Args:
+            model: Its ``memory`` and ``start`` apply.
+            searcher: Finds an action from what ``model.start`` returns.
+            actions: The flat action vector.
+            exploration_noise: As of ``planet.config.Config``; in mode "train" only.
+        """
+        self._model, self._searcher = model, searcher
+        self._actions, self._noise = actions, exploration_noise
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Returns the memory before the first row."""
+        action = jnp.zeros((num_envs, self._actions.size))
+        memory = self._model.memory.initial(num_envs)
+        return Carry(memory, action, self._searcher.initial(num_envs))
+
+    def act(
+        self, params: Params, key: Key, carry: Carry, observation: Rows, mode: Mode
+    ) -> tuple[Array, Carry]:
+        """Chooses actions; see ``common.agent.Agent``."""
+        memory, is_first = self._model.memory, observation["is_first"]
+        chex.assert_shape(is_first, carry.action.shape[:1])
+        keys = jax.random.split(key, memory.draws + 2)
+        own, search, explore = keys[: memory.draws], keys[-2], keys[-1]
+        previous = jnp.where(is_first[:, None], 0, carry.action)
+        rows = {**observation, "action": previous}
+        remembered = memory.remember(params, own, carry.memory, rows)
+        start = self._model.start(params, own, remembered)
+        action, belief = self._searcher.search(params, search, start, carry.belief, is_first)
+        if mode == "train" and self._noise:
+            size = is_first.shape[0], action_noise_size(self._actions)
+            uniforms = uniform_noise(explore, size)
+            action = add_action_noise(action, uniforms, self._noise, self._actions)
+        return action, Carry(remembered, action, belief)

@@ -1,0 +1,32 @@
+"""Planners from options, and searches that go on where the last one ended."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from planet.config import PlannerConfig
+from planet.planner import make_planner, make_searcher
+from tests.tiny import ACTIONS, box
+
+
+def test_each_environment_starts_anew_with_its_own_episode():
+    """A single candidate, drawn with the same noise around what was left."""
+    config = PlannerConfig(method="shooting", horizon=3, candidates=1, warm_start=True)
+    searcher = make_searcher(lambda *args: jnp.zeros((3, 1)), config, box(1))
+    new = searcher.initial(3)
+    left = new._replace(mean=new.mean.at[:, 1].set(0.125))
+    is_first = np.array([True, False, True])
+    start, key = jnp.zeros((3, 1)), jax.random.key(2)
+    cold, warm = (searcher.search({}, key, start, x, is_first)[0] for x in (new, left))
+    assert np.abs(cold[1]) < 0.8  # Nothing is clipped there.
+    np.testing.assert_allclose(warm - cold, [[0], [0.125], [0]], atol=1e-6)
+
+
+def test_more_sequences_chosen_than_there_are():
+    with pytest.raises(UserError, match="planner.top is 5, more than the 4 of planner.candidates"):
+        make_planner(PlannerConfig(candidates=4, top=5), ACTIONS)
+    make_planner(PlannerConfig(method="mppi", candidates=4, top=5), ACTIONS)
