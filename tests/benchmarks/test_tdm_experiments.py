@@ -20,6 +20,7 @@ from common.tokens.config import TDMConfig
 from planet.config import PlannerConfig
 from tests.benchmarks.tdm_linear import linear_episode
 
+RESULTS = pathlib.Path(experiments.__file__).resolve().parent.parent / "results" / "tdm"
 FIT = Fitting(updates=2, batch=2, window=4)
 TINY = dataclasses.replace(
     SMALL,
@@ -177,6 +178,11 @@ def test_records_of_other_settings_are_refused(tmp_path):
     path.with_name("b.json").write_text(json.dumps({"settings": "else"}))
     with pytest.raises(UserError, match="different settings"):
         work.read_all(tmp_path)
+
+
+def test_recorded_results_are_of_the_presets_as_they_are():
+    recorded = work.read_all(RESULTS)
+    assert {record["settings"] for record in recorded} == {work.settings(preset("small"))}
 
 
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
