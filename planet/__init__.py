@@ -1,13 +1,18 @@
-"""PlaNet: planning in the latent space of a world model."""
+"""PlaNet: planning in the latent space of a world model, and planners for any other model.
+
+    from planet import cem
+    plan = cem.plan(rollout, params, key, start, actions=spec)
+
+Importing this package loads JAX only when one of the names below is asked for, but ``load``.
+"""
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import runpy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "guard.py"))
 
 if TYPE_CHECKING:
     from common.envs.base import Envs
@@ -15,6 +20,39 @@ if TYPE_CHECKING:
     from common.run.environments import MakeEnvs
     from common.run.loading import LoadedAgent
     from common.run.progress import Result, Watch
+    from planet import cem, mppi, shooting
+    from planet.beliefs import Belief
+    from planet.model import Memory, PlannedModel
+    from planet.proposals import random_walk
+    from planet.search import Plan, Proposal, Rollout
+
+runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "guard.py"))
+
+__all__ = [
+    "Belief",
+    "Memory",
+    "Plan",
+    "PlannedModel",
+    "Proposal",
+    "Rollout",
+    "cem",
+    "load",
+    "mppi",
+    "random_walk",
+    "shooting",
+    "train",
+]
+
+_PLACES = {
+    "Belief": "planet.beliefs",
+    "Memory": "planet.model",
+    "Plan": "planet.search",
+    "PlannedModel": "planet.model",
+    "Proposal": "planet.search",
+    "Rollout": "planet.search",
+    "random_walk": "planet.proposals",
+}
+_PLANNERS = ("cem", "mppi", "shooting")
 
 
 def train(
@@ -40,3 +78,17 @@ def load(path: str, seed: int = 0) -> LoadedAgent:
     from planet.program import load_program
 
     return LoadedAgent(load_program(), path, seed)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for (PEP 562)."""
+    if name in _PLANNERS:
+        return importlib.import_module(f"planet.{name}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'planet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the public names too."""
+    return sorted({*globals(), *__all__})

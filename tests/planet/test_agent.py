@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
 from planet.agent import PlaNet, make_agent
@@ -46,7 +47,7 @@ def test_updates_learn_and_nothing_else_changes():
 
 def test_noise_only_while_collecting():
     agent = planet()
-    params = {"world_model": compiled(agent.model.init)(jax.random.key(0))}
+    params = compiled(agent.init)(jax.random.key(0)).params
     act = compiled(agent.act, static_argnames="mode")
     quiet = compiled(planet(exploration_noise=0.0).act, static_argnames="mode")
     args = params, jax.random.key(1), agent.initial_carry(200), rows(200, True)
@@ -63,7 +64,7 @@ def test_noise_only_while_collecting():
 def test_a_reset_forgets_everything(warm_start):
     """State, action and belief: the first action of an episode is that of a fresh carry."""
     agent = planet(planner=dataclasses.replace(PLANNER, warm_start=warm_start))
-    params = {"world_model": compiled(agent.model.init)(jax.random.key(0))}
+    params = compiled(agent.init)(jax.random.key(0)).params
     act = compiled(agent.act, static_argnames="mode")
     fresh, used = agent.initial_carry(2), agent.initial_carry(2)
     for i in range(3):
@@ -81,7 +82,7 @@ def test_a_warm_start_uses_the_last_belief():
         planet(planner=dataclasses.replace(one, warm_start=warm_start))
         for warm_start in (False, True)
     )
-    params = {"world_model": compiled(cold.model.init)(jax.random.key(0))}
+    params = compiled(cold.init)(jax.random.key(0)).params
     carry = cold.initial_carry(1)
     belief = carry.belief._replace(mean=carry.belief.mean.at[:, 1].set(0.125))
     args = params, jax.random.key(2), carry._replace(belief=belief), rows(1)
