@@ -64,95 +64,40 @@ class Bodies:
             self._action[place, : episode["action"].shape[1]] = episode["action"]
             self._reward[place] = episode["reward"]
 
-    def sample(
-        self, rng: np.random.Generator, batch: int, length: int, prompt: float = 0.0
-    ) -> Steps:
+    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Steps:
         """Draws windows: a body, then one of all windows of its episodes, both uniformly.
 
         An episode that is shorter than the window gives one window, with rows of zeros in
         front. ``is_first`` marks every such row, and the window's first row of an episode:
         so no model predicts a row from one that did not lead to it.
 
-        With a prompt, a window begins with rows of another episode of the same body (of the
-        same, where it has only one), drawn uniformly: an episode, then a window of it. The
-        prompt takes half of the window, or the whole other episode where that is shorter.
-
         Args:
             rng: Where randomness comes from.
             batch: Windows, B.
             length: Rows of each, T.
-            prompt: Share of windows that have a prompt; each has one with this probability.
 
         Returns:
             Arrays of NumPy ``[B, T, ...]``.
         """
-        prompted = rng.random(batch) < prompt
-        prompt_rows = np.where(prompted, length // 2, 0)
         body = rng.integers(len(self.names), size=batch)
-        episode, start = self._draw(rng, body, length - prompt_rows)
-        rows = np.minimum(self._lengths[episode], length - prompt_rows)
-
-        other = self._another(rng, body, episode)
-        before = np.minimum(self._lengths[other], prompt_rows)
-        other_start = rng.integers(self._lengths[other] - before + 1)
-
-        # Columns of a window: nothing, the prompt, the episode.
+        # Windows of episode e are numbers windows[e] to windows[e + 1] - 1.
+        windows = np.insert(np.cumsum(np.maximum(self._lengths - length + 1, 1)), 0, 0)
+        limits = windows[self._limits]
+        drawn = rng.integers(limits[body], limits[body + 1])
+        episode = np.searchsorted(windows, drawn, side="right") - 1
+        begin = self._begins[episode] + drawn - windows[episode]
+        # Columns of a window: nothing, then the episode.
         column = np.arange(length)
-        first, second = (length - rows - before)[:, None], (length - rows)[:, None]
-        of_episode = (self._begins[episode] + start)[:, None] + column - second
-        of_prompt = (self._begins[other] + other_start)[:, None] + column - first
-        index = np.where(column >= second, of_episode, np.where(column >= first, of_prompt, 0))
+        first = length - np.minimum(self._lengths[episode], length)[:, None]
+        index = np.where(column >= first, begin[:, None] + column - first, 0)
         return Steps(
             self._observation[index],
             self._action[index],
             self._reward[index],
-            (column <= first) | (column == second),
+            column <= first,
             self._has_observation[body],
             self._has_action[body],
         )
-
-    def ranges(self, margin: float = 0.05) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Returns least and largest values for ``TDMConfig(tokeniser="uniform", low, high)``.
-
-        Args:
-            margin: Share of the range that is added below and above.
-
-        Returns:
-            (low, high), each of D + 1 numbers: of every observation entry, over the bodies
-            that have it, and of the reward behind them. A constant has a range of 2.
-        """
-        rows = np.add.reduceat(self._lengths, self._limits[:-1])
-        has = np.repeat(self._has_observation, rows, 0)
-        values = np.column_stack([self._observation[1:], self._reward[1:]])
-        has = np.column_stack([has, np.ones(self.rows, bool)])
-        low = np.where(has, values, np.inf).min(0).astype(float)
-        high = np.where(has, values, -np.inf).max(0).astype(float)
-        more = np.where(high > low, margin * (high - low), 1.0)
-        return tuple((low - more).tolist()), tuple((high + more).tolist())
-
-    def _draw(
-        self, rng: np.random.Generator, body: np.ndarray, length: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a window of each body, of some length; returns episodes and first rows."""
-        episode, start = np.empty_like(body), np.empty_like(body)
-        for size in np.unique(length):
-            some = length == size
-            # Windows of episode e are numbers windows[e] to windows[e + 1] - 1.
-            windows = np.insert(np.cumsum(np.maximum(self._lengths - size + 1, 1)), 0, 0)
-            limits = windows[self._limits]
-            drawn = rng.integers(limits[body[some]], limits[body[some] + 1])
-            episode[some] = np.searchsorted(windows, drawn, side="right") - 1
-            start[some] = drawn - windows[episode[some]]
-        return episode, start
-
-    def _another(
-        self, rng: np.random.Generator, body: np.ndarray, episode: np.ndarray
-    ) -> np.ndarray:
-        """Draws another episode of each body; the same where there is no other."""
-        begin = self._limits[body]
-        count = self._limits[body + 1] - begin
-        step = rng.integers(1, np.maximum(count, 2))
-        return begin + (episode - begin + step) % count
 
 
 def _sizes(name: str, episode: Episode) -> tuple[int, int]:

@@ -10,18 +10,7 @@ before it: of its first entry at the reward, of the others at the entry before:
 Actions have as many bins as observations, equally wide over [-1, 1]. The loss is the mean
 cross-entropy of action tokens alone. The action of an episode's first row is no choice, and
 the last row has no next action: both are left out, and so are entries that a body lacks.
-
-**Prompts.** A policy with ``prompts`` also sees the episodes in front of its own in a window:
-they are demonstrations, and show which body this is and what it should do. Every token then
-sees all before it within ``context`` steps; ``is_first`` parts the episodes, and what is cut
-out of one starts with it too. As in Gato, the actions of a prompt count in the loss like any
-others. An episode of a single row shows no action; it is what short windows are filled up
-with, and is hidden. Such a policy must be used as it was trained, on windows of
-``Bodies.sample`` with a share of prompts: what it is given must hold demonstrations of the
-same body, or no other episode at all. Rows that are more than ``context`` steps in front are
-out of sight, the prompt's too, so a prompt and the rows behind it must fit into the context
-together: see ``common.tokens.steps.with_prompt``. Without ``prompts`` tokens see their own
-episode only, as in the dynamics.
+Tokens see their own episode only, as in the dynamics.
 """
 
 from __future__ import annotations
@@ -62,8 +51,6 @@ class PolicyFunctions(NamedTuple):
             body lacks are 0.
         start: ``(params, steps [N, T]) -> Context``; for imagined futures, see ``branch``.
         choose: ``(params, key, futures, greedy) -> action [N, J, A]``, the next of each future.
-        follow: ``(params, futures, action [N, J, A], observation [N, J, D], reward [N, J]) ->
-            futures`` in which this action was taken and led to this row.
         loss: ``(params, steps [B, T]) -> (loss, metrics)``.
     """
 
@@ -72,22 +59,19 @@ class PolicyFunctions(NamedTuple):
     act: Callable[[Params, Key, Steps, bool], Array]
     start: Callable[[Params, Steps], Context]
     choose: Callable[[Params, Key, Futures, bool], Array]
-    follow: Callable[[Params, Futures, Array, Array, Array], Futures]
     loss: Callable[[Params, Steps], tuple[Array, dict[str, Array]]]
 
 
-def functions(
-    config: TDMConfig, observation_size: int, action_size: int, prompts: bool = False
-) -> PolicyFunctions:
+def functions(config: TDMConfig, observation_size: int, action_size: int) -> PolicyFunctions:
     """Returns the policy as pure functions; the arguments are those of ``TokenPolicy``."""
     config.check_ranges(observation_size)
 
     def methods() -> tuple[Callable, tuple[Callable, ...]]:
-        policy = TokenPolicy(config, observation_size, action_size, prompts)
-        return lambda: None, (policy.predict, policy.start, policy.choose, policy.follow)
+        policy = TokenPolicy(config, observation_size, action_size)
+        return lambda: None, (policy.predict, policy.start, policy.choose)
 
     transformed = hk.without_apply_rng(hk.multi_transform(methods))
-    predict, start, choose_next, follow = transformed.apply
+    predict, start, choose_next = transformed.apply
 
     def act(params: Params, key: Key, steps: Steps, greedy: bool) -> Array:
         futures = branch(start(params, steps), candidates=1, steps=1)
@@ -96,25 +80,24 @@ def functions(
     def loss(params: Params, steps: Steps) -> tuple[Array, dict[str, Array]]:
         return _loss(Uniform(config.bins), predict(params, steps), steps)
 
-    return PolicyFunctions(transformed.init, predict, act, start, choose_next, follow, loss)
+    return PolicyFunctions(transformed.init, predict, act, start, choose_next, loss)
 
 
 class TokenPolicy(hk.Module):
     """The behaviour-cloned policy; see ``PolicyFunctions``."""
 
-    def __init__(self, config: TDMConfig, observation_size: int, action_size: int, prompts: bool):
+    def __init__(self, config: TDMConfig, observation_size: int, action_size: int):
         """Creates all weights.
 
         Args:
             config: Tokens and sizes; ``order`` and ``decode`` are those of the dynamics only.
             observation_size: Observation entries of the largest body, D.
             action_size: Action entries of the largest body, A.
-            prompts: Whether earlier episodes of a window are seen, as demonstrations.
         """
         super().__init__(name="token_policy")
         self._tokens, self._actions = config.tokens(), Uniform(config.bins)
         self._net = TokenTransformer(config, observation_size, action_size, blocks=False)
-        self._row, self._size, self._prompts = observation_size + 1, action_size, prompts
+        self._row, self._size = observation_size + 1, action_size
 
     def predict(self, steps: Steps) -> Array:
         """Returns the logits of all actions but the first; see ``PolicyFunctions``."""
@@ -145,16 +128,6 @@ class TokenPolicy(hk.Module):
         has = futures.context.present[:, None, self._row :]
         return units.reshape(count, candidates, -1) * has
 
-    def follow(self, futures: Futures, action: Array, observation: Array, reward: Array) -> Futures:
-        """Appends an action and the row that it led to; see ``PolicyFunctions``."""
-        count, candidates = futures.last.shape[:2]
-        row = self._tokens.to_unit(jnp.concatenate([observation, reward[..., None]], -1))
-        units = jnp.concatenate([action, row], -1).reshape(count * candidates, -1)
-        cache, begin = (futures.keys, futures.values), futures.count * self._net.block
-        hidden, cache = self._net.extend(futures.context, cache, begin, units)
-        last = hidden[:, -1].reshape(count, candidates, -1)
-        return Futures(futures.context, *cache, last, futures.count + 1)
-
     def _observe(self, steps: Steps, length: int) -> tuple[Array, Cache, Array]:
         """Runs over the first tokens at once; returns as ``TokenTransformer.observe``."""
         row = self._tokens.to_unit(predicted(steps))
@@ -162,13 +135,8 @@ class TokenPolicy(hk.Module):
         action = steps.action[:, 1:] * ~steps.is_first[:, 1:, None]
         action = jnp.pad(action, ((0, 0), (0, 1), (0, 0)))
         units = jnp.concatenate([row, action], -1).reshape(row.shape[0], -1)
-        if self._prompts:
-            # Episodes of one row are filled in; the last row is the present one, even alone.
-            group = steps.is_first & jnp.pad(steps.is_first[:, 1:], ((0, 0), (0, 1)))
-        else:
-            group = jnp.cumsum(steps.is_first, 1)
-        group = jnp.repeat(group, self._net.block, 1)
-        return self._net.observe(units[:, :length], group[:, :length], present_tokens(steps))
+        episode = jnp.repeat(jnp.cumsum(steps.is_first, 1), self._net.block, 1)
+        return self._net.observe(units[:, :length], episode[:, :length], present_tokens(steps))
 
 
 def _loss(tokens: Uniform, logits: Array, steps: Steps) -> tuple[Array, dict[str, Array]]:

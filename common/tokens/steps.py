@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from common.errors import UserError
 from common.rows import ROW_KEYS
@@ -51,48 +50,6 @@ def pad(rows: Rows, observation_size: int, action_size: int) -> Steps:
         padded.append(jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[-1]))))
         masks.append(jnp.broadcast_to(jnp.arange(size) < x.shape[-1], (lead[0], size)))
     return Steps(*padded, rows["reward"], rows["is_first"], *masks)
-
-
-def newest(steps: Steps, rows: int) -> Steps:
-    """Returns the newest rows, filled up in front where there are fewer, as NumPy arrays.
-
-    Filled rows are zeros, each an episode by itself, so that no model sees them; the first
-    row that is kept begins an episode too.
-    """
-    missing = rows - steps.reward.shape[1]
-    kept = [np.asarray(x)[:, max(-missing, 0) :] for x in steps[:4]]
-    filled = Steps(*(_fill(x, max(missing, 0)) for x in kept), *map(np.asarray, steps[4:]))
-    filled.is_first[:, : max(missing, 0) + 1] = True
-    return filled
-
-
-def with_prompt(prompt: Steps, past: Steps, rows: int) -> Steps:
-    """Puts a demonstration in front of a past, as the windows of ``Bodies.sample`` have it.
-
-    The demonstration's newest rows take at most half of the window, and the newest rows of
-    the past the others; what is left is filled up in front.
-
-    Args:
-        prompt: Of the same body, ``[N, ...]`` or one for all, ``[1, ...]``.
-        past: ``[N, ...]``; the last row is the present one.
-        rows: Rows of the window; no more than the context of the policy, whose layers else
-            do not reach the start of the prompt.
-
-    Returns:
-        Arrays of NumPy ``[N, rows, ...]``.
-    """
-    prompt = newest(prompt, min(prompt.reward.shape[1], rows // 2))
-    past = newest(past, min(past.reward.shape[1], rows - prompt.reward.shape[1]))
-    count = past.reward.shape[0]
-    joined = (
-        np.concatenate([np.broadcast_to(x, (count, *x.shape[1:])), y], 1)
-        for x, y in zip(prompt[:4], past[:4], strict=True)
-    )
-    return newest(Steps(*joined, *past[4:]), rows)
-
-
-def _fill(x: np.ndarray, rows: int) -> np.ndarray:
-    return np.pad(x, [(0, 0), (rows, 0)] + [(0, 0)] * (x.ndim - 2))
 
 
 def vector_keys(rows: Mapping[str, Any]) -> list[str]:

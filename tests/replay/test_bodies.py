@@ -1,4 +1,4 @@
-"""Windows of several bodies: how often each is drawn, short episodes, prompts, padding."""
+"""Windows of several bodies: how often each is drawn, short episodes, padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.replay.bodies import Bodies
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
-from common.tokens.steps import Steps, newest, pad, with_prompt
+from common.tokens.steps import Steps, pad
 from tests.compiling import compiled
 from tests.tiny import random_params
 
@@ -94,35 +94,6 @@ def test_bodies_and_their_windows_are_drawn_uniformly():
         assert abs(found[window] / draws - probability) < 4 * deviation, window
 
 
-def test_prompts_are_rows_of_another_episode_of_the_same_body():
-    bodies, draws = Bodies(make_bodies()), 8000
-    steps = bodies.sample(np.random.default_rng(0), draws, LENGTH, prompt=0.25)
-    prompted, found = 0, collections.Counter()
-    for window in range(draws):
-        pieces, filled = parts(steps, window)
-        assert filled + sum(piece[3] for piece in pieces) == LENGTH
-        if len(pieces) == 1:
-            continue
-        prompted += 1
-        prompt, main = pieces
-        # "large" has one episode only, which is its own prompt.
-        assert prompt[0] == main[0] and (prompt[1] != main[1]) == (main[0] == 0)
-        for piece in pieces:
-            assert piece[3] == min(LENGTHS["large" if piece[0] else "small"][piece[1]], 3)
-        found[prompt, main] += 1
-    np.testing.assert_allclose(prompted / draws, 0.25, atol=0.02)
-    # Prompts of the "small" body: an episode, then a window of it, both uniformly.
-    first_main = [(p, m, count) for (p, m), count in found.items() if m[:2] == (0, 0)]
-    total = sum(count for *_, count in first_main)
-    starts = collections.Counter()
-    for prompt, _, count in first_main:
-        starts[prompt[1], prompt[2]] += count / total
-    assert starts.keys() == {(1, 0), *((2, start) for start in range(4))}
-    np.testing.assert_allclose(starts[1, 0], 0.5, atol=0.08)
-    for start in range(4):
-        np.testing.assert_allclose(starts[2, start], 0.125, atol=0.06)
-
-
 def test_padding_equals_that_of_the_model():
     data = make_bodies()
     bodies = Bodies(data)
@@ -154,24 +125,6 @@ def test_filled_rows_do_not_count_in_the_loss():
     assert loss(params, short)[0] > 1
 
 
-def test_ranges_enclose_all_data():
-    data = make_bodies()
-    low, high = Bodies(data).ranges(margin=0.1)
-    assert len(low) == len(high) == 5
-    # Entries: "a" first; its third number only the large body has, "b" comes behind it there.
-    values = collections.defaultdict(list)
-    for episode in data["small"] + data["large"]:
-        flat = np.concatenate([episode["a"].reshape(len(episode["a"]), -1), episode["b"]], 1)
-        for entry, column in enumerate(flat.T):
-            values[entry].extend(column)
-        values[4].extend(episode["reward"])
-    for entry in range(5):
-        least, most = min(values[entry]), max(values[entry])
-        more = 0.1 * (most - least) or 1.0
-        np.testing.assert_allclose([low[entry], high[entry]], [least - more, most + more])
-    TDMConfig(tokeniser="uniform", low=low, high=high)
-
-
 def test_a_batch_takes_little_time():
     """The least of many tries, in the processor's time, which a busy machine hardly changes."""
     episodes = [make_episode(0, number % 50, 99, size=23, actions=6) for number in range(300)]
@@ -179,16 +132,14 @@ def test_a_batch_takes_little_time():
     took = []
     for _ in range(30):
         begin = time.thread_time()
-        bodies.sample(rng, 32, 24, prompt=0.25)
+        bodies.sample(rng, 32, 24)
         took.append(time.thread_time() - begin)
     assert min(took) < 0.003, min(took)
 
 
 def test_the_same_seed_draws_the_same_windows():
     bodies = Bodies(make_bodies())
-    one, two, other = (
-        bodies.sample(np.random.default_rng(seed), 8, LENGTH, prompt=0.5) for seed in (3, 3, 4)
-    )
+    one, two, other = (bodies.sample(np.random.default_rng(seed), 8, LENGTH) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.observation, two.observation)
     assert (one.observation != other.observation).any()
 
@@ -205,29 +156,3 @@ def test_data_that_cannot_be_used_are_refused():
     none = {key: value for key, value in episode.items() if key not in ("a", "b")}
     with pytest.raises(UserError, match="episodes of small have no observations"):
         Bodies({"small": [none]})
-
-
-def test_windows_for_acting_look_like_those_of_training():
-    bodies = Bodies({"one": [make_episode(0, 0, 9)]})
-    steps = bodies.sample(np.random.default_rng(0), 2, 9)
-    few = Steps(*(x[:, :3] for x in steps[:4]), *steps[4:])
-    filled = newest(few, 5)
-    np.testing.assert_array_equal(filled.is_first, [[1, 1, 1, 0, 0]] * 2)
-    np.testing.assert_array_equal(filled.observation[:, :2], 0)
-    np.testing.assert_array_equal(filled.observation[:, 2:], few.observation)
-    cut = newest(steps, 5)
-    np.testing.assert_array_equal(cut.is_first, [[1, 0, 0, 0, 0]] * 2)
-    np.testing.assert_array_equal(cut.action, steps.action[:, -5:])
-    assert not steps.is_first[:, 4].any()
-
-    one = jax.tree.map(lambda x: x[:1], steps)
-    window = with_prompt(one, few, 8)
-    np.testing.assert_array_equal(window.is_first, [[1, 1, 0, 0, 0, 1, 0, 0]] * 2)
-    np.testing.assert_array_equal(window.reward[:, 1:5], [steps.reward[0, -4:]] * 2)
-    np.testing.assert_array_equal(window.reward[:, 5:], few.reward)
-    window = with_prompt(one, steps, 9)
-    np.testing.assert_array_equal(window.is_first, [[1, 0, 0, 0, 1, 0, 0, 0, 0]] * 2)
-    np.testing.assert_array_equal(window.observation[:, 4:], steps.observation[:, -5:])
-    # The longest window is what training draws.
-    drawn = bodies.sample(np.random.default_rng(0), 20, 9, prompt=1.0)
-    np.testing.assert_array_equal(window.is_first, drawn.is_first[:2])

@@ -1,4 +1,4 @@
-"""Linear controllers are cloned: two bodies, and two controllers that only a prompt tells apart."""
+"""Linear controllers are cloned: two bodies, and two that only what was done tells apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from common.replay.bodies import Bodies
 from common.tokens import policy as token_policy
 from common.tokens.config import TDMConfig
-from common.tokens.steps import pad, with_prompt
+from common.tokens.steps import pad
 from tests.compiling import compiled
 from tests.fitting import fit
 
@@ -42,21 +42,20 @@ def make_episode(rng, gain, rows):
 
 @functools.cache
 def cloned():
-    """Returns the policy, and weights that were trained on windows with and without prompts."""
+    """Returns the policy, and weights that were trained on windows of all three."""
     rng = np.random.default_rng(0)
     data = {name: [make_episode(rng, gain, 40) for _ in range(400)] for name, gain in GAINS.items()}
-    windows = Bodies(data).sample(rng, UPDATES * BATCH, ROWS, prompt=0.5)
+    windows = Bodies(data).sample(rng, UPDATES * BATCH, ROWS)
     batches = jax.tree.map(lambda x: x.reshape(UPDATES, BATCH, *x.shape[1:]), windows)
-    policy = token_policy.functions(CONFIG, *SIZES, prompts=True)
+    policy = token_policy.functions(CONFIG, *SIZES)
     return policy, fit(policy.init, policy.loss, jax.random.key(0), batches)
 
 
-def errors(name, prompt, seen=0, count=300):
+def errors(name, seen=0, count=300):
     """Distances ``[N, A]`` from the controller in random states, acting greedily.
 
     Args:
         name: The controller.
-        prompt: Whose demonstration stands in front; None for none.
         seen: Rows of the episode that went before.
         count: States, N.
     """
@@ -67,12 +66,9 @@ def errors(name, prompt, seen=0, count=300):
         return pad({key: np.stack([x[key] for x in some]) for key in some[0]}, *SIZES)
 
     policy, params = cloned()
-    past = steps = rows(name, seen + 1)
-    if prompt:
-        steps = with_prompt(rows(prompt, 20), past, ROWS)
-        assert steps.is_first[:, [0, ROWS - 1 - seen]].any(0).all()
+    past = rows(name, seen + 1)
     act = compiled(policy.act, static_argnames="greedy")
-    action = np.asarray(act(params, jax.random.key(0), steps, greedy=True))
+    action = np.asarray(act(params, jax.random.key(0), past, greedy=True))
     actions, numbers = GAINS[name].shape
     np.testing.assert_array_equal(action[:, actions:], 0)
     return np.abs(action[:, :actions] + past.observation[:, -1, :numbers] @ GAINS[name].T)
@@ -80,21 +76,11 @@ def errors(name, prompt, seen=0, count=300):
 
 def test_a_controller_is_cloned_to_the_width_of_a_bin():
     """The nearest centre is a quarter of the width away on average; twice that is allowed."""
-    found = errors("plane", prompt=None)
+    found = errors("plane")
     assert found.mean() < 0.5 * BIN and found.max() < 2 * BIN, (found.mean(), found.max())
 
 
-def test_the_prompt_says_which_controller_to_imitate():
-    """Where demonstrated states are near zero, nothing can; that is rare."""
+def test_only_the_episode_itself_tells_which_controller_it_is():
     for name in ("line", "mirrored"):
-        found = errors(name, prompt=name)
-        assert np.quantile(found, 0.95) < BIN and found.mean() < BIN, (name, found.mean())
-        # Nothing else tells them apart: the wrong prompt makes it the wrong controller.
-        other = {"line": "mirrored", "mirrored": "line"}[name]
-        assert errors(name, prompt=other).mean() > 10 * BIN
-    assert sum(errors(name, prompt=None).mean() for name in ("line", "mirrored")) > 10 * BIN
-
-
-def test_the_episode_itself_tells_as_well():
-    for name in ("line", "mirrored"):
-        assert np.quantile(errors(name, prompt=None, seen=3), 0.95) < BIN
+        assert np.quantile(errors(name, seen=3), 0.95) < BIN
+    assert sum(errors(name).mean() for name in ("line", "mirrored")) > 10 * BIN

@@ -1,4 +1,4 @@
-"""The policy over tokens: alignment, causality, prompts, bodies, acting, cloning."""
+"""The policy over tokens: alignment, causality, bodies, acting, cloning."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ SIZES = OBSERVATION, ACTION
 class Case:
     """Functions bound to random weights."""
 
-    def __init__(self, config, prompts=True):
+    def __init__(self, config):
         self.config = config
-        functions = token_policy.functions(config, *SIZES, prompts)
+        functions = token_policy.functions(config, *SIZES)
         self.params = jax.tree.map(lambda x: 5 * x, random_params(functions.init))
         bind = lambda function: functools.partial(compiled(function), self.params)  # noqa: E731
         self.predict, self.start = bind(functions.predict), bind(functions.start)
-        self.follow = bind(functions.follow)
         static = functools.partial(compiled, static_argnames="greedy")
         self.act = functools.partial(static(functions.act), self.params)
         self.choose = functools.partial(static(functions.choose), self.params)
@@ -129,26 +128,8 @@ def test_window_limits_how_far_a_step_reaches():
     np.testing.assert_array_equal(after[:, 0], [True, False, False, False, True, True])
 
 
-def test_earlier_episodes_are_prompts_and_filled_rows_are_hidden(case):
-    steps = random_steps(resets=((0, 3), (1, 1), (1, 2), (2, 3)))
-    before = case.predict(steps)
-    other = np.asarray(case.predict(changed(steps, 2, observation=0)) != before).any((2, 3))
-    # Sequence 1 begins with episodes of one row, 0 and 1, and a longer one from row 2 on.
-    np.testing.assert_array_equal(other[:, 3:5], True)
-    filled = steps._replace(observation=steps.observation.copy(), action=steps.action.copy())
-    filled.observation[1, :2], filled.action[1, :3] = 9, 0.3
-    after = case.predict(filled)
-    np.testing.assert_array_equal(np.asarray(after)[1, 2:], np.asarray(before)[1, 2:])
-    cut = Steps(*(x[1:2, 2:] for x in steps[:4]), *(x[1:2] for x in steps[4:]))
-    np.testing.assert_allclose(before[1:2, 2:], case.predict(cut), atol=2e-5)
-    # The action of an episode's first row is no choice, and no later one sees it.
-    changed_first = steps._replace(action=steps.action.copy())
-    changed_first.action[0, 3] = 0.7
-    np.testing.assert_array_equal(before[0, :, 0], case.predict(changed_first)[0, :, 0])
-
-
-def test_without_prompts_episodes_see_themselves_only():
-    case, steps = Case(SMALL, prompts=False), random_steps(resets=((0, 3), (2, 2)))
+def test_episodes_see_themselves_only(case):
+    steps = random_steps(resets=((0, 3), (2, 2)))
     before = case.predict(steps)
     after = case.predict(changed(steps, 1, observation=0))
     same = (np.asarray(before) == np.asarray(after)).all((2, 3))
@@ -198,25 +179,6 @@ def test_acts_are_drawn_as_often_as_the_parallel_pass_says(case):
             np.testing.assert_allclose(shares, probs[row, i, 1], atol=2.5 / len(second) ** 0.5)
     alone = case.act(jax.random.key(0), steps, greedy=False)
     assert (case.act(jax.random.key(1), steps, greedy=False) != alone).any()
-
-
-def test_imagined_futures_equal_the_parallel_pass(case):
-    """Whatever was done and seen in a future, the next action is that of its whole past."""
-    rng, steps, candidates = np.random.default_rng(2), random_steps(time=2), 2
-    futures = branch(case.start(steps), candidates, 4)
-    wholes = [steps] * candidates
-    for _ in range(4):
-        action = case.choose(jax.random.key(0), futures, greedy=True)
-        for candidate, whole in enumerate(wholes):
-            want = case.act(jax.random.key(0), whole, greedy=True)
-            np.testing.assert_allclose(action[:, candidate], want, atol=1e-6)
-        action = np.clip(action + 0.3 * rng.normal(size=action.shape), -1, 1).astype(np.float32)
-        row = rng.normal(size=(BATCH, candidates, OBSERVATION + 1)).astype(np.float32)
-        futures = case.follow(futures, action, row[..., :-1], row[..., -1])
-        wholes = [
-            append(whole, action[:, i], row[:, i, :-1], row[:, i, -1])
-            for i, whole in enumerate(wholes)
-        ]
 
 
 def test_bodies_of_different_sizes_share_a_policy(case):
