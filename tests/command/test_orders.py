@@ -24,8 +24,8 @@ PROGRAMS = {
     "dreamer": Program("dreamer", DreamerConfig(), None),
     "planet": Program("planet", PlanetConfig(), None),
 }
-OLD = pathlib.Path(__file__).resolve().parents[1] / "run" / "recorded"
-"""What version 0.1 wrote as config.yaml."""
+OLD = pathlib.Path(__file__).resolve().parents[1] / "recorded" / "0.1"
+"""Run folders that version 0.1 wrote."""
 
 
 def parsed(program: Program, pairs: list[tuple[str, str]]) -> Any:
@@ -161,7 +161,9 @@ def test_no_order_of_flags_matters(name, tmp_path_factory, data):
     check_reads_back(program, expected, tmp_path_factory.mktemp("run"))
 
 
-@pytest.mark.parametrize("path", sorted(OLD.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(OLD.glob("*/config.yaml")), ids=lambda path: path.parent.name
+)
 def test_configurations_of_version_0_1_are_read(path, tmp_path):
     (tmp_path / folder.CONFIG).write_text(path.read_text())
     name = folder.agent_name(tmp_path)
