@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import runpy
 import signal
 import sys
@@ -24,7 +25,7 @@ from tests import fake_agent
 from tests.envs.known import Echo
 from tests.fake_agent import EVAL_ACTION
 
-EXAMPLE = pathlib.Path(__file__).with_name("train_from_python.py")
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 ALONE = {"run.eval_episodes": 0, "run.random_episodes": 0}
 
 
@@ -220,10 +221,12 @@ def test_both_agents_train_in_one_call(tmp_path, monkeypatch):
 
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    assert EXAMPLE.read_text().count("\n") <= 40
+    section = README.read_text().split("## Train from Python\n")[1].split("\n## ")[0]
+    (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "script.py").write_text(script)
     monkeypatch.chdir(tmp_path)
-    names = runpy.run_path(str(EXAMPLE))
+    result = runpy.run_path("script.py")["result"]
     printed = capsys.readouterr().out
-    assert names["run"].result().finished and len(names["returns"].points) == 2
-    assert "evaluation at 300 of 600 frames" in printed and "Result(finished=True" in printed
-    assert (tmp_path / "runs" / "cartpole" / "export.npz").exists()
+    assert result.finished and result.frames == 600
+    assert "evaluation at 300 of 600 frames" in printed and "finished after 600 frames" in printed
+    assert (tmp_path / "runs" / "mine" / "export.npz").exists()
