@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import pathlib
 import threading
@@ -23,7 +22,8 @@ from common.replay.chunks import (
 )
 from common.replay.config import ReplayConfig
 from common.replay.memory import estimate, row_bytes
-from common.replay.stream import Chunk, Piece, Stream
+from common.replay.sampling import draw, gather
+from common.replay.stream import Chunk, Stream
 from common.rows import Specs
 
 CHUNK_ROWS = 1024
@@ -129,14 +129,7 @@ class Replay:
             self._write(chunk)
 
     def sample(self, batch: int, length: int) -> dict[str, np.ndarray]:
-        """Draws windows with replacement.
-
-        "steps" draws uniformly over all window starts. "episodes" is DreamerV2's rule:
-        an episode uniformly, then one of its ``n - length + 1`` starts uniformly; with
-        ``prioritize_ends`` the range of starts is extended by ``length`` and clipped, so
-        that the last window has probability ``(length + 1) / (n + 1)``. An episode of
-        fewer rows than a window is drawn from its first row and continues into what
-        follows (or, the newest of a stream, reaches back into what preceded).
+        """Draws windows with replacement; ``common.replay.sampling`` says which.
 
         Args:
             batch: B, number of windows.
@@ -148,16 +141,14 @@ class Replay:
         Raises:
             ValueError: No stream holds ``length`` rows yet (see ``can_sample``).
         """
-        draw = self._draw_steps if self._config.sampling == "steps" else self._draw_episodes
         with self._lock:
-            windows = [stream.window(row, length) for stream, row in draw(batch, length)]
+            streams = [stream for stream in self._streams if stream.windows(length)]
+            if not streams:
+                raise ValueError(f"no stream of the replay holds {length} rows yet")
+            picks = draw(self._config, self._rng, streams, batch, length)
+            windows = [stream.window(row, length) for stream, row in picks]
         # Filled rows never change, so the copies need no lock.
-        result = {}
-        for key, (shape, dtype) in self._specs.items():
-            result[key] = np.empty((batch, length, *shape), dtype)
-            _copy(windows, key, result[key])
-        result["is_first"][:, 0] = True
-        return result
+        return gather(windows, self._specs, length)
 
     def read(self, directory: pathlib.Path) -> None:
         """Takes in all rows of a folder in the episode format, which stays as it is.
@@ -287,37 +278,6 @@ class Replay:
             write_chunk(chunk.file.path, chunk.rows)
             chunk.saved = size
 
-    def _draw_steps(self, batch: int, length: int) -> list[tuple[Stream, int]]:
-        streams = self._sampleable(length)
-        ends = list(itertools.accumulate(stream.windows(length) for stream in streams))
-        picks = []
-        for number in self._rng.integers(ends[-1], size=batch).tolist():
-            which = bisect.bisect_right(ends, number)
-            start = number - ends[which] + streams[which].windows(length)
-            picks.append((streams[which], streams[which].begin + start))
-        return picks
-
-    def _draw_episodes(self, batch: int, length: int) -> list[tuple[Stream, int]]:
-        streams = self._sampleable(length)
-        ends = list(itertools.accumulate(len(stream.episodes) for stream in streams))
-        extra = length if self._config.prioritize_ends else 0
-        picks = []
-        for number in self._rng.integers(ends[-1], size=batch).tolist():
-            which = bisect.bisect_right(ends, number)
-            stream = streams[which]
-            first, end = stream.episode(number - ends[which] + len(stream.episodes))
-            last = end - length
-            if last > first:
-                first = min(first + int(self._rng.integers(last - first + 1 + extra)), last)
-            picks.append((stream, min(first, stream.end - length)))
-        return picks
-
-    def _sampleable(self, length: int) -> list[Stream]:
-        streams = [stream for stream in self._streams if stream.windows(length)]
-        if not streams:
-            raise ValueError(f"no stream of the replay holds {length} rows yet")
-        return streams
-
     def _load(self, directory: pathlib.Path) -> None:
         for leftover in directory.glob(".*.npz.tmp"):
             leftover.unlink()
@@ -377,12 +337,3 @@ class Replay:
         if missing > 0 and self._allocated + missing <= self._limit:
             chunk.grow(chunk.size + missing)
             self._allocated += missing
-
-
-def _copy(windows: list[list[Piece]], key: str, target: np.ndarray) -> None:
-    """Fills ``target`` ``[B, T, ...]`` with the rows of each window."""
-    for window, sequence in zip(windows, target, strict=True):
-        position = 0
-        for arrays, low, high in window:
-            sequence[position : position + high - low] = arrays[key][low:high]
-            position += high - low
