@@ -20,13 +20,16 @@ DEADLINE = 600
 ROWS = 1_000_000
 
 
-def command(logdir, *words):
-    """Starts a run of the tiny agent that would last for ever."""
+def command(logdir, *words, heard=True):
+    """Starts a run of the tiny agent that would last for ever.
+
+    What nobody reads must go nowhere: a full pipe would stop the run.
+    """
     base = "-m tests.fake_agent train --run.eval_every 0 --run.frames 100000000".split()
     base += ["--replay.capacity", str(ROWS)]
     return subprocess.Popen(
         [sys.executable, *base, "--logdir", str(logdir), *words],
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -86,7 +89,7 @@ def test_a_signal_ends_cleanly_and_the_run_goes_on(name, tmp_path):
 
 
 def test_a_second_process_is_turned_away(tmp_path):
-    first = command(tmp_path)
+    first = command(tmp_path, heard=False)
     wait_for(lambda: lines(tmp_path) > 3, first)
     second = command(tmp_path)
     out, err = second.communicate(timeout=DEADLINE)
@@ -102,7 +105,7 @@ def test_a_second_process_is_turned_away(tmp_path):
 @pytest.mark.parametrize("checkpoint_every", [1, 1000])
 def test_kill_9_and_again(checkpoint_every, tmp_path):
     """After a checkpoint the run continues from it; before the first it starts anew."""
-    process = command(tmp_path, "--run.checkpoint_every", str(checkpoint_every))
+    process = command(tmp_path, "--run.checkpoint_every", str(checkpoint_every), heard=False)
     wait_for(lambda: lines(tmp_path) > 3, process)
     if checkpoint_every == 1:
         wait_for(lambda: list((tmp_path / "checkpoints").glob("0*")), process)
