@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-OWN = ("tests", "common", "dreamer", "planet", "benchmarks")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OWN = ("tests", *(path.parent.name for path in ROOT.glob("*/__init__.py")))
 HEAVIEST = 5  # Modules that the summary names.
 GIBIBYTE = 2**30
 _peaks = pytest.StashKey[dict[str, float]]()

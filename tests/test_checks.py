@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 
+from benchmarks.jobs.plan import AGENTS
 from common import config as configs
 from common.checks import (
     AT,
@@ -34,10 +35,11 @@ from common.checks import (
 from common.command import flags
 from common.dynamics.rssm import RSSMConfig
 from common.errors import UserError
-from dreamer.config import Config as DreamerConfig
-from planet.config import Config as PlanetConfig
 
-PROGRAMS = {"dreamer": DreamerConfig(), "planet": PlanetConfig()}
+PROGRAMS = {
+    name: importlib.import_module(f"{name}.program").load_program().default_config
+    for name in AGENTS
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +179,7 @@ def test_check_range_names_what_is_no_option():
 def _option_classes() -> list[type]:
     """Every dataclass of the package that is part of a configuration."""
     found = {}
-    for root in ("common", "dreamer", "planet", "benchmarks.tdm"):
+    for root in ("common", *AGENTS, "benchmarks.tdm"):
         for module in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}."):
             if module.name.endswith("__main__"):
                 continue

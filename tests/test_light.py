@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
+from benchmarks.jobs.plan import AGENTS
+from tests.test_layering import RUNTIME_LIBRARIES, SIMULATORS
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-HEAVY = {
-    "jax", "jaxlib", "haiku", "optax", "tensorflow_probability", "orbax", "tensorboardX",
-    "matplotlib", "imageio", "PIL", "rich", "wandb", "mujoco", "dm_control", "ale_py",
-}  # fmt: skip
+HEAVY = {"jax", "jaxlib", "haiku", "optax", "tensorflow_probability", "wandb"}
+HEAVY |= {*SIMULATORS, *RUNTIME_LIBRARIES}
 SAY = "import sys; print('LOADED', *{name.split('.')[0] for name in sys.modules})"
 
 
@@ -30,7 +31,7 @@ def loaded(*words: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        "common", "dreamer", "planet", "common.types", "common.config", "common.export",
+        "common", *AGENTS, "common.types", "common.config", "common.export",
         "common.envs", "common.run.config", "common.run.folder", "common.run.program",
         "common.run.progress", "common.command.line", "common.command.api",
     ],
@@ -40,7 +41,7 @@ def test_imports_that_promise_to_be_light(module):
     assert module.split(".")[0] in found and not found & HEAVY
 
 
-@pytest.mark.parametrize("agent", ["dreamer", "planet"])
+@pytest.mark.parametrize("agent", AGENTS)
 def test_the_version_is_said_without_jax(agent):
     code = f"import runpy, sys; sys.argv = [{agent!r}, '--version']\n"
     code += f"try:\n runpy.run_module({agent!r}, run_name='__main__')\n"

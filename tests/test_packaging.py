@@ -54,6 +54,10 @@ def test_every_package_is_held_to_the_house_rules():
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(PACKAGES)
 
 
+def test_every_agent_has_a_command_and_is_benchmarked():
+    assert {path.parent.name for path in ROOT.glob("*/program.py")} == set(AGENTS)
+
+
 def test_presets_are_package_data(setup):
     pattern = setup["options.package_data"]["configs"]
     found = {path.stem for path in (ROOT / "configs").glob(pattern)}

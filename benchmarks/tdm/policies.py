@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 import pathlib
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.jobs import plan
 from benchmarks.tdm.options import Options
 from common.command import flags
 from common.command.presets import resolve
@@ -142,11 +144,8 @@ def _load(path: str) -> LoadedAgent:
 
 
 def _program(name: str) -> Program:
-    if name == "planet":
-        from planet.program import load_program
-    else:
-        from dreamer.program import load_program
-    return load_program()
+    known = name if name in plan.AGENTS else "dreamer"  # Which says whose the file is.
+    return importlib.import_module(f"{known}.program").load_program()
 
 
 def _train(task: str, frames: int, options: Options) -> pathlib.Path:

@@ -24,7 +24,8 @@ import haiku as hk
 from common.types import Array, Key, Params
 
 State = Any
-"""The latent state of one dynamics, a NamedTuple of arrays with the same leading axes."""
+"""The latent state of one dynamics, a NamedTuple of arrays with the same leading axes; its entry
+``stoch`` is the sample of the prior or of the posterior."""
 Noise = Array | None
 """Standard noise as ``draw_noise`` returns it, or None for the mode."""
 

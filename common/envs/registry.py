@@ -21,6 +21,7 @@ from common.envs.vector import VectorEnvs
 from common.errors import UserError, nearest
 
 FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
+_PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
 
 Task = str | Callable[..., gymnasium.Env]
 """A name of one of the families, several of them separated by commas, or a function that
@@ -79,7 +80,7 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
 
 def check_name(task: Task) -> None:
     """Raises a UserError where the name belongs to no family."""
-    if callable(task) or task.startswith(("dmc_", "atari_", "gym_")) or ":" in task:
+    if callable(task) or task.startswith(_PREFIXES) or ":" in task:
         return
     hint = nearest(task, _suite_tasks())
     hint = hint if hint.startswith("; did you mean") else ""

@@ -65,7 +65,7 @@ class Settings(Options):
     """What the run loop reads of a configuration; every agent's configuration extends it.
 
     Attributes:
-        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or module:factory;
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, gym_<id> or <module>:<factory>;
             several, separated by commas, take turns by episode.
         seed: Seed of weights, environments, acting and replay.
         env: Environments.

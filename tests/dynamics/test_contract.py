@@ -16,6 +16,7 @@ from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
+from common.model.components import DYNAMICS
 from common.model.config import WorldModelConfig
 from common.nets import precision
 from tests.compiling import compiled
@@ -73,6 +74,10 @@ def test_every_dynamics_of_the_world_model_is_held_to_the_contract():
     names = typing.get_args(typing.get_type_hints(WorldModelConfig)["dynamics"])
     modules = {variant.initial.func.__module__ for variant in VARIANTS.values()}
     assert {f"common.dynamics.{name}" for name in names} == modules
+    assert set(DYNAMICS) == set(names)
+    for name in names:
+        assert DYNAMICS[name].__name__ == f"common.dynamics.{name}"
+        assert type(getattr(WorldModelConfig(), name)).__module__ == f"common.dynamics.{name}"
 
 
 class Case:

@@ -1,8 +1,10 @@
 import gymnasium
 import pytest
 
+from common.command import flags
 from common.envs import Env, EnvConfig, Envs, make, make_one, registry
 from common.errors import UserError
+from common.run.config import Settings
 from tests.envs.toys import Counter
 
 
@@ -72,9 +74,10 @@ def test_options_out_of_range(options, message):
         EnvConfig(**options)
 
 
-def test_families_lists_every_prefix_that_is_known():
+def test_every_family_is_known_and_in_the_help():
     for family in registry.FAMILIES:
         registry.check_name(family)
+        assert family in flags.attribute_docs(Settings)["task"]
 
 
 def _members(protocol):
