@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from common.checks import Count, Finite, NonNegative, Options, Range, Share, Whole
+from common.checks import AT, Count, Finite, NonNegative, Options, Range, Share, Whole, refuse
+from common.errors import UserError
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
+from common.learning.schedules import parse_schedule
 from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
 from common.nets.layers import Activation, Norm
@@ -73,6 +75,15 @@ class BehaviorConfig(Options):
     slow_target_fraction: Share = 1.0
     reward_norm: StreamNormConfig = StreamNormConfig()
     exploration_noise: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where a value is none that its option can have."""
+        super().__post_init__()
+        for name in ("actor_grad_mix", "actor_entropy"):
+            try:
+                parse_schedule(getattr(self, name))
+            except UserError as error:
+                refuse(self, f"{AT}{name}: {error}")
 
 
 @dataclasses.dataclass(frozen=True)

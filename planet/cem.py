@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from common.errors import UserError
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet.beliefs import Belief, refit
@@ -53,9 +54,17 @@ def plan(
         momentum: Share of the old belief that an iteration keeps.
         belief: Where to begin instead of the initial belief (a warm start).
         proposal: Further sequences, tried in every iteration.
+
+    Raises:
+        UserError: More sequences are to be chosen than there are.
     """
 
     def update(belief: Belief, sequences: Array, returns: Array) -> tuple[Belief, Array]:
+        if top > returns.shape[1]:
+            raise UserError(
+                f"cem chooses the best {top} of {returns.shape[1]} candidates; lower top, or raise "
+                "candidates"
+            )
         best, index = jax.lax.top_k(returns, top)
         elite = jnp.take_along_axis(sequences, index[:, :, None, None], 1)
         # Where fewer than K returns are finite, the others have no say.

@@ -71,6 +71,8 @@ def search(
     Args:
         update: How scored sequences change the belief; the others are those of ``cem.plan``.
     """
+    for amount in (horizon, iterations, candidates):
+        chex.assert_scalar_positive(amount)
     num_envs = jax.tree.leaves(start)[0].shape[0]
     chex.assert_tree_shape_prefix(start, (num_envs,))
     belief = initial_belief(actions, num_envs, horizon) if belief is None else belief

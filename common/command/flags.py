@@ -54,7 +54,7 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
             raise UserError(f"unexpected {word!r}; options are written --name value")
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        path = "" if name in allowed else resolve(name, paths, allowed)
+        path = "" if name in allowed else find_option(name, paths, allowed)
         taken = [value] if equals else []
         while words and not words[0].startswith("--") and (name == "configs" or not taken):
             taken.append(words.pop(0))
@@ -70,7 +70,7 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
     return flags
 
 
-def resolve(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> str:
+def find_option(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> str:
     """Finds the one option whose dotted path is the name or ends with it.
 
     Parts of a mapping option (``env.kwargs.size``) resolve through the mapping's name.

@@ -42,8 +42,9 @@ def prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / DISTRIBUTION / "jax"))
-    if "jax" in sys.modules:  # Too late for the variable.
-        sys.modules["jax"].config.update("jax_compilation_cache_dir", cache or None)
+    settings = sys.modules["jax"].config if "jax" in sys.modules else None
+    if settings is not None and not settings.jax_compilation_cache_dir:
+        settings.update("jax_compilation_cache_dir", cache or None)  # Too late for the variable.
     # Its warning is about children that go on with this program; ours run another one.
     warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     for noisy in ("absl", "jax._src.xla_bridge", "jax._src.compilation_cache"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from common.checks import NonNegative, Options, Share
+from common.checks import AT, NonNegative, Options, Share, refuse
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
@@ -64,3 +64,10 @@ class WorldModelConfig(Options):
     reward_gradients: bool = True
     discount_gradients: bool = True
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where a value is none that its option can have."""
+        super().__post_init__()
+        if self.discount.likelihood not in ("auto", "bernoulli"):
+            found = f"is {self.discount.likelihood}, whose mean may leave 0 to 1"
+            refuse(self, f"{AT}discount.likelihood {found}; expected auto or bernoulli")

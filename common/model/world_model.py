@@ -13,7 +13,8 @@ parameters. A loop of your own carries them along:
         statistics = model.track(statistics, batch)
         loss, metrics = model.loss(params, key, batch, statistics=statistics)
 
-Models with another ``vector_transform`` have none, and may leave them out.
+Models with another ``vector_transform`` have none, and may leave them out; so may those that
+were loaded. A new model that standardises refuses a loss without statistics.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 
 from common.distributions import UnitNormal
 from common.dynamics.base import Noise, State
+from common.errors import UserError
 from common.model.components import Components, make_components
 from common.model.config import WorldModelConfig
 from common.model.losses import Losses, loss_metrics, make_losses
@@ -123,7 +125,9 @@ def world_model(
     specs = dict(observation_space)
     parts = make_components(config, specs, action_space)
     own = parts.vectors.init() if statistics is None else statistics
-    model = _Assembled(parts, make_losses(config, parts), specs, own, config.kl.overshooting)
+    counted = statistics is not None or not own
+    losses = make_losses(config, parts)
+    model = _Assembled(parts, losses, specs, own, counted, config.kl.overshooting)
     return WorldModel(
         config, specs, action_space, own,
         init=parts.init, loss=model.loss, losses=model.losses, observe=model.observe,
@@ -144,8 +148,10 @@ class _Assembled:
         compute_losses: Callable[..., Losses],
         specs: Mapping[str, ObservationSpec],
         statistics: Statistics,
+        counted: bool,
         overshooting: int,
     ):
+        self._counted = counted
         self._parts, self._losses, self._specs = parts, compute_losses, specs
         self._statistics, self._overshooting = statistics, overshooting
 
@@ -162,6 +168,11 @@ class _Assembled:
         overshooting: Noise = None,
         statistics: Statistics | None = None,
     ) -> Losses:
+        if statistics is None and not self._counted:
+            raise UserError(
+                "vector_transform standard learns with statistics: begin with model.statistics, "
+                "call model.track before each loss, and pass them as statistics=..."
+            )
         statistics = self._of_vectors(statistics)
         return self._losses(params, noise, batch, start, overshooting, statistics)
 

@@ -12,12 +12,14 @@ import pathlib
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from common.agent import NORMALISERS
+from common.errors import UserError
 from common.export import export
 from common.logging import Logger, Sink, video
 from common.model.imagine import CONTEXT
@@ -200,7 +202,7 @@ class BaseRun(ABC):
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         """Writes a line of the log."""
-        self._logger.write(self.now, metrics)
+        self._record(lambda: self._logger.write(self.now, metrics))
         self._silence.broken()
         self._tell("metrics", metrics)
 
@@ -212,11 +214,29 @@ class BaseRun(ABC):
         if watch is None or self._failure is not None:
             return
         now = Progress(kind, self.CLOCK, self.now, total, self.frames, self.updates, metrics)
+        if self._keep_going(lambda: watch(now)) == "stop":
+            self._stopping = True
+
+    def _keep_going(self, call: Callable[[], Any]) -> Any:
+        """Calls code of the caller's; what it raises ends the run after a checkpoint."""
         try:
-            if watch(now) == "stop":
-                self._stopping = True
-        except (Exception, SystemExit) as failure:
-            self._failure, self._stopping = failure, True
+            return call()
+        except (Exception, SystemExit, KeyboardInterrupt) as failure:
+            self._failure, self._stopping = self._failure or failure, True
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Writes to the log; only what the run's own files cannot take ends it at once."""
+
+        def kept() -> UserError | None:
+            try:
+                write()
+            except UserError as error:
+                return error
+            return None
+
+        error = self._keep_going(kept)
+        if error is not None:
+            raise error
 
     def _learn(self) -> None:
         """Makes one update."""
@@ -242,7 +262,7 @@ class BaseRun(ABC):
         result = self._play(lambda envs: RandomPolicy(envs.action_spec, seed), episodes, seed)
         if result is not None:
             print(f"random policy: {result}", flush=True)
-            self._logger.write(0, result.metrics("random"))
+            self._record(lambda: self._logger.write(0, result.metrics("random")))
             self._tell("random", result.metrics("random"))
 
     def _evaluate(self) -> bool:
@@ -256,10 +276,10 @@ class BaseRun(ABC):
         if result is None:
             return False
         self.evaluations += 1
-        self._logger.write(self.now, result.metrics("eval"))
+        self._record(lambda: self._logger.write(self.now, result.metrics("eval")))
         print(f"evaluation at {self._where}: {result}", flush=True)
         for name, film in result.videos.items():
-            self._logger.video(self.now, f"eval/{name}", film)
+            self._film(f"eval/{name}", film)
         self._tell("evaluation", result.metrics("eval"))
         return True
 
@@ -280,7 +300,10 @@ class BaseRun(ABC):
         predictions = self._learner.report(self._replay.sample(6, length))
         for name, pair in predictions.items():
             strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
-            self._logger.video(self.now, f"open_loop/{name}", strip)
+            self._film(f"open_loop/{name}", strip)
+
+    def _film(self, name: str, video: np.ndarray) -> None:
+        self._record(lambda: self._logger.video(self.now, name, video))
 
     def _save(self) -> None:
         """Writes replay, checkpoint and the export that ``load`` reads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ def open_environments(
         envs = make(config.task, config.env, seed, amount)
         return Environments(envs, for_evaluation(config.task, config.env))
     if not hasattr(given, "step_async"):
+        _check_takes_seed_and_amount(given)
         build = functools.partial(_build, given)
         return Environments(build(seed, amount), {config.task: build})
     if config.run.eval_episodes or config.run.random_episodes:
@@ -81,6 +83,16 @@ def open_environments(
             "instead, or set run.eval_episodes and run.random_episodes to 0"
         )
     return Environments(given, {}, lent=True)
+
+
+def _check_takes_seed_and_amount(given: MakeEnvs) -> None:
+    try:
+        inspect.signature(given).bind(0, 1)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"envs is {given!r}, neither common.envs.base.Envs nor a function (seed, amount) -> "
+            "Envs; common.envs.make builds those from a function that returns an environment"
+        ) from error
 
 
 def _build(make_envs: MakeEnvs, seed: int, amount: int) -> Envs:

@@ -101,6 +101,8 @@ class Lock:
         """Holds nothing yet."""
         self._logdir = logdir
         self._descriptor: int | None = None
+        self.taken = False
+        """Whether ``acquire`` was ever let in."""
 
     def acquire(self) -> None:
         """Takes the lock where the folder exists and the lock is not held already.
@@ -108,7 +110,7 @@ class Lock:
         Raises:
             UserError: Another process has it.
         """
-        if self._descriptor is not None or not self._logdir.is_dir():
+        if self.taken or not self._logdir.is_dir():
             return
         descriptor = os.open(self._logdir, os.O_RDONLY)
         try:
@@ -120,8 +122,9 @@ class Lock:
             ) from None
         except OSError:  # A file system, often one over the network, that locks no folders.
             os.close(descriptor)
-            return
-        self._descriptor = descriptor
+        else:
+            self._descriptor = descriptor
+        self.taken = True
 
     def release(self) -> None:
         """Gives the lock back where it is held."""
@@ -155,11 +158,13 @@ def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
 
 
 @contextlib.contextmanager
-def undone_on_error(logdir: pathlib.Path, keep: Callable[[], bool]) -> Iterator[None]:
+def undone_on_error(logdir: pathlib.Path, lock: Lock, keep: Callable[[], bool]) -> Iterator[None]:
     """Leaves the folder as it was where a run fails by a user's mistake.
 
     Args:
         logdir: Folder of the run; need not exist.
+        lock: Of the folder. Whoever did not get it wrote nothing, and what is there is another
+            run's.
         keep: Asked after the failure: whether the folder holds what is worth keeping.
     """
     before = set(logdir.iterdir()) if logdir.exists() else set()
@@ -167,7 +172,7 @@ def undone_on_error(logdir: pathlib.Path, keep: Callable[[], bool]) -> Iterator[
     try:
         yield
     except UserError:
-        if not keep():
+        if lock.taken and not keep():
             for path in set(logdir.iterdir() if logdir.exists() else ()) - before:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             for path in missing:

@@ -109,7 +109,7 @@ class LoadedAgent:
             carry: What the last call of ``act`` returned; None at the start of an episode.
 
         Returns:
-            A float for an observation or a carry, an array ``[...]`` for latent states.
+            A float for one observation, carry or state ``[1]``, else an array ``[...]``.
 
         Raises:
             UserError: The agent learned no value, or the observation is not of its kind.
@@ -123,7 +123,7 @@ class LoadedAgent:
             _, _, carry = self.act_function(self.params, self._key, carry, rows, mode="eval")
             observation = carry
         value = np.asarray(self._value(self.params, observation))
-        return float(value[0]) if isinstance(observation, type(agent.initial_carry(1))) else value
+        return float(value[0]) if value.shape == (1,) else value
 
     def _rows(self, observation: Any) -> dict[str, np.ndarray]:
         flat = flatten_observation(observation)

@@ -105,7 +105,7 @@ def _train(
             return Result(True, earlier.get("frames", 0), earlier["updates"], logdir)
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
         parts = Parts(environments, learner, loggers, watch)
-        with run_folder.undone_on_error(logdir, worth_keeping):
+        with run_folder.undone_on_error(logdir, lock, worth_keeping):
             run = kind(program, config, logdir, parts, earlier, lock)
             try:
                 return Result(run.go(), run.frames, run.updates, logdir)

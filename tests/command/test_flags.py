@@ -45,12 +45,12 @@ def test_flags_refuse(argv, message):
 
 def test_shortest_ending_that_is_unique_names_an_option():
     paths = ["a.b.c", "a.d.c", "c.e", "a.b.f"]
-    assert flags.resolve("b.c", paths) == "a.b.c"
-    assert flags.resolve("f", paths) == "a.b.f"
-    assert flags.resolve("a.d.c", paths) == "a.d.c"
-    assert flags.resolve("c", [*paths, "c"]) == "c"  # A whole name goes before endings.
+    assert flags.find_option("b.c", paths) == "a.b.c"
+    assert flags.find_option("f", paths) == "a.b.f"
+    assert flags.find_option("a.d.c", paths) == "a.d.c"
+    assert flags.find_option("c", [*paths, "c"]) == "c"  # A whole name goes before endings.
     with pytest.raises(UserError, match="ambiguous"):
-        flags.resolve("c", paths)
+        flags.find_option("c", paths)
 
 
 def test_help_shows_every_option_with_default_and_sentence():

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.config import update
 from common.dynamics.rssm import RSSMConfig
+from common.errors import UserError
 from common.learning.normalize import StreamNormConfig, initial_magnitude
 from common.model.imagine import CONTEXT
 from common.model.memory import Memory
@@ -274,3 +276,16 @@ def test_the_slow_critic_begins_as_a_copy(updates, share):
     config = BehaviorConfig(slow_target_update=2, slow_target_fraction=0.25)
     slow = slow_copy({"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.asarray(updates), config)
     np.testing.assert_allclose(slow["w"], share)
+
+
+@pytest.mark.parametrize("name", ["actor_entropy", "actor_grad_mix"])
+def test_an_unknown_schedule_is_refused_by_its_full_path(name):
+    with pytest.raises(UserError, match=f"^BehaviorConfig.{name}: schedule 'foo' is neither"):
+        BehaviorConfig(**{name: "foo"})
+    with pytest.raises(UserError, match=f"^behavior.{name}: schedule 'lin' is neither"):
+        update(Config(), {f"behavior.{name}": "lin"})
+
+
+def test_a_discount_is_a_bernoulli():
+    with pytest.raises(UserError, match="discount.likelihood is symlog, whose mean may leave"):
+        update(Config(), {"world_model.discount.likelihood": "symlog"})

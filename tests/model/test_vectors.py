@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.model import vectors
 from common.model.learn import learn_model
@@ -149,3 +150,11 @@ def test_learning_counts_statistics_and_a_skipped_step_does_not_lose_them():
     step = learn_model(model, optimizer, params, state, statistics, noise, batch)
     assert step.statistics["x"]["batches"] == 3
     jax.tree.map(np.testing.assert_array_equal, step.params["decoder"], before)
+
+
+def test_a_new_model_that_standardises_refuses_to_learn_without_statistics():
+    config = dataclasses.replace(TINY, vector_transform="standard")
+    model, batch = world_model(config, VECTOR, ACTIONS), random_batch(VECTOR, ACTIONS)
+    params = random_params(model.init)
+    with pytest.raises(UserError, match="begin with model.statistics"):
+        model.loss(params, jax.random.key(0), batch)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from planet import cem
 from planet.config import PlannerConfig
-from planet.planner import make_planner, make_searcher
-from tests.tiny import ACTIONS, box
+from planet.planner import make_searcher
+from tests.tiny import box
 
 
 def test_each_environment_starts_anew_with_its_own_episode():
@@ -27,6 +28,7 @@ def test_each_environment_starts_anew_with_its_own_episode():
 
 
 def test_more_sequences_chosen_than_there_are():
-    with pytest.raises(UserError, match="planner.top is 5, more than the 4 of planner.candidates"):
-        make_planner(PlannerConfig(candidates=4, top=5), ACTIONS)
-    make_planner(PlannerConfig(method="mppi", candidates=4, top=5), ACTIONS)
+    start = jnp.zeros((2, 1))
+    with pytest.raises(UserError, match="cem chooses the best 100 of 50 candidates"):
+        cem.plan(lambda *args: jnp.zeros((2, 50)), {}, jax.random.key(0), start,
+                 actions=box(1), candidates=50)  # fmt: skip

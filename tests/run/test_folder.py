@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import pathlib
 
+import pytest
+
+from common.errors import UserError
 from common.run import folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,3 +30,22 @@ def test_nobody_else_spells_a_name_of_a_run_folder():
                 if isinstance(node, ast.Constant) and node.value in NAMES:
                     found.add((path.relative_to(ROOT).as_posix(), node.value))
     assert found == OTHERS | {("common/run/folder.py", name) for name in NAMES - {folder.EXPORT}}
+
+
+def test_who_was_turned_away_undoes_nothing(tmp_path):
+    """Two runs begin in one new folder; the second notices when the first has written."""
+    logdir = tmp_path / "run"
+    first, second = folder.Lock(logdir), folder.Lock(logdir)
+    with pytest.raises(UserError, match="another process trains"):
+        with folder.undone_on_error(logdir, second, lambda: False):
+            folder.make(logdir)
+            first.acquire()
+            (logdir / folder.CONFIG).write_text("agent: first\n")
+            second.acquire()
+    assert (logdir / folder.CONFIG).read_text() == "agent: first\n"
+    with pytest.raises(UserError, match="mistake"):
+        with folder.undone_on_error(logdir, first, lambda: False):
+            (logdir / folder.METRICS).write_text("")
+            raise UserError("a mistake")
+    assert [path.name for path in logdir.iterdir()] == [folder.CONFIG]
+    first.release()

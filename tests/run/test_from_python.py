@@ -121,6 +121,30 @@ def test_loggers_get_everything_and_stay_open(tmp_path):
     assert kept.rewound == [-1, 100] and kept.points[-1][0] == 120
 
 
+def test_a_logger_that_fails_ends_the_run_after_a_checkpoint(tmp_path):
+    failure = RuntimeError("no more room")
+
+    class Failing(Kept):
+        def scalars(self, frames, scalars):
+            super().scalars(frames, scalars)
+            if frames >= 40:
+                raise failure
+
+    kept = Failing()
+    with pytest.raises(RuntimeError) as raised:
+        run(tmp_path, loggers=[kept])
+    assert raised.value is failure and kept.points[-1][0] == 40
+    assert checkpoint.latest(tmp_path / folder.CHECKPOINTS) == 40
+    assert run(tmp_path).frames == 100
+
+
+@pytest.mark.parametrize("envs", ["dmc_walker_walk", lambda: None, lambda seed: None])
+def test_what_builds_no_environments_is_refused(envs, tmp_path):
+    with pytest.raises(UserError, match=r"neither .* nor a function \(seed, amount\)"):
+        run(tmp_path / "run", envs=envs)
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_and_biases_keep_one_run_in_the_folder(tmp_path, monkeypatch):
     for name in ("WANDB_PROJECT", "WANDB_NAME", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -171,7 +195,9 @@ def test_a_stop_after_the_last_evaluation_is_no_stop(tmp_path):
     assert run(tmp_path, progress=last).finished
 
 
-@pytest.mark.parametrize("failure", [ZeroDivisionError("mine"), UserError("x"), SystemExit(3)])
+@pytest.mark.parametrize(
+    "failure", [ZeroDivisionError("mine"), UserError("x"), SystemExit(3), KeyboardInterrupt()]
+)
 @pytest.mark.parametrize("at", [0, 50])
 def test_what_the_callback_raises_comes_out_after_a_checkpoint(tmp_path, failure, at):
     calls = []

@@ -149,6 +149,8 @@ def test_the_value_of_observations_and_states(agent, params, folder, observation
     states = jax.tree.map(lambda x: np.stack([x, x + 0.5], 1), carry.state)
     values = loaded.value(states)
     assert values.shape == (1, 2)
+    both = jax.tree.map(lambda x: np.concatenate([x, x]), carry)
+    np.testing.assert_allclose(loaded.value(both), [loaded.value(carry)] * 2, rtol=1e-6)
     np.testing.assert_allclose(values[0, 0], loaded.value(carry), rtol=1e-5)
     layers = params["critic"]["critic/dense0"], params["critic"]["critic/out"]
     feature = np.concatenate([np.reshape(states.stoch, (1, 2, -1)), states.deter], -1)
