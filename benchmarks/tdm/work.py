@@ -66,10 +66,21 @@ Record = dict[str, Any]
 """What is kept of a cell: its five fields, name and digest of the preset, and what was measured."""
 
 
+LATER = {"likelihood": "auto"}
+"""Options that are younger than recorded figures, with the value at which they change nothing."""
+
+
 def settings(preset: Preset) -> str:
     """A digest of every number that figures depend on; seeds are not among them."""
-    values = dataclasses.asdict(dataclasses.replace(preset, seeds=()))
+    values = _without_later(dataclasses.asdict(dataclasses.replace(preset, seeds=())))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_later(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    same = {name for name, value in LATER.items() if values.get(name) == value}
+    return {name: _without_later(x) for name, x in values.items() if name not in same}
 
 
 def read_record(work: Work, cell: Cell) -> Record | None:
