@@ -1,9 +1,9 @@
 """Keeps the processes of the suite small, and fails a suite that has grown.
 
 A plugin of pytest, which ``conftest.py`` loads. After every module all programs that JAX
-compiled are dropped, with what the tests' own caches hold. At the end every process says how
-much memory it took at most; one that took more than the limit fails the suite. Processes that
-tests start are not counted.
+compiled are dropped, with what the tests' own caches hold, and after a test already where much
+is held. At the end every process says how much memory it took at most; one that took more than
+the limit fails the suite. Processes that tests start are not counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import functools
 import gc
 import pathlib
+import resource
 import sys
 import types
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OWN = ("tests", *(path.parent.name for path in ROOT.glob("*/__init__.py")))
 HEAVIEST = 5  # Modules that the summary names.
 GIBIBYTE = 2**30
+LARGE = 1.2  # GiB, above which a test is followed by a clean-up.
 _peaks = pytest.StashKey[dict[str, float]]()
 _reports = pytest.StashKey[dict[str, dict[str, float]]]()
 
@@ -43,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begins the records."""
     config.stash[_peaks] = {}
     config.stash[_reports] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Drops what was compiled in the middle of a module that has grown large."""
+    if held() > LARGE:
+        drop_programs()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,6 +79,14 @@ def clear_own_caches() -> None:
             for value in list(vars(module).values()):
                 if isinstance(value, functools._lru_cache_wrapper):
                     value.cache_clear()
+
+
+def held() -> float:
+    """Returns the memory in GiB that the process has now; 0 where the system does not say."""
+    statistics = pathlib.Path("/proc/self/statm")
+    if not statistics.exists():
+        return 0.0
+    return int(statistics.read_text().split()[1]) * resource.getpagesize() / GIBIBYTE
 
 
 def peak() -> float:
