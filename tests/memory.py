@@ -1,9 +1,9 @@
 """Keeps the processes of the suite small, and fails a suite that has grown.
 
-A plugin of pytest, which ``conftest.py`` loads. After every module all programs that JAX
-compiled are dropped, with what the tests' own caches hold, and after a test already where much
-is held. At the end every process says how much memory it took at most; one that took more than
-the limit fails the suite. Processes that tests start are not counted.
+A plugin of pytest, which ``conftest.py`` loads. Where a process holds much after a test or a
+module, all programs that JAX compiled are dropped, with what the tests' own caches hold. At the
+end every process says how much memory it took at most; one that took more than the limit fails
+the suite. Processes that tests start are not counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OWN = ("tests", *(path.parent.name for path in ROOT.glob("*/__init__.py")))
 HEAVIEST = 5  # Modules that the summary names.
 GIBIBYTE = 2**30
-LARGE = 1.2  # GiB, above which a test is followed by a clean-up.
+LARGE = 1.2  # GiB, above which a clean-up follows: what is dropped is compiled again.
 _peaks = pytest.StashKey[dict[str, float]]()
 _reports = pytest.StashKey[dict[str, dict[str, float]]]()
 
@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--most-memory",
         type=float,
-        default=2.0,
+        default=3.0,
         metavar="GIB",
-        help="what a process of the suite may take; 2 unless told",
+        help="what a process of the suite may take; 3 unless told",
     )
 
 
@@ -56,9 +56,10 @@ def pytest_runtest_teardown() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Drops what a module compiled, after all of its other fixtures, and notes its peak."""
+    """Drops what is compiled, after all other fixtures of a module, and notes its peak."""
     yield
-    drop_programs()
+    if held() > LARGE:
+        drop_programs()
     request.config.stash[_peaks][request.node.nodeid] = peak()
 
 
