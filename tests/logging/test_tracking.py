@@ -41,7 +41,12 @@ def records(path):
         if left < 7:
             position += left
             continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        header = content[position : position + 7]
+        if len(header) < 7:
+            return  # Still being written.
+        _, length, kind = struct.unpack("<IHB", header)
+        if position + 7 + length > len(content):
+            return
         whole += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # Whole, or the last part.
