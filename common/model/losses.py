@@ -68,7 +68,7 @@ def make_losses(config: WorldModelConfig, parts: Components) -> Callable[..., Lo
         overshooting: Noise,
         statistics: Statistics,
     ) -> Losses:
-        batch = {**batch, **parts.vectors.forward(statistics, batch)}
+        batch = parts.vectors.forward(statistics, batch)
         observed, embed = observe(parts, params, noise, batch, start)
         wanted = targets(config, batch)
         log_probs = _log_probs(config, parts, params, observed.states, wanted)

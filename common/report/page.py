@@ -27,6 +27,7 @@ _GROUPS = {
     "tdm": "Token-level dynamics",
     "actor": "Actor",
     "critic": "Critic",
+    "imagination": "Imagination",
     "replay": "Replay",
     "time": "Speed",
 }

@@ -214,29 +214,24 @@ class BaseRun(ABC):
         if watch is None or self._failure is not None:
             return
         now = Progress(kind, self.CLOCK, self.now, total, self.frames, self.updates, metrics)
-        if self._keep_going(lambda: watch(now)) == "stop":
-            self._stopping = True
-
-    def _keep_going(self, call: Callable[[], Any]) -> Any:
-        """Calls code of the caller's; what it raises ends the run after a checkpoint."""
-        try:
-            return call()
-        except (Exception, SystemExit, KeyboardInterrupt) as failure:
-            self._failure, self._stopping = self._failure or failure, True
+        with self._after_a_checkpoint():
+            if watch(now) == "stop":
+                self._stopping = True
 
     def _record(self, write: Callable[[], None]) -> None:
         """Writes to the log; only what the run's own files cannot take ends it at once."""
+        with self._after_a_checkpoint(but=UserError):
+            write()
 
-        def kept() -> UserError | None:
-            try:
-                write()
-            except UserError as error:
-                return error
-            return None
-
-        error = self._keep_going(kept)
-        if error is not None:
-            raise error
+    @contextlib.contextmanager
+    def _after_a_checkpoint(self, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """What the caller's code raises ends the run, after a checkpoint."""
+        try:
+            yield
+        except but:
+            raise
+        except (Exception, SystemExit, KeyboardInterrupt) as failure:
+            self._failure, self._stopping = self._failure or failure, True
 
     def _learn(self) -> None:
         """Makes one update."""
