@@ -22,7 +22,7 @@ _X_LABELS = {
 _MOST_DOTS = 1500
 _MOST_POINTS = 400
 _LARGEST_VIDEO = 30_000_000
-_GROUPS = {
+GROUPS = {
     "world_model": "World model",
     "tdm": "Token-level dynamics",
     "actor": "Actor",
@@ -31,6 +31,7 @@ _GROUPS = {
     "replay": "Replay",
     "time": "Speed",
 }
+"""Titles of the groups of metrics that are drawn."""
 _TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
 
 
@@ -199,7 +200,7 @@ def _player(path: pathlib.Path) -> str:
 def _metrics(run: RunData) -> list[str]:
     """One section of small charts for each group of metrics."""
     sections = []
-    for group, title in _GROUPS.items():
+    for group, title in GROUPS.items():
         curves = {
             name.partition("/")[2]: curve
             for name, curve in run.metrics.items()

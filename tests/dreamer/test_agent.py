@@ -17,6 +17,7 @@ from common.model.imagine import CONTEXT
 from common.model.memory import Memory
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
+from common.report.page import GROUPS
 from common.spaces import ActionSpec, ObservationSpec
 from dreamer.acting import ActNoise
 from dreamer.agent import Dreamer, make_agent
@@ -117,6 +118,8 @@ def test_update_compiles_once(dreamer, counted, states, batch):
         assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state) == first
         assert all(np.isfinite(value) for value in metrics.values())
         assert all("/" in name and value.shape == () for name, value in metrics.items())
+    # The report draws all of them.
+    assert {name.partition("/")[0] for name in metrics} <= GROUPS.keys()
     assert counted.traces == 1
     assert state.updates == 3
 
