@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from common.command import presets
-from common.command.flags import resolve
+from common.command.flags import find_option
 from common.config import Change, difference, options, update
 from common.learning.schedules import parse_schedule
 from common.spaces import ObservationSpec
@@ -245,7 +245,7 @@ def load(*names: str) -> Config:
 def values(config: Config, wanted: dict) -> dict:
     """Reads options by the short names of the tables above."""
     found = {option.path: option.value for option in options(config)}
-    return {name: found[resolve(name, list(found))] for name in wanted}
+    return {name: found[find_option(name, list(found))] for name in wanted}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
