@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from common.learning.optimizers import OptimizerConfig, make_optimizer
+
+Learned = TypeVar("Learned")
+
+
+def learned_once(function: Callable[..., Learned]) -> Callable[..., Learned]:
+    """Keeps what a function returns by its arguments, through clean-ups of the suite too.
+
+    Weights are small, and to learn them again takes a minute; ``tests.memory`` empties the
+    caches of ``functools``, which hold programs.
+    """
+    kept: dict[tuple[Any, ...], Learned] = {}
+
+    @functools.wraps(function)
+    def once(*args: Any) -> Learned:
+        if args not in kept:
+            kept[args] = function(*args)
+        return kept[args]
+
+    return once
 
 
 def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x: x) -> Any:

@@ -40,7 +40,7 @@ def train(agent, logdir, options):
 
 
 @pytest.mark.usefixtures("_compile_fast")
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [pytest.param("dreamer", marks=pytest.mark.slow), "planet"])
 def test_from_state(agent, tmp_path, capsys):
     """Two environments while training, one in evaluation, and a checkpoint to go on from."""
     options = "--configs dmc_proprio debug --task dmc_cartpole_swingup --env.time_limit 64"
@@ -61,7 +61,7 @@ def test_from_state(agent, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("_compile_fast")
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", ["dreamer", pytest.param("planet", marks=pytest.mark.slow)])
 def test_from_pixels(agent, tmp_path):
     """Images, vectors and discrete actions; the report predicts images with closed eyes."""
     options = "--configs gym debug --task tests.envs.toys:Counter --run.frames 300"
@@ -72,7 +72,10 @@ def test_from_pixels(agent, tmp_path):
 
 @pytest.mark.parametrize(
     ("agent", "environment"),
-    [("dreamer", known.Corridor), ("planet", known.Wind)],
+    [
+        ("dreamer", known.Corridor),
+        pytest.param("planet", known.Wind, marks=pytest.mark.slow),
+    ],
     ids=["dreamer", "planet"],
 )
 def test_known_optimum_is_reached(agent, environment, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import numpy as np
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad
-from tests.fitting import fit
+from tests.fitting import fit, learned_once
 
 BODIES = {
     "plane": (
@@ -74,7 +73,7 @@ def draw(body, key, batch=BATCH, time=TIME):
     return pad(rows, *SIZES)
 
 
-@functools.cache
+@learned_once
 def trained(order):
     """Returns the configuration, and parameters of one model that learned both bodies."""
     config = dataclasses.replace(CONFIG, order=order)

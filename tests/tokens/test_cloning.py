@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import numpy as np
 
@@ -12,7 +10,7 @@ from common.tokens import policy as token_policy
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad
 from tests.compiling import compiled
-from tests.fitting import fit
+from tests.fitting import fit, learned_once
 
 GAINS = {
     "plane": np.array([[0.6, -0.3], [0.2, 0.5]]),
@@ -40,7 +38,7 @@ def make_episode(rng, gain, rows):
     }
 
 
-@functools.cache
+@learned_once
 def cloned():
     """Returns the policy, and weights that were trained on windows of all three."""
     rng = np.random.default_rng(0)
