@@ -97,7 +97,7 @@ class ActionPart:
     def __post_init__(self) -> None:
         """Fills in the type."""
         usual = "float32" if self.kind == "continuous" else "int64"
-        object.__setattr__(self, "dtype", self.dtype or usual)
+        object.__setattr__(self, "dtype", np.dtype(self.dtype or usual).name)
 
     @functools.cached_property
     def place(self) -> tuple[str, ...]:
