@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from common.model.config import WorldModelConfig
     from common.model.load import load_world_model
+    from common.model.save import save_world_model
     from common.model.world_model import WorldModel, world_model
 
-__all__ = ["WorldModel", "WorldModelConfig", "load_world_model", "world_model"]
+__all__ = [
+    "WorldModel",
+    "WorldModelConfig",
+    "load_world_model",
+    "save_world_model",
+    "world_model",
+]
 
 _PLACES = {
     "WorldModel": "common.model.world_model",
     "WorldModelConfig": "common.model.config",
     "load_world_model": "common.model.load",
+    "save_world_model": "common.model.save",
     "world_model": "common.model.world_model",
 }
 

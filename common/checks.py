@@ -1,7 +1,7 @@
 """Checks of options: every dataclass of options says in its annotations what it takes.
 
 A choice is a ``Literal``, a number has a ``Range``. ``Options``, the base of these dataclasses,
-checks both wherever one is built, by a preset, a flag or in Python:
+checks both, and the type, wherever one is built, by a preset, a flag or in Python:
 
     @dataclasses.dataclass(frozen=True)
     class Config(Options):
@@ -94,8 +94,48 @@ class Choices(NamedTuple):
 
     def fault(self, value: Any) -> str:
         """Completes the sentence "the option ..."; empty where the value is a choice."""
+        if self.several and not isinstance(value, tuple):
+            return f"is {value!r}; expected a tuple of {', '.join(map(repr, self.words))}"
         wrong = [one for one in (value if self.several else [value]) if one not in self.words]
         return f"cannot be {wrong[0]!r}{nearest(str(wrong[0]), self.words)}" if wrong else ""
+
+
+class Kind(NamedTuple):
+    """Which type an option has; any real number serves as a float.
+
+    Attributes:
+        kind: The annotation, without its range.
+    """
+
+    kind: Any
+
+    def fault(self, value: Any) -> str:
+        """Completes the sentence "the option ..."; empty where the value is of this type."""
+        return "" if _fits(value, self.kind) else f"is {value!r}; expected {_described(self.kind)}"
+
+
+_TYPES = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "an integer"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a string"),
+    dict: (dict, "a dict"),
+}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    entries = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+    if entries:
+        return isinstance(value, tuple) and all(_fits(one, entries[0]) for one in value)
+    wanted = _TYPES[kind][0] if kind in _TYPES else kind
+    # To Python a bool is an integer; to whoever wrote one it is not.
+    return isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+
+
+def _described(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"a tuple, each entry {_described(typing.get_args(kind)[0])}"
+    return _TYPES[kind][1] if kind in _TYPES else f"a {kind.__name__}"
 
 
 Count = Annotated[int, Range(1)]
@@ -115,7 +155,7 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        """Raises an OptionError where a value is no choice of its option, or out of its range."""
+        """Raises an OptionError where a value is none that its option can have."""
         for name, wanted in _checks(type(self)):
             fault = wanted.fault(getattr(self, name))
             if fault:
@@ -147,6 +187,13 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
         raise UserError(f"{name} {fault}")
 
 
+def check_choice(name: str, value: Any, kind: Any) -> None:
+    """Raises a UserError where a value is none of the choices of a ``Literal``."""
+    fault = Choices(choices(kind), False).fault(value)
+    if fault:
+        raise UserError(f"{name} {fault}")
+
+
 def choices(kind: Any) -> tuple[Any, ...]:
     """Returns the choices of an option, or of each entry of a tuple; () where it is free."""
     if typing.get_origin(kind) is Literal:
@@ -156,17 +203,20 @@ def choices(kind: Any) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _checks(owner: type) -> tuple[tuple[str, Range | Choices], ...]:
-    """Returns the range, or the choices, of every option that has some."""
+def _checks(owner: type) -> tuple[tuple[str, Range | Choices | Kind], ...]:
+    """Returns what is checked of every option, in order."""
     return tuple(_find_checks(owner))
 
 
-def _find_checks(owner: type) -> Iterator[tuple[str, Range | Choices]]:
+def _find_checks(owner: type) -> Iterator[tuple[str, Range | Choices | Kind]]:
     hints = typing.get_type_hints(owner, include_extras=True)
     for field in dataclasses.fields(owner):
         kind = hints[field.name]
         if choices(kind):
             yield field.name, Choices(choices(kind), typing.get_origin(kind) is tuple)
+            continue
         for extra in getattr(kind, "__metadata__", ()):
             if isinstance(extra, Range):
                 yield field.name, extra
+        plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+        yield field.name, Kind(plain)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from common.spaces import ActionSpec, ObservationSpec
+from common.errors import UserError
+from common.spaces import ActionSpec, ObservationSpec, flatten_observation
 
 Value = TypeVar("Value")
 
@@ -40,3 +41,65 @@ def row_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpec) 
     specs: Specs = {key: (spec.shape, spec.dtype) for key, spec in observations.items()}
     specs |= {"action": ((actions.size,), np.float32), "reward": ((), np.float32)}
     return specs | {key: ((), bool) for key in FLAGS}
+
+
+def observation_entries(
+    observation: Any, specs: Mapping[str, ObservationSpec]
+) -> dict[str, np.ndarray]:
+    """Turns what an environment returned into what its row holds.
+
+    Args:
+        observation: An array or a (nested) dict: images ``[H, W, C]``, uint8, or ``[H, W]``
+            where C is 1; choices; numbers of any shape, which become one vector.
+        specs: What an agent was trained on.
+
+    Raises:
+        UserError: Something is missing, or of another kind.
+    """
+    flat = _named(observation, specs)
+    return {key: _entry(key, np.asarray(flat[key]), spec) for key, spec in specs.items()}
+
+
+def stacked_entries(
+    observation: Any, specs: Mapping[str, ObservationSpec], amount: int
+) -> dict[str, np.ndarray]:
+    """Does the same with the observations of some environments, whose arrays are ``[N, ...]``."""
+    flat = _named(observation, specs)
+    result = {}
+    for key, spec in specs.items():
+        values = np.asarray(flat[key])
+        if values.shape[:1] != (amount,):
+            raise UserError(
+                f"observation {key!r} has shape {values.shape}; expected one for each of the "
+                f"{amount} environments"
+            )
+        result[key] = np.stack([_entry(key, value, spec) for value in values])
+    return result
+
+
+def _named(observation: Any, specs: Mapping[str, ObservationSpec]) -> dict[str, Any]:
+    flat = flatten_observation(observation)
+    if list(flat) == [""]:
+        flat = {next(iter(specs)): flat[""]}
+    missing = sorted(specs.keys() - flat.keys())
+    if missing:
+        raise UserError(
+            f"the observation lacks {', '.join(missing)}; the agent was trained on "
+            f"{', '.join(specs)}"
+        )
+    return flat
+
+
+def _entry(key: str, array: np.ndarray, spec: ObservationSpec) -> np.ndarray:
+    if spec.choices and array.size == len(spec.choices):
+        return spec.one_hots(key, array)
+    image = spec.kind == "image"
+    alike = spec.shape in (array.shape, (*array.shape, 1)) if image else True
+    if array.size != np.prod(spec.shape) or not alike:
+        raise UserError(
+            f"observation {key!r} has shape {array.shape}; the agent was trained on {spec.shape}"
+        )
+    if array.dtype != np.uint8 if image else array.dtype.kind not in "fiub":
+        wanted = "uint8, from 0 to 255" if image else "numbers"
+        raise UserError(f"observation {key!r} is {array.dtype}; expected {wanted}")
+    return array.reshape(spec.shape).astype(spec.dtype)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from common.agent import NORMALISERS
+from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.errors import UserError
-from common.model.memory import Memory, empty_memory, infer_state
+from common.model.memory import LatentMemory, empty_memory, infer_state
 from common.model.world_model import WorldModel
 from common.types import Array, Key, Mode, Params, Rows
 from dreamer.networks import Networks
@@ -45,13 +46,13 @@ class Acting:
         self._model, self._networks = model, networks
         self._exploration_noise = exploration_noise
 
-    def initial_carry(self, num_envs: int) -> Memory:
+    def initial_carry(self, num_envs: int) -> LatentMemory:
         """Returns the memory before the first row."""
         return empty_memory(self._model, num_envs)
 
     def act(
-        self, params: Params, key: Key, carry: Memory, observation: Rows, mode: Mode
-    ) -> tuple[Array, Memory]:
+        self, params: Params, key: Key, carry: LatentMemory, observation: Rows, mode: Mode
+    ) -> tuple[Array, LatentMemory]:
         """Chooses actions; see ``common.agent.Agent``."""
         keys = jax.random.split(key, 3)
         amount = carry.action.shape[0]
@@ -64,9 +65,10 @@ class Acting:
         return self.act_with_noise(params, noise, carry, observation, mode)
 
     def act_with_noise(
-        self, params: Params, noise: ActNoise, carry: Memory, observation: Rows, mode: Mode
-    ) -> tuple[Array, Memory]:
+        self, params: Params, noise: ActNoise, carry: LatentMemory, observation: Rows, mode: Mode
+    ) -> tuple[Array, LatentMemory]:
         """Chooses actions with given random numbers."""
+        check_choice("mode", mode, Mode)
         model, world = self._model, params["world_model"]
         statistics = params.get(NORMALISERS, {}).get("vectors")
         state = infer_state(model, world, statistics, noise.latent, carry, observation)
@@ -79,7 +81,7 @@ class Acting:
                 action = add_action_noise(
                     action, noise.exploration, self._exploration_noise, model.actions
                 )
-        return action, Memory(state, action)
+        return action, LatentMemory(state, action)
 
     def value(self, params: Params, state: Any) -> Array:
         """Returns the critic's mean ``[...]``; see ``common.agent.Agent``.
@@ -92,6 +94,6 @@ class Acting:
                 "this export has no critic, because version 0.1 wrote it; go on with its run, "
                 "which writes a new one at the next checkpoint"
             )
-        state = state.state if isinstance(state, Memory) else state
+        state = state.state if isinstance(state, LatentMemory) else state
         feature = self._model.feature(params["world_model"], state)
         return self._networks.value(params["critic"], feature).mean()

@@ -10,7 +10,8 @@ critic (DreamerV2, arXiv:2010.02193, Eq. 4 to 6):
 The action of row k + 1 was chosen in state k and first shows in r[k+1], so the actor
 pairs state k with G[k+1] and weight w[k], for k = 0..H−2. The critic pairs state k with
 G[k] and w[k], for k = 0..H−1. Dreamer V1 (arXiv:1912.01603) leaves out the replayed
-state: its critic starts at row 1, and its weights start with 1 there.
+state: its critic starts at row 1. The weights are the same, so that nothing is learned beyond
+a replayed state that was terminal; V1's own begin anew with 1 at row 1, as if none were.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Returns(NamedTuple):
 
     Attributes:
         target: Lambda-returns G ``[H, N]``.
-        weight: Probability that a state is reached ``[H, N]``, no gradient; without the
-            start state it belongs to rows 1..H instead of 0..H−1.
+        weight: How much of a state is still reached from the replayed one, w ``[H, N]``; no
+            gradient.
     """
 
     target: Array
@@ -46,20 +47,19 @@ def compute_returns(
 
     Args:
         reward: ``[H + 1, N]``; the last one is not used.
-        discount: ``[H + 1, N]``; the last one is not used.
+        discount: ``[H + 1, N]``, the first of the replayed state; the last one is not used.
         value: ``[H + 1, N]``, of the (slow) critic; the first one is not used.
         lambda_: Mixing of the lambda-return.
-        include_start: Whether the weights start with the replayed state (V2) or with
-            the first imagined one (V1).
+        include_start: Whether the critic learns the replayed state too (V2) or not (V1); the
+            weights count from it on either way.
     """
+    del include_start
     chex.assert_rank([reward, discount, value], 2)
     chex.assert_equal_shape([reward, discount, value])
     target = lambda_return(
         reward[:-1], value[:-1], discount[:-1], bootstrap=value[-1], lambda_=lambda_
     )
-    weight = discount_weights(discount if include_start else discount[1:])
-    weight = weight[:-1] if include_start else weight
-    return Returns(target, jax.lax.stop_gradient(weight))
+    return Returns(target, discount_weights(discount[:-1]))
 
 
 def actor_loss(
@@ -114,11 +114,11 @@ def critic_loss(value: Prediction, target: Array, weight: Array, *, include_star
         value: The critic's distributions at rows 0..H−1 ``[H, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Of ``compute_returns`` ``[H, N]``.
-        include_start: As in ``compute_returns``.
+        include_start: Whether row 0 counts, as in ``compute_returns``.
     """
     chex.assert_rank([target, weight], 2)
     chex.assert_equal_shape([value.mean(), target, weight])
     if not include_start:
         value = jax.tree.map(lambda x: x[1:], value)
-        target, weight = target[1:], weight[:-1]
+        target, weight = target[1:], weight[1:]
     return -(weight * value.log_prob(jax.lax.stop_gradient(target))).mean()

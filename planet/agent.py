@@ -125,7 +125,7 @@ class PlaNet(PlanningAgent):
         step = learn_model(
             model, self.optimizer, state.params[self.name], state.optimizer,
             state.normalisers["vectors"], model.draw_noise(keys[1], shape), batch,
-            overshooting=model.draw_overshooting(keys[2], shape),
+            overshooting=model.draw_overshooting(keys[2], shape), float_images=True,
         )  # fmt: skip
         statistics = {"vectors": step.statistics}
         return TrainState({self.name: step.params}, step.optimizer, statistics), step.metrics

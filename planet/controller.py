@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.spaces import ActionSpec
@@ -61,6 +62,7 @@ class Controller:
         self, params: Params, key: Key, carry: Carry, observation: Rows, mode: Mode
     ) -> tuple[Array, Carry]:
         """Chooses actions; see ``common.agent.Agent``."""
+        check_choice("mode", mode, Mode)
         memory, is_first = self._model.memory, observation["is_first"]
         chex.assert_shape(is_first, carry.action.shape[:1])
         keys = jax.random.split(key, memory.draws + 2)

@@ -41,12 +41,16 @@ def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
         return Learned(model.init(key), model.statistics)
 
     def loss(learned: Learned, key: Key, batch: Rows) -> tuple[Array, dict[str, Array]]:
-        return model.loss(learned.params, key, batch, statistics=learned.statistics)
+        return model.loss(
+            learned.params, key, batch, statistics=learned.statistics, float_images=True
+        )
 
     def remember(learned: Learned, keys: Array, state: State, rows: Rows) -> State:
         rows = quantize_images(keys[0], rows, image_bits)
         noise = model.draw_noise(keys[1], rows["is_first"].shape)
-        return model.observe_step(learned.params, noise, state, rows, learned.statistics)
+        return model.observe_step(
+            learned.params, noise, state, rows, learned.statistics, float_images=True
+        )
 
     def start(learned: Learned, keys: Array, state: State) -> State:
         del learned, keys

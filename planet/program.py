@@ -41,9 +41,9 @@ def plan_in_simulator(config: Config, envs: Envs, seed: int) -> Policy:
 
 
 def adopt(values: dict[str, Any]) -> dict[str, Any]:
-    """Options of PlaNet that plan in the world model of another agent, which saw all bits."""
-    shared = {name: values[name] for name in ("task", "seed", "env", "world_model")}
-    return shared | {"image_bits": 8}
+    """Options of PlaNet that plan in a world model that saw all bits: another agent's, or alone."""
+    shared = ("task", "seed", "env", "world_model")
+    return {name: values[name] for name in shared if name in values} | {"image_bits": 8}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from common.checks import (
     Seed,
     Share,
     Whole,
+    check_choice,
     check_multiple,
     check_range,
     choices,
@@ -57,6 +58,10 @@ class Sizes(Options):
     chance: Annotated[float, Range(0, 1, below=True)] = 0.0
     free: int = 0
     tags: tuple[Literal["red", "blue"], ...] = ()
+    flag: bool = False
+    name: str = ""
+    extras: dict = dataclasses.field(default_factory=dict)
+    levels: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +113,19 @@ class Outer(Options):
         ({"kind": ("fast",)}, "Sizes.kind cannot be ('fast',); did you mean 'fast'?"),
         ({"count": "3"}, "Sizes.count is 3; expected at least 1"),
         ({"count": None, "share": 2.0}, "Sizes.count is None; expected at least 1"),
+        ({"count": 2.5}, "Sizes.count is 2.5; expected an integer"),
+        ({"count": 2.0}, "Sizes.count is 2.0; expected an integer"),
+        ({"count": True}, "Sizes.count is True; expected an integer"),
+        ({"free": 0.5}, "Sizes.free is 0.5; expected an integer"),
+        ({"share": True}, "Sizes.share is True; expected a number"),
+        ({"flag": 1}, "Sizes.flag is 1; expected True or False"),
+        ({"flag": "false"}, "Sizes.flag is 'false'; expected True or False"),
+        ({"name": None}, "Sizes.name is None; expected a string"),
+        ({"extras": [1]}, "Sizes.extras is [1]; expected a dict"),
+        ({"levels": [1.0]}, "Sizes.levels is [1.0]; expected a tuple, each entry a number"),
+        ({"levels": ("1",)}, "Sizes.levels is ('1',); expected a tuple, each entry a number"),
+        ({"tags": "red"}, "Sizes.tags is 'red'; expected a tuple of 'red', 'blue'"),
+        ({"tags": 3}, "Sizes.tags is 3; expected a tuple of 'red', 'blue'"),
     ],
 )
 def test_a_value_is_refused_where_the_dataclass_is_built(options, message):
@@ -130,6 +148,7 @@ def test_the_ends_of_a_range_belong_to_it():
         tags=("red",) * 2,
     )
     Sizes(count=np.int64(2), share=np.float32(1.0), weight=0, rate=5e-324, kind="slow")
+    Sizes(flag=True, name=np.str_("x"), extras={"a": 1}, levels=(1, np.float64(2.5)))
 
 
 def test_the_help_lists_choices():
@@ -150,6 +169,11 @@ def test_an_error_can_be_moved():
     assert str(error) == "Coupled.low is 3 and Coupled.high 2"
     assert str(error.moved("a.b.").moved("c.")) == "c.low is 3 and c.high 2"
     assert isinstance(error.moved(""), UserError)
+
+
+def test_a_group_of_options_is_one():
+    with pytest.raises(OptionError, match=r"Outer.left is \{\}; expected a Coupled"):
+        Outer(left={})
 
 
 @pytest.mark.parametrize(
@@ -174,6 +198,12 @@ def test_check_range_names_what_is_no_option():
         check_range("--episodes", 0, 1)
     with pytest.raises(UserError, match="share is nan; expected 0 to 1"):
         check_range("share", math.nan, 0, 1)
+
+
+def test_check_choice_names_what_is_no_option():
+    check_choice("mode", "slow", Literal["fast", "slow"])
+    with pytest.raises(UserError, match="mode cannot be 'sloww'; did you mean 'slow'?"):
+        check_choice("mode", "sloww", Literal["fast", "slow"])
 
 
 def _option_classes() -> list[type]:
@@ -216,6 +246,16 @@ def test_every_config_is_documented_frozen_and_checked(owner):
             with pytest.raises(OptionError, match=rf"^{owner.__name__}\.{name} is -inf; expected"):
                 owner(**{name: -math.inf})
             assert isinstance(extra, Range)
+    # Of the wrong type, whatever the option is: none takes a set of numbers.
+    for name in fields:
+        with pytest.raises(
+            OptionError, match=rf"^{owner.__name__}\.{name} (is|cannot be) \{{0.5\}}"
+        ):
+            owner(**{name: {0.5}})
+    for name, kind in typing.get_type_hints(owner).items():
+        if kind is int:
+            with pytest.raises(OptionError, match=rf"\.{name} is 2.5; expected "):
+                owner(**{name: 2.5})
 
 
 def test_the_nearest_choice_is_named():

@@ -106,7 +106,13 @@ class Bernoulli:
     event_ndims: int = dataclasses.field(default=0, metadata={"static": True})
 
     def log_prob(self, x: Array) -> Array:
-        """Returns ``x ln p + (1 - x) ln(1 - p)``, the negative cross-entropy to ``x`` in [0, 1]."""
+        """Returns ``x ln p + (1 - x) ln(1 - p)``, the negative cross-entropy to ``x`` in [0, 1].
+
+        Args:
+            x: Targets in the shape of the logits, or one number for all.
+        """
+        if jnp.ndim(x):
+            chex.assert_equal_shape([self.logits, x])
         positive, negative = jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)
         return sum_event(x * positive + (1 - x) * negative, self.event_ndims)
 

@@ -69,6 +69,11 @@ class TransformerConfig(Options):
         check_multiple(self, "width", "heads")
         check_multiple(self, "heads", "kv_heads")
 
+    @property
+    def reach(self) -> int:
+        """Earlier tokens that a step depends on."""
+        return self.layers * (self.context - 1)
+
 
 class TransformerState(NamedTuple):
     """A latent state with the window of the tokens so far; M = context − 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,7 +46,9 @@ class Components(NamedTuple):
         decode: ``(params, feature) -> {key: UnitNormal}``, on the encoder's scale.
         reward: ``(params, feature) -> distribution`` of the (transformed) reward.
         discount: ``(params, feature) -> distribution`` with mean γ p(not terminal).
+        encoded: Keys of the observations that are seen.
         decoded: Keys of the observations that are predicted.
+        feature_size: Entries of a feature, D.
         vectors: The transform of vectors.
     """
 
@@ -58,7 +61,9 @@ class Components(NamedTuple):
     decode: Callable[[Params, Array], dict[str, UnitNormal]]
     reward: Callable[[Params, Array], Prediction]
     discount: Callable[[Params, Array], Prediction]
+    encoded: tuple[str, ...]
     decoded: tuple[str, ...]
+    feature_size: int
     vectors: VectorFunctions
 
     def feature(self, params: Params, state: State) -> Array:
@@ -91,16 +96,21 @@ def make_components(
     embed = jax.eval_shape(encoder.apply, weights, rows)
     dynamics = module.functions(options, actions.size, embed.shape[-1])
 
+    def first_feature(params: Params) -> Array:
+        return dynamics.feature(params, module.initial(options, 1))
+
     def init(key: Key) -> Params:
         keys = iter(jax.random.split(key, 5))
         params = {"encoder": encoder.init(next(keys), rows)}
         params[config.dynamics] = dynamics.init(next(keys))
-        feature = dynamics.feature(params[config.dynamics], module.initial(options, 1))
+        feature = first_feature(params[config.dynamics])
         params["decoder"] = decoder.init(next(keys), feature)
         params["reward"] = reward.init(next(keys), feature)
         if config.predict_discount:
             params["discount"] = discount.init(next(keys), feature)
         return params
+
+    feature = jax.eval_shape(lambda key: first_feature(dynamics.init(key)), jax.random.key(0))
 
     def constant_discount(params: Params, feature: Array) -> Prediction:
         goes_on = jnp.full(feature.shape[:-1], config.discount_factor)
@@ -120,7 +130,9 @@ def make_components(
         decode=of("decoder", decoder.apply),
         reward=of("reward", reward.apply),
         discount=of("discount", discount.apply) if config.predict_discount else constant_discount,
+        encoded=tuple(itertools.chain(*selected_keys(specs, config.encoder))),
         decoded=decoded,
+        feature_size=feature.shape[-1],
         vectors=vector_functions(config.vector_transform, specs),
     )
 

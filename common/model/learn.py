@@ -43,6 +43,7 @@ def learn_model(
     batch: Rows,
     start: State | None = None,
     overshooting: Noise = None,
+    float_images: bool = False,
 ) -> ModelStep:
     """Takes one gradient step on a batch.
 
@@ -56,11 +57,12 @@ def learn_model(
         batch: Rows ``[B, T, ...]``.
         start: Latent states before the batch ``[B]``; None for the initial one.
         overshooting: ``model.draw_overshooting(key, (B, T))``.
+        float_images: Whether images may be floats, as in ``model.losses``.
     """
     statistics = model.track(statistics, batch)
 
     def loss(params: Params) -> tuple[Array, Losses]:
-        losses = model.losses(params, noise, batch, start, overshooting, statistics)
+        losses = model.losses(params, noise, batch, start, overshooting, statistics, float_images)
         return losses.total, losses
 
     grads, losses = jax.grad(loss, has_aux=True)(params)

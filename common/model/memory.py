@@ -12,16 +12,16 @@ from common.model.world_model import WorldModel
 from common.types import Array, Params, Rows
 
 
-class Memory(NamedTuple):
+class LatentMemory(NamedTuple):
     """Latent state ``[N]`` and previous action ``[N, A]`` of each environment."""
 
     state: State
     action: Array
 
 
-def empty_memory(model: WorldModel, num_envs: int) -> Memory:
+def empty_memory(model: WorldModel, num_envs: int) -> LatentMemory:
     """Returns the memory before the first row."""
-    return Memory(model.initial(num_envs), jnp.zeros((num_envs, model.actions.size)))
+    return LatentMemory(model.initial(num_envs), jnp.zeros((num_envs, model.actions.size)))
 
 
 def infer_state(
@@ -29,7 +29,7 @@ def infer_state(
     params: Params,
     statistics: Statistics | None,
     noise: Noise,
-    memory: Memory,
+    memory: LatentMemory,
     observation: Rows,
 ) -> State:
     """Returns the latent state ``[N]`` that the newest rows lead to.

@@ -117,6 +117,11 @@ def add_batch(moments: Moments, rows: Array) -> Moments:
     return jax.lax.stop_gradient(new)
 
 
+def are_counted(statistics: Statistics) -> bool:
+    """Whether there are statistics, of a batch or more."""
+    return any(moments["batches"] > 0 for moments in statistics.values())
+
+
 def _same(x: Array) -> Array:
     return x
 

@@ -15,13 +15,16 @@ parameters. A loop of your own carries them along:
 
 Models with another ``vector_transform`` have none, and may leave them out; so may those that
 were loaded. A new model that standardises refuses a loss without statistics.
+
+Every function looks at the names, shapes and types of what it is given while it is traced, and
+raises a ``UserError`` that says what is wrong and what would be right.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -32,9 +35,10 @@ from common.dynamics.base import Noise, State
 from common.errors import UserError
 from common.model.components import Components, make_components
 from common.model.config import WorldModelConfig
+from common.model.inputs import Inputs, make_inputs, warn_of_short_windows
 from common.model.losses import Losses, loss_metrics, make_losses
 from common.model.losses import observe as filter_rows
-from common.model.vectors import Statistics
+from common.model.vectors import Statistics, are_counted
 from common.nets.heads import Prediction
 from common.spaces import ActionSpec, ObservationSpec, action_spec, observation_specs
 from common.types import Array, Key, Params, Rows
@@ -43,7 +47,9 @@ from common.types import Array, Key, Params, Rows
 class WorldModel(NamedTuple):
     """Pure functions of a world model; ``params`` is what ``init`` returned.
 
-    Where a function takes ``statistics``, None stands for the model's own.
+    Where a function takes ``statistics``, None stands for the model's own. Those that take images
+    take ``float_images=True`` too, where images are floats on the scale of the loss, -0.5 to 0.5.
+    A model pickles and copies as what it was built from: what ``_replace`` put in is not kept.
 
     Attributes:
         config: What it was built from.
@@ -53,7 +59,8 @@ class WorldModel(NamedTuple):
             it learned with; empty where nothing is standardised.
         init: ``(key) -> params``.
         loss: ``(params, key, batch, start=None, statistics=None) -> (loss, metrics)``; batch of
-            rows ``[B, T, ...]``, start of states ``[B]``.
+            rows ``[B, T, ...]``, start of states ``[B]``. It warns where a transformer looks
+            back further than T serves.
         losses: ``(params, noise, batch, start=None, overshooting=None, statistics=None) ->
             Losses``, the same with explicit noise of ``draw_noise(key, (B, T))``, and of
             ``draw_overshooting(key, (B, T))``; None for modes.
@@ -99,6 +106,10 @@ class WorldModel(NamedTuple):
     discount: Callable[[Params, Array], Prediction]
     track: Callable[[Statistics, Rows], Statistics]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        statistics = jax.device_get(self.statistics) if are_counted(self.statistics) else None
+        return world_model, (self.config, self.observations, self.actions, statistics)
+
 
 def world_model(
     config: WorldModelConfig,
@@ -125,38 +136,41 @@ def world_model(
     specs = dict(observation_space)
     parts = make_components(config, specs, action_space)
     own = parts.vectors.init() if statistics is None else statistics
-    counted = statistics is not None or not own
-    losses = make_losses(config, parts)
-    model = _Assembled(parts, losses, specs, own, counted, config.kl.overshooting)
+    model = _Assembled(
+        parts, make_losses(config, parts), make_inputs(parts, specs, action_space), specs, own,
+        statistics is not None or not own, config,
+    )  # fmt: skip
+    discount = model.checked(parts.discount) if config.predict_discount else parts.discount
     return WorldModel(
         config, specs, action_space, own,
         init=parts.init, loss=model.loss, losses=model.losses, observe=model.observe,
         observe_step=model.observe_step, imagine=model.imagine, imagine_step=model.imagine_step,
         initial=parts.initial, draw_noise=parts.draw_noise,
-        draw_overshooting=model.draw_overshooting, feature=parts.feature, decode=model.decode,
-        decoder=parts.decode, reward=parts.reward, discount=parts.discount,
-        track=parts.vectors.track,
+        draw_overshooting=model.draw_overshooting, feature=model.feature, decode=model.decode,
+        decoder=model.checked(parts.decode), reward=model.checked(parts.reward),
+        discount=discount, track=model.track,
     )  # fmt: skip
 
 
 class _Assembled:
-    """The functions of a ``WorldModel`` that need more than one component; see there."""
+    """The functions of a ``WorldModel``, which look at what they are given; see there."""
 
     def __init__(
         self,
         parts: Components,
         compute_losses: Callable[..., Losses],
+        inputs: Inputs,
         specs: Mapping[str, ObservationSpec],
         statistics: Statistics,
         counted: bool,
-        overshooting: int,
+        config: WorldModelConfig,
     ):
-        self._counted = counted
+        self._counted, self._config = counted, config
         self._parts, self._losses, self._specs = parts, compute_losses, specs
-        self._statistics, self._overshooting = statistics, overshooting
+        self._statistics, self._inputs = statistics, inputs
 
     def draw_overshooting(self, key: Key, shape: tuple[int, int]) -> Noise:
-        distance = self._overshooting
+        distance = self._config.kl.overshooting
         return self._parts.draw_noise(key, (distance + 1, *shape)) if distance else None
 
     def losses(
@@ -167,12 +181,17 @@ class _Assembled:
         start: State | None = None,
         overshooting: Noise = None,
         statistics: Statistics | None = None,
+        float_images: bool = False,
     ) -> Losses:
         if statistics is None and not self._counted:
             raise UserError(
                 "vector_transform standard learns with statistics: begin with model.statistics, "
                 "call model.track before each loss, and pass them as statistics=..."
             )
+        shape = self._inputs.batch(batch, learned=True, float_images=float_images)
+        self._inputs.noises(noise, shape)
+        self._check_start(start, shape)
+        warn_of_short_windows(self._config, shape[1])
         statistics = self._of_vectors(statistics)
         return self._losses(params, noise, batch, start, overshooting, statistics)
 
@@ -183,11 +202,12 @@ class _Assembled:
         batch: Rows,
         start: State | None = None,
         statistics: Statistics | None = None,
+        float_images: bool = False,
     ) -> tuple[Array, dict[str, Array]]:
-        shape = batch["reward"].shape
+        shape = self._inputs.batch(batch, learned=True, float_images=float_images)
         ahead = self.draw_overshooting(jax.random.fold_in(key, 1), shape)
         noise = self._parts.draw_noise(key, shape)
-        out = self.losses(params, noise, batch, start, ahead, statistics)
+        out = self.losses(params, noise, batch, start, ahead, statistics, float_images)
         return out.total, loss_metrics(out)
 
     def observe(
@@ -197,9 +217,12 @@ class _Assembled:
         batch: Rows,
         start: State | None = None,
         statistics: Statistics | None = None,
+        float_images: bool = False,
     ) -> State:
+        shape = self._inputs.batch(batch, learned=False, float_images=float_images)
+        self._check_start(start, shape)
         batch = self._parts.vectors.forward(self._of_vectors(statistics), batch)
-        noise = self._parts.draw_noise(key, batch["is_first"].shape)
+        noise = self._parts.draw_noise(key, shape)
         return filter_rows(self._parts, params, noise, batch, start)[0].states
 
     def observe_step(
@@ -209,30 +232,64 @@ class _Assembled:
         state: State,
         rows: Rows,
         statistics: Statistics | None = None,
+        float_images: bool = False,
     ) -> State:
-        parts = self._parts
+        parts, shape = self._parts, self._inputs.step(rows, float_images)
+        self._inputs.noises(noise, shape)
+        self._inputs.states("state", state, shape)
         rows = parts.vectors.forward(self._of_vectors(statistics), rows)
         seen = parts.encode(params, rows), rows["action"], rows["is_first"]
         return parts.dynamics.observe_step(params[parts.name], state, *seen, noise=noise)
 
     def imagine_step(self, params: Params, noise: Noise, state: State, action: Array) -> State:
-        parts = self._parts
+        parts, shape = self._parts, self._inputs.actions("action", ("N",), action)
+        self._inputs.noises(noise, shape)
+        self._inputs.states("state", state, shape)
         return parts.dynamics.imagine_step(params[parts.name], state, action, noise=noise)
 
     def imagine(self, params: Params, key: Key, start: State, actions: Array) -> State:
-        noise = self._parts.draw_noise(key, (actions.shape[1], actions.shape[0]))
+        batch, steps = self._inputs.actions("actions", ("B", "H"), actions)
+        self._inputs.states("start", start, (batch,))
+        noise = self._parts.draw_noise(key, (steps, batch))
         return _follow(functools.partial(self.imagine_step, params), start, actions, noise)
+
+    def feature(self, params: Params, state: State) -> Array:
+        self._inputs.states("state", state)
+        return self._parts.feature(params, state)
 
     def decode(
         self, params: Params, states: State, statistics: Statistics | None = None
     ) -> dict[str, Array]:
-        heads = self._parts.decode(params, self._parts.feature(params, states))
+        heads = self._parts.decode(params, self.feature(params, states))
         means = {key: head.mean() for key, head in heads.items()}
         means = _unit_images(self._specs, means)
         return self._parts.vectors.backward(self._of_vectors(statistics), means)
 
+    def track(self, statistics: Statistics, batch: Rows) -> Statistics:
+        statistics = self._of_vectors(statistics)
+        self._inputs.vectors(batch, statistics)
+        return self._parts.vectors.track(statistics, batch)
+
+    def checked(self, head: Callable[[Params, Array], Any]) -> Callable[[Params, Array], Any]:
+        """Returns a head that looks at the feature."""
+
+        def apply(params: Params, feature: Array) -> Any:
+            self._inputs.features(feature)
+            return head(params, feature)
+
+        return apply
+
+    def _check_start(self, start: State | None, shape: tuple[int, int]) -> None:
+        if start is not None:
+            self._inputs.states("start", start, shape[:1])
+
     def _of_vectors(self, statistics: Statistics | None) -> Statistics:
-        return self._statistics if statistics is None else statistics
+        if statistics is None:
+            return self._statistics
+        if statistics.keys() != self._statistics.keys():
+            found, wanted = (", ".join(x) or "nothing" for x in (statistics, self._statistics))
+            raise UserError(f"there are statistics of {found}; the model standardises {wanted}")
+        return statistics
 
 
 def _unit_images(specs: Mapping[str, ObservationSpec], means: Rows) -> Rows:

@@ -21,7 +21,7 @@ Block = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
 tokens [N, T, D], and keys and values [N, G, M + T, E] with those of the T tokens behind."""
 
 
-class Memory(NamedTuple):
+class KeysAndValues(NamedTuple):
     """Keys and values that queries attend to.
 
     A memory of N rows may serve R rows of queries, R / N of them side by side: what they
@@ -40,9 +40,9 @@ class Memory(NamedTuple):
     distance: Array
 
 
-Remember = Callable[[Array, Array], Sequence[Memory]]
+Remember = Callable[[Array, Array], Sequence[KeysAndValues]]
 """(keys [R, G, T, E], values [R, G, T, E] of the present tokens) -> all they attend to."""
-Layer = Callable[[Array, Remember], tuple[Array, Sequence[Memory]]]
+Layer = Callable[[Array, Remember], tuple[Array, Sequence[KeysAndValues]]]
 """(tokens [R, T, D], remember) -> the next tokens [R, T, D], and what ``remember`` returned."""
 
 
@@ -58,11 +58,11 @@ def make_block(
     )
 
     def block(x: Array, keys: Array, values: Array, mask: Array) -> tuple[Array, Array, Array]:
-        def remember(key: Array, value: Array) -> Sequence[Memory]:
+        def remember(key: Array, value: Array) -> Sequence[KeysAndValues]:
             length, steps = mask.shape[2], x.shape[1]
             distance = jnp.arange(length - steps, length)[:, None] - jnp.arange(length)
             both = (jnp.concatenate(pair, 2) for pair in ((keys, key), (values, value)))
-            return (Memory(*both, mask, distance),)
+            return (KeysAndValues(*both, mask, distance),)
 
         x, (memory,) = layer(x, remember)
         return x, memory.keys, memory.values
@@ -106,7 +106,7 @@ def make_layer(
     feed_norm = LayerNorm(name=f"{name}_feed_norm").parameters(width)
     feed_in, feed_out = dense("feed_in", width, units), dense("feed_out", units, width)
 
-    def layer(x: Array, remember: Remember) -> tuple[Array, Sequence[Memory]]:
+    def layer(x: Array, remember: Remember) -> tuple[Array, Sequence[KeysAndValues]]:
         mixed = _affine(layer_norm(x, *norm), mix_in)
         query, key, value = (
             part.reshape(*x.shape[:2], -1, size).swapaxes(1, 2)
@@ -127,7 +127,7 @@ class _Distances(hk.Module):
         return hk.get_parameter("bias", (heads, window), init=jnp.zeros)
 
 
-def _attend(query: Array, memories: Sequence[Memory], distances: Array) -> Array:
+def _attend(query: Array, memories: Sequence[KeysAndValues], distances: Array) -> Array:
     """Mixes the values of all memories for queries ``[R, heads, T, E]``; returns ``[R, T, D]``."""
     rows, heads, steps, size = query.shape
     scores = [_scores(query, memory, distances) for memory in memories]
@@ -145,7 +145,7 @@ def _attend(query: Array, memories: Sequence[Memory], distances: Array) -> Array
     return mixed.swapaxes(1, 2).reshape(rows, steps, heads * size)
 
 
-def _scores(query: Array, memory: Memory, distances: Array) -> Array:
+def _scores(query: Array, memory: KeysAndValues, distances: Array) -> Array:
     """Scores of the keys of one memory ``[R, heads, T, S]``, -inf where they are masked."""
     rows, heads, steps, size = query.shape
     count, groups, length, _ = memory.keys.shape

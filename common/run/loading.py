@@ -10,17 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from common.checks import check_range
 from common.config import update
 from common.errors import UserError
 from common.export import read_export
+from common.model.save import NAME as WORLD_MODEL
+from common.rows import observation_entries
+from common.run.batched import BatchedAgent
 from common.run.driver import ActFunction
 from common.run.program import Program
-from common.spaces import ObservationSpec, flatten_observation
 from common.types import Mode
 
 
 class LoadedAgent:
-    """A trained agent that acts in one environment.
+    """A trained agent that acts in one environment; ``batched`` acts in several.
 
     Attributes:
         config: The configuration that it was trained with.
@@ -50,6 +53,10 @@ class LoadedAgent:
         exported = read_export(path)
         values = exported.config
         if exported.agent != program.name:
+            if program.adopt is None and exported.agent == WORLD_MODEL:
+                raise UserError(
+                    f"{path} holds a world model and no agent; read it with common.load_world_model"
+                )
             if program.adopt is None:
                 raise UserError(
                     f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
@@ -125,25 +132,20 @@ class LoadedAgent:
         value = np.asarray(self._value(self.params, observation))
         return float(value[0]) if value.shape == (1,) else value
 
+    def batched(self, num_envs: int, seed: int = 0) -> BatchedAgent:
+        """Returns the agent for several environments at once, with Stable-Baselines3's ``predict``.
+
+        Args:
+            num_envs: Environments; each has a memory, and with a planner a search, of its own.
+            seed: Seed of the draws.
+
+        Raises:
+            UserError: There is no environment.
+        """
+        check_range("num_envs", num_envs, 1)
+        specs = self.observations, self.actions
+        return BatchedAgent(self.act_function, self.params, *specs, num_envs, seed)
+
     def _rows(self, observation: Any) -> dict[str, np.ndarray]:
-        flat = flatten_observation(observation)
-        if list(flat) == [""]:
-            flat = {next(iter(self.observations)): flat[""]}
-        missing = sorted(self.observations.keys() - flat.keys())
-        if missing:
-            raise UserError(
-                f"the observation lacks {', '.join(missing)}; the agent was trained on "
-                f"{', '.join(self.observations)}"
-            )
-        return {key: _to_row(key, flat[key], spec)[None] for key, spec in self.observations.items()}
-
-
-def _to_row(key: str, value: Any, spec: ObservationSpec) -> np.ndarray:
-    array = np.asarray(value)
-    if spec.choices and array.size == len(spec.choices):
-        return spec.one_hots(key, array)
-    if array.size != np.prod(spec.shape):
-        raise UserError(
-            f"observation {key!r} has shape {array.shape}; the agent was trained on {spec.shape}"
-        )
-    return array.reshape(spec.shape).astype(spec.dtype)
+        rows = observation_entries(observation, self.observations)
+        return {key: value[None] for key, value in rows.items()}

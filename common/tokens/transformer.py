@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from common.distributions import uniform_noise
-from common.nets.attention import Memory, make_layer
+from common.nets.attention import KeysAndValues, make_layer
 from common.nets.layers import Dense, LayerNorm, layer_norm
 from common.tokens.config import TDMConfig
 from common.tokens.tokeniser import Tokeniser
@@ -150,7 +150,7 @@ class TokenTransformer:
         x = self._embed(units, index, present)
         keys, values = [], []
         for layer in self._layers:
-            x, (memory,) = layer(x, lambda key, value: (Memory(key, value, mask, distance),))
+            x, (memory,) = layer(x, lambda key, value: (KeysAndValues(key, value, mask, distance),))
             keys.append(memory.keys)
             values.append(memory.values)
         return x, (tuple(keys), tuple(values)), present & (group == group[:, -1:])
@@ -188,7 +188,7 @@ class TokenTransformer:
             def remember(key: Array, value: Array, keys=keys, values=values, observed=observed):
                 pairs = (keys, key), (values, value)
                 both = (jax.lax.dynamic_update_slice_in_dim(*pair, begin, 2) for pair in pairs)
-                return Memory(*observed, *shared), Memory(*both, *own)
+                return KeysAndValues(*observed, *shared), KeysAndValues(*both, *own)
 
             x, (_, imagined_now) = layer(x, remember)
             layers.append(imagined_now[:2])

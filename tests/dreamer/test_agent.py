@@ -14,7 +14,7 @@ from common.dynamics.rssm import RSSMConfig
 from common.errors import UserError
 from common.learning.normalize import StreamNormConfig, initial_magnitude
 from common.model.imagine import CONTEXT
-from common.model.memory import Memory
+from common.model.memory import LatentMemory
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.report.page import GROUPS
@@ -190,7 +190,7 @@ def test_actions_are_valid_and_remembered(acting, mode):
     observation, blank = _observation(64, np.ones(64, bool)), dreamer.acting.initial_carry(64)
     noise = _act_noise(dreamer, 64, 0)
     action, carry = act(params, noise, blank, observation, mode=mode)
-    assert isinstance(carry, Memory)
+    assert isinstance(carry, LatentMemory)
     np.testing.assert_array_equal(carry.action, action)
     assert np.abs(action).max() <= 1
     assert set(np.unique(action[:, 2:])) <= {0, 1}
@@ -292,3 +292,25 @@ def test_an_unknown_schedule_is_refused_by_its_full_path(name):
 def test_a_discount_is_a_bernoulli():
     with pytest.raises(UserError, match="discount.likelihood is symlog, whose mean may leave"):
         update(Config(), {"world_model.discount.likelihood": "symlog"})
+
+
+def test_there_are_two_modes(acting):
+    dreamer, params, _ = acting
+    observation, blank = _observation(2, np.ones(2, bool)), dreamer.acting.initial_carry(2)
+    with pytest.raises(UserError, match="mode cannot be 'evaluate'; did you mean 'eval'?"):
+        dreamer.acting.act(params, jax.random.key(0), blank, observation, "evaluate")
+
+
+@pytest.mark.parametrize("include_start", [True, False])
+def test_a_terminal_start_weighs_what_is_imagined_behind_it(include_start):
+    behavior = dataclasses.replace(CONFIG.behavior, include_start=include_start)
+    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), box(2))
+    state, noise = fresh_state(dreamer), dreamer.draw_noise(jax.random.key(0), (1, 2))
+    arguments = state.params["actor"], state.params, state.normalisers["reward"], state.updates
+    start, terminal = dreamer.model.initial(2), np.array([True, False])
+    _, imagined = compiled(dreamer.behavior.actor_loss)(
+        *arguments, noise.imagination, start, terminal
+    )
+    np.testing.assert_array_equal(imagined.weight[:, 0], [1, 0, 0])
+    first, second = 0.99, imagined.discount[1, 1]
+    np.testing.assert_allclose(imagined.weight[:, 1], [1, first, first * second], rtol=1e-6)

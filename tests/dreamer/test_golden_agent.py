@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMState
-from common.model.memory import Memory
+from common.model.memory import LatentMemory
 from dreamer.acting import ActNoise
 from dreamer.agent import Noise
 from tests import golden_data, golden_weights
@@ -117,7 +117,7 @@ def test_acting(mode):
             got = _distributions(dreamer, params, infer, carry, observation, noise, new.state)
             for name, value in got.items():
                 assert_values(value, want[name], f"{name} {call}")
-            carry = Memory(RSSMState(want["deter"], want["post_stoch"]), want["action"])
+            carry = LatentMemory(RSSMState(want["deter"], want["post_stoch"]), want["action"])
 
 
 def _act_noise(want):

@@ -79,9 +79,37 @@ def test_worked_numbers():
     returns = compute_returns(*arrays, lambda_=0.95, include_start=True)
     np.testing.assert_allclose(returns.target[:, 0], [5.074228, 4.7336, 3.56], rtol=1e-6)
     np.testing.assert_allclose(returns.weight[:, 0], [1, 0.9, 0.72], rtol=1e-6)
-    # Without the start state the weights begin anew at row 1.
-    returns = compute_returns(*arrays, lambda_=0.95, include_start=False)
-    np.testing.assert_allclose(returns.weight[:, 0], [1, 0.8, 0.56], rtol=1e-6)
+    without = compute_returns(*arrays, lambda_=0.95, include_start=False)
+    jax.tree.map(np.testing.assert_array_equal, without, returns)
+    # ln p = -0.5 (G - v)^2 - 0.5 ln 2 pi, weighed and averaged over the rows that count.
+    value = UnitNormal(jnp.zeros((3, 1)))
+    rows = np.array([1, 0.9, 0.72]) * (
+        0.5 * np.array([5.074228, 4.7336, 3.56]) ** 2 + 0.5 * np.log(2 * np.pi)
+    )
+    for include_start, want in ((True, rows.mean()), (False, rows[1:].mean())):
+        got = critic_loss(value, *returns, include_start=include_start)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("include_start", [True, False])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_nothing_is_learned_beyond_a_terminal_start(include_start, seed):
+    """However the imagination goes on there: only the first state weighs something."""
+    trajectory = _trajectory(seed, 0.0)
+    trajectory[1][0] = 0
+    weight = compute_returns(*trajectory[:3], lambda_=LAMBDA, include_start=include_start).weight
+    np.testing.assert_array_equal(weight, [[1.0] * ROWS] + [[0.0] * ROWS] * (HORIZON - 1))
+
+    def both(critic, logits):
+        changed = (*trajectory[:3], critic, logits, trajectory[5])
+        options = {"include_start": include_start, "gradient": "reinforce", "mix": 0.0}
+        return sum(losses(*changed, scale=0.1, **options))
+
+    critic, logits = jax.grad(both, (0, 1))(*map(jnp.asarray, trajectory[3:5]))
+    assert not np.asarray(critic[1:]).any() and not np.asarray(logits[1:]).any()
+    assert np.asarray(critic[0]).any() == include_start
+    assert np.asarray(logits[0]).any()
 
 
 def test_a_terminal_start_still_teaches_its_own_value():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.nets.attention import Memory, make_layer
+from common.nets.attention import KeysAndValues, make_layer
 from tests.compiling import compiled
 from tests.tiny import random_params
 
@@ -23,7 +23,7 @@ def attend(x, *memories):
 
         def remember(keys, values):
             mask = jnp.broadcast_to(present[0], (x.shape[0], *present[0].shape[1:]))
-            return (*memories, Memory(keys, values, mask, present[1]))
+            return (*memories, KeysAndValues(keys, values, mask, present[1]))
 
         return layer(x, remember)[0]
 
@@ -39,13 +39,13 @@ def inputs():
     keys, values = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
     mask = rng.uniform(size=(ROWS, STEPS, LENGTH)) < 0.6
     distance = rng.integers(0, 7, (STEPS, LENGTH))
-    return x, Memory(keys, values, mask, distance)
+    return x, KeysAndValues(keys, values, mask, distance)
 
 
 def test_a_shared_memory_equals_copies_of_it():
     x, memory = inputs()
     copies = [np.repeat(part, SHARING, 0) for part in memory[:3]]
-    want = attend(x, Memory(*copies, memory.distance))
+    want = attend(x, KeysAndValues(*copies, memory.distance))
     np.testing.assert_allclose(attend(x, memory), want, atol=1e-5)
     other = attend(x, memory._replace(values=memory.values + 1))
     assert (np.abs(other - want) > 1e-3).any((1, 2)).all()
@@ -56,7 +56,7 @@ def test_two_memories_equal_one():
     pieces = []
     for part in (slice(0, 2), slice(2, None)):
         keys, values = (array[:, :, part] for array in memory[:2])
-        pieces.append(Memory(keys, values, memory.mask[..., part], memory.distance[:, part]))
+        pieces.append(KeysAndValues(keys, values, memory.mask[..., part], memory.distance[:, part]))
     np.testing.assert_allclose(attend(x, *pieces), attend(x, memory), atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from planet.controller import Controller
 from planet.model import Memory, PlannedModel
 from planet.planner import Searcher
@@ -51,6 +52,12 @@ def test_noise_has_the_scale_that_is_set(scale):
     args = *args[:2], control.initial_carry(20_000), args[3]
     others = 1 - control.act(*args, "train")[0][:, 0].mean()
     assert others == pytest.approx(0.75 * scale, rel=0.05)  # A random choice may be the old one.
+
+
+def test_there_are_two_modes():
+    control = controller(NOTHING, box(1))
+    with pytest.raises(UserError, match="mode cannot be 'test'; choose from: eval, train"):
+        control.act({}, jax.random.key(0), control.initial_carry(ENVS), rows(), "test")
 
 
 def test_the_window_holds_what_was_seen_and_done():

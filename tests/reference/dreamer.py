@@ -51,14 +51,18 @@ def v2_losses(
 
 
 def v1_losses(reward, discount, value, *, lambda_):
-    """Returns the actor's and the critic's loss of Dreamer V1: the start state is left out."""
+    """Returns the actor's and the critic's loss of Dreamer V1: no value of the start is learned.
+
+    What is imagined counts as far as the start, its true discount, lets one get there.
+    """
     actor, values = [], []
     for n in range(reward.shape[1]):
         imagined = [x[1:, n] for x in (reward, discount, value)]
         target = lambda_returns(*imagined, lambda_)
+        reached = 1.0
         for k in range(len(target)):
-            weight = np.prod(imagined[1][:k])
-            actor.append(-weight * target[k])
+            actor.append(-reached * target[k])
+            reached *= discount[k, n]
             distance = target[k] - imagined[2][k]
-            values.append(weight * (0.5 * distance**2 + 0.5 * np.log(2 * np.pi)))
+            values.append(reached * (0.5 * distance**2 + 0.5 * np.log(2 * np.pi)))
     return np.mean(actor), np.mean(values)
