@@ -55,10 +55,10 @@ OPTIONS = {
 ENDLESS = 10**8
 LAST_FRAMES = 400
 """How far the run goes after the last kill."""
-SECONDS = 6.0
-"""After the first sign that a run goes on, how long until it is killed at most."""
+SECONDS = {"starting": 6.0, "running": 3.0}
+"""How long until a kill at most, from the start of the process or its first line of progress."""
 STARTING = 0.25
-"""Share of the kills that fall before that sign."""
+"""Share of the kills that fall while the run starts."""
 
 
 def command(logdir: pathlib.Path, environments: int, frames: int) -> list[str]:
@@ -84,16 +84,12 @@ def kill_once(logdir: pathlib.Path, environments: int, rng: random.Random) -> di
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     lines = []
-    if rng.random() < STARTING:
-        moment = "starting"
-        time.sleep(rng.uniform(0, SECONDS))
-    else:
-        moment = "running"
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith(("frames ", "resumed ")):
-                break
-        time.sleep(rng.uniform(0, SECONDS))
+    moment = "starting" if rng.random() < STARTING else "running"
+    for line in process.stdout if moment == "running" else ():
+        lines.append(line)
+        if line.startswith(("frames ", "resumed ")):
+            break
+    time.sleep(rng.uniform(0, SECONDS[moment]))
     ended = process.poll()
     process.kill()
     lines += process.communicate()[0].splitlines(keepends=True)
@@ -123,7 +119,8 @@ def finish(logdir: pathlib.Path, environments: int) -> dict[str, Any]:
     Raises:
         UserError: It did not get there, or what it holds does not agree.
     """
-    frames = checkpoint.metadata(logdir / run_folder.CHECKPOINTS)["frames"] + LAST_FRAMES
+    found = checkpoint.metadata(logdir / run_folder.CHECKPOINTS) or {}
+    frames = found.get("frames", 0) + LAST_FRAMES
     done = subprocess.run(command(logdir, environments, frames), capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"the run did not end: {done.stderr[-500:]}")
@@ -174,15 +171,13 @@ def _agent(logdir: pathlib.Path) -> tuple[int, bool]:
     """Returns the updates that the agent of the checkpoint counted; whether the export is it."""
     program, exported = load_program(), read_export(logdir)
     config = run_folder.read(logdir, program.name, program.default_config)
-    agent, key = program.make_agent(config, exported.observations, exported.actions), _key()
+    agent = program.make_agent(config, exported.observations, exported.actions)
+    key = jax.random.key(0)
     like = {"agent": jax.eval_shape(agent.init, key), "key": key, "policy_key": key}
     state = checkpoint.restore(logdir / run_folder.CHECKPOINTS, like)[0]["agent"]
-    pairs = jax.tree.map(np.array_equal, agent.params(state), exported.params)
-    return int(state.updates), all(jax.tree.leaves(pairs))
-
-
-def _key() -> jax.Array:
-    return jax.random.key(0)
+    found, expected = map(jax.tree.leaves, (exported.params, agent.params(state)))
+    pairs = zip(found, expected, strict=True)
+    return int(state.updates), all(np.array_equal(one, other) for one, other in pairs)
 
 
 def record(kills: list[dict[str, Any]], environments: int, end: dict[str, int]) -> dict[str, Any]:

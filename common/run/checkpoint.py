@@ -299,7 +299,8 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
     """
     try:
         index = json.loads((folder / _INDEX).read_bytes())
-        right = index["sum"] == _sum(index) if index.keys() != _UNSUMMED else _has_form(index)
+        known = isinstance(index["metadata"], dict)
+        right = known and (index.keys() <= _UNSUMMED or index["sum"] == _sum(index))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Damaged(f"{_INDEX} cannot be read") from error
     if not right:
@@ -307,12 +308,9 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
     return index
 
 
-def _has_form(index: Mapping[str, Any]) -> bool:
-    """Whether an index without a sum could be one."""
-    leaves, types = index["leaves"], {"path": str, "shape": list, "dtype": str}
-    return all(isinstance(leaf[key], kind) for leaf in leaves for key, kind in types.items()) and (
-        isinstance(index["metadata"], dict) and isinstance(index["files"], dict)
-    )
+def _is_leaf(entry: Any) -> bool:
+    types = {"path": str, "shape": list, "dtype": str}
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), types[k]) for k in types)
 
 
 def _checked_index(folder: pathlib.Path) -> dict[str, Any]:
@@ -324,9 +322,11 @@ def _checked_index(folder: pathlib.Path) -> dict[str, Any]:
     index = _read_index(folder)
     try:
         found = _checksums(folder)
-        expected = dict(index["files"])
-    except (OSError, TypeError, ValueError) as error:
-        raise _Damaged(f"its files cannot be read: {error}") from error
+        expected, leaves = dict(index["files"]), list(index["leaves"])
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        raise _Damaged(f"{_INDEX} or what it names cannot be read") from error
+    if not all(map(_is_leaf, leaves)):
+        raise _Damaged(f"{_INDEX} is not what was written")
     for name, sums in expected.items():
         if name not in found:
             raise _Damaged(f"{name} is missing")
