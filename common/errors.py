@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
+
+STOPPED = os.EX_TEMPFAIL
+"""Exit code of a run that was stopped before its end: the same command goes on with it."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):
@@ -23,7 +28,8 @@ def exit_code(command: Callable[[], int]) -> int:
         command: Does the work and returns its exit code.
 
     Returns:
-        The command's exit code, 2 after a user's mistake, 130 after an interrupt.
+        The command's exit code, 2 after a user's mistake or on a full disk, 130 after an
+        interrupt.
     """
     try:
         return command()
@@ -36,6 +42,12 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # The reader, such as "head", has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; free space on the disk", file=sys.stderr)
+        return 2
 
 
 def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:

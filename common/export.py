@@ -8,7 +8,6 @@ parameter, named by its path in the nested parameters.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import numpy as np
 from common.agent import NORMALISERS
 from common.config import to_dict
 from common.errors import UserError
+from common.files import replacing
 from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
 from common.types import Params
 
@@ -63,15 +63,15 @@ def export(
         observations: The flat observation.
         actions: The flat action vector.
         params: Nested mappings of arrays, as ``Agent.params`` returns them.
+
+    Raises:
+        common.files.WriteError: The disk is full, or the folder may not be written.
     """
     meta = {"agent": agent, "config": to_dict(config)} | specs_to_json(observations, actions)
     arrays = {_META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     arrays |= {_SEPARATOR.join(keys): np.asarray(leaf) for keys, leaf in _leaves(params)}
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(temporary, path)
 
 
 def read_export(path: str | pathlib.Path) -> Exported:

@@ -19,6 +19,7 @@ from typing import Literal
 from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
+from common.errors import STOPPED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MISTAKE = 2
@@ -107,7 +108,7 @@ class Work:
         """Records how an attempt ended."""
         if code == 0 and states.finished(self._plan, self._job):
             record.end("done", code)
-        elif code == 0 or self._stopping:
+        elif code in (0, STOPPED) or self._stopping:
             record.end("stopped", code)
         else:
             record.end("failed", code)

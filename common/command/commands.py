@@ -16,7 +16,7 @@ from common import config as configs
 from common.command import doctor, presets
 from common.command.flags import Flags
 from common.command.table import Command
-from common.errors import UserError, nearest
+from common.errors import STOPPED, UserError, nearest
 from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.program import Program
@@ -45,8 +45,9 @@ def _train(load_program: LoadProgram, parsed: Flags) -> int:
     from common.report.page import write_report
     from common.run import train as training
 
-    if training.train(program, config, logdir).finished:
-        print(f"report: {write_report(logdir)}", flush=True)
+    if not training.train(program, config, logdir).finished:
+        return STOPPED
+    print(f"report: {write_report(logdir)}", flush=True)
     return 0
 
 

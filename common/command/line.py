@@ -27,7 +27,7 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
 
     Returns:
         The exit code: 0, 1 where the doctor found a problem, 2 after a user's mistake,
-        130 after an interrupt.
+        75 where training was stopped before its end, 130 after an interrupt.
     """
     if argv is None:
         restart_with_huge_pages()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from common.logging.jsonl import JsonlFile, read_jsonl
+from common.logging.jsonl import JsonlFile, scan_jsonl
 
 ELAPSED = "time/elapsed_s"
 """Wall-clock seconds of the run, summed over its sessions; the logger adds it."""
@@ -78,7 +79,6 @@ class Logger:
     def score(self, frames: int, scalars: Mapping[str, float]) -> None:
         """Records one finished training episode: its "return", "length" and the like."""
         self._scores.write(frames, scalars)
-        self._scores.flush()
 
     def video(self, frames: int, name: str, video: np.ndarray) -> None:
         """Records a video.
@@ -100,7 +100,6 @@ class Logger:
 
     def flush(self) -> None:
         """Writes what waits, in every sink."""
-        self._scores.flush()
         for sink in self._sinks:
             sink.flush()
 
@@ -115,5 +114,6 @@ class Logger:
     def _earlier_seconds(self) -> float:
         if not self._metrics.exists():
             return 0.0
-        records = read_jsonl(self._metrics, self._clock)
-        return max((record.get(ELAPSED, 0.0) for record in records), default=0.0)
+        records = scan_jsonl(self._metrics, self._clock)  # Who rewinds warns of damaged lines.
+        seconds = (record.get(ELAPSED, 0.0) for record in records if record)
+        return max((value for value in seconds if math.isfinite(value)), default=0.0)

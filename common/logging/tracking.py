@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from common.files import make_folder, replacing
 from common.logging.video import encode_gif
 
 FINISH_SECONDS = 60
@@ -141,8 +142,9 @@ def _identity(directory: pathlib.Path) -> str:
     """Returns the run's id, drawn when it is first asked for."""
     path = directory / "id.txt"
     if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{uuid.uuid4().hex[:12]}\n")
+        make_folder(directory)
+        with replacing(path) as temporary:
+            temporary.write_text(f"{uuid.uuid4().hex[:12]}\n")
     return path.read_text().strip()
 
 

@@ -5,11 +5,13 @@ from common.replay.config import ReplayConfig
 from common.replay.episodes import read_bodies, read_episodes, write_episodes
 from common.replay.prefetch import Prefetcher
 from common.replay.replay import Replay
+from common.replay.sampling import Windows
 
 __all__ = [
     "Prefetcher",
     "Replay",
     "ReplayConfig",
+    "Windows",
     "read_bodies",
     "read_episodes",
     "write_chunk",

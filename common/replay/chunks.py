@@ -34,7 +34,6 @@ are used as they are. Files appear by renaming, so a reader never sees half of o
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import re
 import warnings
@@ -45,13 +44,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.errors import UserError
+from common.files import replacing
 from common.rows import Specs
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""
 
 _NAME = re.compile(r"(\d+)-env(\d+)-(\d+)\.npz")
-_DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -91,22 +94,12 @@ def write_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays ``[T, ...]`` as one uncompressed ``.npz`` file, all or nothing.
 
     Raises:
-        UserError: The disk is full or the folder may not be written.
+        common.files.WriteError: The disk is full, or the folder may not be written.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for key, value in arrays.items():
-                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, value, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free space on the disk, or choose "
-            "another logdir"
-        ) from error
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for key, value in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, value, allow_pickle=False)
 
 
 def read_chunk(path: pathlib.Path) -> dict[str, np.ndarray] | None:
@@ -159,4 +152,23 @@ def check_chunk(
             raise UserError(
                 f"replay file {path} holds {key!r} as {found.dtype} {found.shape[1:]}, this "
                 f"task has {np.dtype(dtype)} {tuple(shape)}; {remedy}"
+            )
+
+
+def check_finite(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Looks for what no agent can learn from.
+
+    Args:
+        path: The file.
+        arrays: What it holds.
+
+    Raises:
+        UserError: A number is NaN or infinite; names the first.
+    """
+    for key, value in arrays.items():
+        if value.dtype.kind == "f" and not (finite := np.isfinite(value)).all():
+            place = tuple(map(int, np.argwhere(~finite)[0]))
+            raise UserError(
+                f"replay file {path} cannot be learned from: {key!r} is {value[place]} in row "
+                f"{place[0]} (leave such rows out, or mend them)"
             )

@@ -21,8 +21,8 @@ class ReplayConfig(Options):
             more often, so that rewards at the end are seen.
         batch: Sequences in a batch.
         length: Rows in a sequence, at least 2.
-        prefetch: Batches prepared in the background; 0 samples when asked, which makes a
-            run reproducible bit by bit.
+        prefetch: Batches that are drawn ahead and prepared in the background; a run is
+            reproducible with any number, and 0 learns from the newest rows.
     """
 
     capacity: Count = 2_000_000

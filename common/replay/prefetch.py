@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
+Drawn = TypeVar("Drawn")
 Batch = TypeVar("Batch")
 
-_POLL_SECONDS = 0.1
 
+class Prefetcher(Generic[Drawn, Batch]):
+    """An endless iterator over batches of which the next ones are being prepared.
 
-class Prefetcher(Generic[Batch]):
-    """An endless iterator over transferred batches.
-
-    With a depth, a thread samples and transfers ahead of the consumer. An exception in
-    that thread is raised again by ``next``. With depth 0 everything happens when a batch
-    is asked for, so that the sampler is never ahead of the learner.
+    What a batch holds is drawn by whoever asks, a fixed number of batches ahead, so that no
+    thread's speed decides it: the same calls give the same batches. Only the work that this
+    makes, copying and transferring, is done in a thread. What it raises is raised by ``next``
+    in the place of the batch.
     """
 
     def __init__(
-        self, sample: Callable[[], Any], transfer: Callable[[Any], Batch], depth: int
+        self, draw: Callable[[], Drawn], prepare: Callable[[Drawn], Batch], depth: int
     ) -> None:
-        """Starts the thread.
+        """Draws nothing yet.
 
         Args:
-            sample: Returns the next batch in host memory.
-            transfer: Takes it to the device.
-            depth: Batches that wait, transferred; 0 for none and no thread.
+            draw: Says quickly what the next batch holds.
+            prepare: Makes the batch; called in a thread where there is a depth.
+            depth: Batches that are drawn ahead; 0 for none and no thread.
         """
-        self._sample = sample
-        self._transfer = transfer
-        self._closed = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        if depth > 0:
-            self._queue: queue.Queue[Batch] = queue.Queue(depth)
-            self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
-            self._thread.start()
+        self._draw, self._prepare, self._depth = draw, prepare, depth
+        self._waiting: deque[tuple[Drawn, Future[Batch]]] = deque()
+        self._pool = ThreadPoolExecutor(1, "prefetch") if depth else None
+        self._closed = False
+
+    @property
+    def ahead(self) -> Drawn | None:
+        """What the first batch holds that was drawn and not asked for yet; None without any."""
+        return self._waiting[0][0] if self._waiting else None
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -48,44 +48,22 @@ class Prefetcher(Generic[Batch]):
 
         Raises:
             StopIteration: After ``close``.
-            BaseException: What ``sample`` or ``transfer`` raised, after the batches that
-                were ready before.
+            BaseException: What ``draw`` raised, or ``prepare`` for this batch.
         """
-        if self._closed.is_set():
+        if self._closed:
             raise StopIteration
-        if self._thread is None:
-            return self._transfer(self._sample())
-        while True:
-            try:
-                return self._queue.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if self._closed.is_set():
-                    raise StopIteration from None
-                if self._failure is not None and self._queue.empty():
-                    raise self._failure from None
+        if self._pool is None:
+            return self._prepare(self._draw())
+        while len(self._waiting) <= self._depth:
+            drawn = self._draw()
+            self._waiting.append((drawn, self._pool.submit(self._prepare, drawn)))
+        try:
+            return self._waiting.popleft()[1].result()
+        except CancelledError:
+            raise StopIteration from None
 
     def close(self) -> None:
-        """Stops and joins the thread; what was prepared is dropped. May be called twice."""
-        self._closed.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def __enter__(self) -> Prefetcher[Batch]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _work(self) -> None:
-        try:
-            while not self._closed.is_set():
-                self._put(self._transfer(self._sample()))
-        except BaseException as error:  # Also a KeyboardInterrupt belongs to the consumer.
-            self._failure = error
-
-    def _put(self, batch: Batch) -> None:
-        while not self._closed.is_set():
-            try:
-                return self._queue.put(batch, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
+        """Ends the thread; what was prepared is dropped. May be called twice."""
+        self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from common.files import cannot_write, keep_on_disk, make_folder
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
     check_chunk,
+    check_finite,
     list_chunks,
     read_chunk,
     write_chunk,
 )
 from common.replay.config import ReplayConfig
 from common.replay.memory import estimate, row_bytes
-from common.replay.sampling import draw, gather
+from common.replay.sampling import Windows, draw, gather
 from common.replay.stream import Chunk, Stream
 from common.rows import Specs
 
@@ -83,7 +85,7 @@ class Replay:
         self._serial = itertools.count()
         self._directory = None if directory is None else pathlib.Path(directory)
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self._directory)
             self._load(self._directory)
 
     def __len__(self) -> int:
@@ -128,15 +130,13 @@ class Replay:
         for chunk in full:
             self._write(chunk)
 
-    def sample(self, batch: int, length: int) -> dict[str, np.ndarray]:
+    def draw(self, batch: int, length: int, rng: np.random.Generator | None = None) -> Windows:
         """Draws windows with replacement; ``common.replay.sampling`` says which.
 
         Args:
             batch: B, number of windows.
             length: T, rows of a window.
-
-        Returns:
-            Fresh arrays ``[B, T, ...]``, with ``is_first[:, 0]`` set.
+            rng: Draws; the replay's own generator by default.
 
         Raises:
             ValueError: No stream holds ``length`` rows yet (see ``can_sample``).
@@ -145,10 +145,20 @@ class Replay:
             streams = [stream for stream in self._streams if stream.windows(length)]
             if not streams:
                 raise ValueError(f"no stream of the replay holds {length} rows yet")
-            picks = draw(self._config, self._rng, streams, batch, length)
-            windows = [stream.window(row, length) for stream, row in picks]
+            before = self._rng.bit_generator.state
+            picks = draw(self._config, rng or self._rng, streams, batch, length)
+            return Windows([stream.window(row, length) for stream, row in picks], length, before)
+
+    def gather(self, windows: Windows) -> dict[str, np.ndarray]:
+        """Returns the rows of windows as fresh arrays ``[B, T, ...]``, ``is_first[:, 0]`` set."""
         # Filled rows never change, so the copies need no lock.
-        return gather(windows, self._specs, length)
+        return gather(windows, self._specs)
+
+    def sample(
+        self, batch: int, length: int, rng: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
+        """``draw`` and ``gather`` in one call."""
+        return self.gather(self.draw(batch, length, rng))
 
     def read(self, directory: pathlib.Path) -> None:
         """Takes in all rows of a folder in the episode format, which stays as it is.
@@ -157,7 +167,8 @@ class Replay:
             directory: Any folder but the replay's own; it is only read.
 
         Raises:
-            UserError: There are no files, or they are of another task, or do not fit.
+            UserError: There are no files, or they are of another task, or hold what is not
+                finite, or do not fit.
         """
         files = list_chunks(directory)
         if not files:
@@ -166,6 +177,7 @@ class Replay:
         remedy = "choose other data, or the task and environment options that made them"
         for file, arrays in read:
             check_chunk(file.path, arrays, self._specs, remedy)
+            check_finite(file.path, arrays)
         with self._lock:
             rows = self._allocated + sum(len(arrays["is_first"]) for _, arrays in read)
             if rows > self._limit:
@@ -181,14 +193,24 @@ class Replay:
         Raises:
             UserError: A file could not be written.
         """
-        for _, chunk in list(self._order):
-            if chunk.saved != chunk.size:
-                self._write(chunk)
+        unsaved = [chunk for _, chunk in self._order if chunk.saved != chunk.size]
+        for chunk in unsaved:
+            self._write(chunk)
+        if unsaved and self._directory is not None:
+            try:
+                keep_on_disk(self._directory)
+            except OSError as error:
+                raise cannot_write(self._directory, error) from error
 
-    def state(self) -> dict[str, Any]:
-        """Returns the sampler's state and the rows of each stream, as JSON-able values."""
+    def state(self, ahead: Windows | None = None) -> dict[str, Any]:
+        """Returns the sampler's state and the rows of each stream, as JSON-able values.
+
+        Args:
+            ahead: Windows that were drawn and that nothing was learned from yet: whoever
+                continues from the state draws them again.
+        """
         with self._lock:
-            rng = self._rng.bit_generator.state
+            rng = ahead.before if ahead else self._rng.bit_generator.state
             return {"rng": rng, "rows": [stream.end for stream in self._live]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

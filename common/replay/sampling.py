@@ -5,6 +5,9 @@ uniformly, then one of its ``n - length + 1`` starts uniformly; with ``prioritiz
 range of starts is extended by ``length`` and clipped, so that the last window has probability
 ``(length + 1) / (n + 1)``. An episode of fewer rows than a window is drawn from its first row
 and continues into what follows (or, the newest of a stream, reaches back into what preceded).
+
+The newest episode of a stream counts less as long as it runs: by its length over the mean of
+the ended ones, at most 1. It has no end yet that could be prioritized.
 """
 
 from __future__ import annotations
@@ -12,12 +15,27 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.replay.config import ReplayConfig
 from common.replay.stream import Piece, Stream
 from common.rows import Specs
+
+
+class Windows(NamedTuple):
+    """Windows that were drawn; ``gather`` copies their rows, at any time later.
+
+    Attributes:
+        pieces: Where the rows of each window lie, in order.
+        length: T, rows of a window.
+        before: State of the replay's generator before they were drawn.
+    """
+
+    pieces: Sequence[Sequence[Piece]]
+    length: int
+    before: dict[str, Any]
 
 
 def draw(
@@ -41,18 +59,17 @@ def draw(
     return _draw_episodes(rng, streams, batch, length, length if config.prioritize_ends else 0)
 
 
-def gather(windows: Sequence[Sequence[Piece]], specs: Specs, length: int) -> dict[str, np.ndarray]:
+def gather(windows: Windows, specs: Specs) -> dict[str, np.ndarray]:
     """Copies windows into fresh arrays ``[B, T, ...]``, with ``is_first[:, 0]`` set.
 
     Args:
-        windows: The pieces of each window, in order.
+        windows: What was drawn.
         specs: ``{key: (shape, dtype)}`` of one row.
-        length: T, rows of a window.
     """
     result = {}
     for key, (shape, dtype) in specs.items():
-        result[key] = np.empty((len(windows), length, *shape), dtype)
-        _copy(windows, key, result[key])
+        result[key] = np.empty((len(windows.pieces), windows.length, *shape), dtype)
+        _copy(windows.pieces, key, result[key])
     result["is_first"][:, 0] = True
     return result
 
@@ -72,15 +89,23 @@ def _draw_steps(
 def _draw_episodes(
     rng: np.random.Generator, streams: Sequence[Stream], batch: int, length: int, extra: int
 ) -> list[tuple[Stream, int]]:
-    ends = list(itertools.accumulate(len(stream.episodes) for stream in streams))
+    ended = [len(stream.episodes) - bool(stream.running) for stream in streams]
+    rows = sum(len(stream) - stream.running for stream in streams)
+    running = [stream.running for stream in streams]
+    usual = rows / sum(ended) if any(ended) else max(running)
+    # One for every ended episode, then the share of the one that runs.
+    shares = [count + min(1, n / usual) for count, n in zip(ended, running, strict=True)]
+    ends = list(itertools.accumulate(shares, initial=0))
     picks = []
-    for number in rng.integers(ends[-1], size=batch).tolist():
-        which = bisect.bisect_right(ends, number)
-        stream = streams[which]
-        first, end = stream.episode(number - ends[which] + len(stream.episodes))
+    for number in (rng.random(batch) * ends[-1]).tolist():
+        which = min(bisect.bisect_right(ends, number), len(streams)) - 1
+        stream, index = streams[which], int(number - ends[which])
+        index = min(index, len(stream.episodes) - 1)
+        first, end = stream.episode(index)
         last = end - length
         if last > first:
-            first = min(first + int(rng.integers(last - first + 1 + extra)), last)
+            more = extra if index < ended[which] else 0
+            first = min(first + int(rng.integers(last - first + 1 + more)), last)
         picks.append((stream, min(first, stream.end - length)))
     return picks
 

@@ -21,7 +21,7 @@ class Chunk:
         file: Its place on disk (also its identity when nothing is written).
         arrays: One array ``[capacity, ...]`` per key.
         size: Rows filled.
-        saved: Rows that the file on disk holds.
+        saved: Rows that the file on disk holds; 0 where it holds others than these.
     """
 
     __slots__ = ("arrays", "file", "saved", "size")
@@ -92,6 +92,14 @@ class Stream:
     def __len__(self) -> int:
         return self.end - self.begin
 
+    @property
+    def running(self) -> int:
+        """Rows of the newest episode where it has not ended; 0 where it has."""
+        newest = self.chunks[-1] if self.chunks else None
+        if newest is None or not newest.size or newest.arrays["is_last"][newest.size - 1]:
+            return 0
+        return self.end - self.episodes[-1]
+
     def windows(self, length: int) -> int:
         """Number of windows of ``length`` rows."""
         return max(0, len(self) - length + 1)
@@ -133,8 +141,10 @@ class Stream:
         while self.chunks and self.chunks[-1].file.start >= end:
             removed.append(self.chunks.pop())
             self._starts.pop()
-        if self.chunks:
-            self.chunks[-1].size = min(self.chunks[-1].size, end - self.chunks[-1].file.start)
+        if self.chunks and self.end > end:
+            newest = self.chunks[-1]
+            newest.size = end - newest.file.start
+            newest.saved = newest.saved if newest.saved <= newest.size else 0
         del self.episodes[bisect.bisect_left(self.episodes, self.end) :]
         return removed
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import html
-import os
 import pathlib
 from collections.abc import Iterable
 
-from common.errors import UserError
+from common.files import replacing
 from common.report.style import STYLE
 
 
@@ -51,10 +50,6 @@ def write_page(path: pathlib.Path, page: str) -> pathlib.Path:
     Raises:
         UserError: The page cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free space on the disk") from error
     return path

@@ -18,6 +18,10 @@ from common.logging.logger import ELAPSED
 from common.report.data import Curve, RunData
 from common.run.folder import CONFIG, METRICS, SCORES, VERSIONS, VIDEOS
 
+_DAMAGE = (
+    YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
 
 def read_run(logdir: pathlib.Path) -> RunData:
     """Reads the files of a run folder.
@@ -34,7 +38,7 @@ def read_run(logdir: pathlib.Path) -> RunData:
         raise UserError(f"there is no run in {logdir}{hint}")
     config = _text(logdir / CONFIG)
     settings = _settings(config)
-    clock = "updates" if (settings.get("run") or {}).get("data") else "frames"
+    clock = "updates" if settings.get("run", {}).get("data") else "frames"
     metrics = _curves(logdir / METRICS, clock)
     scores = _curves(logdir / SCORES, clock).get("return", Curve(np.zeros(0), np.zeros(0)))
     curves = [scores, *metrics.values()]
@@ -70,11 +74,15 @@ def _text(path: pathlib.Path) -> str:
 
 
 def _settings(config: str) -> dict[str, Any]:
+    """Returns what ``config.yaml`` says; what is damaged says nothing."""
     try:
         settings = YAML(typ="safe").load(config)
-    except YAMLError:
+    except _DAMAGE:
         return {}
-    return settings if isinstance(settings, dict) else {}
+    if not isinstance(settings, dict):
+        return {}
+    run = settings.get("run")
+    return settings | {"run": run if isinstance(run, dict) else {}}
 
 
 def _versions(logdir: pathlib.Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import signal
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +20,11 @@ import jax
 import numpy as np
 
 from common.agent import NORMALISERS
-from common.errors import UserError
 from common.export import export
+from common.files import WriteError
 from common.logging import Logger, Sink, video
 from common.model.imagine import CONTEXT
-from common.replay import Prefetcher
+from common.replay import Prefetcher, Windows
 from common.run import checkpoint
 from common.run import folder as run_folder
 from common.run.clocks import Meter, Silence
@@ -31,10 +32,12 @@ from common.run.config import Settings
 from common.run.driver import RandomPolicy
 from common.run.environments import Environments
 from common.run.evaluation import MakePolicy, Results, play_in
+from common.run.learner import LeftOut
 from common.run.program import Program
 from common.run.progress import Progress, Watch
 from common.run.protocols import Learner, Replay
 from common.run.sinks import chosen_sinks, default_sinks, open_logger
+from common.types import Rows
 
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 
@@ -97,10 +100,12 @@ class BaseRun(ABC):
         for name in self.COUNTERS:
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
+        self._evaluation_due = earlier.get("evaluation_due", False)
         self._stopping = False
         self._failure: BaseException | None = None
         self._silence = Silence()
-        self._batches: Prefetcher | None = None
+        self._batches: Prefetcher[Windows, Rows] | None = None
+        self._left_out = LeftOut()
         self._replay: Replay
         self._logger: Logger
         self._open(earlier)
@@ -159,18 +164,34 @@ class BaseRun(ABC):
             flush=True,
         )
         with self._stopped_by_signals():
-            if self.now == 0 and self._schedule.random_episodes:
-                self._score_random()
-            self._loop()
-            complete = not self._stopping and self._evaluate()
+            complete = self._work()
             if complete:
                 self._finished = self.now
-            self._save()
+            try:
+                self._save()
+            except WriteError as error:
+                raise self._failure or error from None
         if not complete:
             print(f"stopped at {self._where}; the same command goes on from here", flush=True)
         if self._failure is not None:
             raise self._failure
         return complete
+
+    def _work(self) -> bool:
+        """Goes to the end of the run; False where it was stopped before, by a full disk too."""
+        try:
+            if self.now == 0 and self._schedule.random_episodes:
+                self._score_random()
+            if self._evaluation_due and self.now < self.length(self._config):
+                self._evaluate()
+            self._loop()
+            if self._stopping:
+                return False
+            self._check_updates(over=True)
+            return self._evaluate()
+        except WriteError as error:
+            self._failure, self._stopping = self._failure or error, True
+            return False
 
     def close(self) -> None:
         """Stops the background thread and closes the files."""
@@ -204,6 +225,7 @@ class BaseRun(ABC):
         """Writes a line of the log."""
         self._record(lambda: self._logger.write(self.now, metrics))
         self._silence.broken()
+        self._check_updates()
         self._tell("metrics", metrics)
 
     def _tell(
@@ -219,17 +241,15 @@ class BaseRun(ABC):
                 self._stopping = True
 
     def _record(self, write: Callable[[], None]) -> None:
-        """Writes to the log; only what the run's own files cannot take ends it at once."""
-        with self._after_a_checkpoint(but=UserError):
+        """Writes to the log."""
+        with self._after_a_checkpoint():
             write()
 
     @contextlib.contextmanager
-    def _after_a_checkpoint(self, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """What the caller's code raises ends the run, after a checkpoint."""
+    def _after_a_checkpoint(self) -> Iterator[None]:
+        """What the log or the caller's code raises ends the run, after a checkpoint."""
         try:
             yield
-        except but:
-            raise
         except (Exception, SystemExit, KeyboardInterrupt) as failure:
             self._failure, self._stopping = self._failure or failure, True
 
@@ -238,13 +258,20 @@ class BaseRun(ABC):
         if self._batches is None:
             replay = self._config.replay
             self._batches = Prefetcher(
-                lambda: self._replay.sample(replay.batch, replay.length),
-                jax.device_put,
+                lambda: self._replay.draw(replay.batch, replay.length),
+                lambda windows: jax.device_put(self._replay.gather(windows)),
                 replay.prefetch,
             )
-        self._meter.add(self._learner.update(next(self._batches)))
+        metrics = self._learner.update(next(self._batches))
+        self._meter.add(metrics)
+        self._left_out.add(metrics)
         self.updates += 1
         self._say_progress()
+
+    def _check_updates(self, over: bool = False) -> None:
+        """Says how many updates were left out; ends a run that learns nothing."""
+        for line in self._left_out.take(over):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
 
     def _say_progress(self) -> None:
         """Breaks a long silence between two lines of the log."""
@@ -268,6 +295,7 @@ class BaseRun(ABC):
         seed = self._config.seed + 20_000 + 1000 * self.evaluations
         make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
         result = self._play(make_policy, episodes, seed, film=self._schedule.video)
+        self._evaluation_due = result is None
         if result is None:
             return False
         self.evaluations += 1
@@ -292,7 +320,9 @@ class BaseRun(ABC):
         length = max(self._config.replay.length, 2 * CONTEXT)
         if not self._replay.can_sample(length):
             return
-        predictions = self._learner.report(self._replay.sample(6, length))
+        # Other draws than those of learning, which a film must not change.
+        rng = np.random.default_rng([self._config.seed, self.now])
+        predictions = self._learner.report(self._replay.sample(6, length, rng))
         for name, pair in predictions.items():
             strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
             self._film(f"open_loop/{name}", strip)
@@ -302,11 +332,13 @@ class BaseRun(ABC):
 
     def _save(self) -> None:
         """Writes replay, checkpoint and the export that ``load`` reads."""
+        self._check_updates()
         self._replay.flush()
-        metadata = {name: getattr(self, name) for name in self.COUNTERS}
-        metadata |= {f"finished_{self.CLOCK}": self._finished, "replay": self._replay.state()}
+        ahead = self._batches.ahead if self._batches else None
+        metadata = {name: getattr(self, name) for name in self.COUNTERS} | self._metadata()
+        metadata |= {f"finished_{self.CLOCK}": self._finished}
+        metadata |= {"replay": self._replay.state(ahead), "evaluation_due": self._evaluation_due}
         directory, keep = self._logdir / run_folder.CHECKPOINTS, self._schedule.checkpoints
-        metadata |= self._metadata()
         checkpoint.save(directory, self.now, self._learner.tree(), metadata, keep)
         export(
             self._logdir / run_folder.EXPORT, self._program.name, self._config,

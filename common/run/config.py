@@ -34,7 +34,8 @@ class RunConfig(Options):
         log_every: Frames between two lines of metrics.
         report_every: Frames between two open-loop videos; 0 for none.
         checkpoint_every: Seconds between two checkpoints.
-        checkpoints: Checkpoints to keep.
+        checkpoints: Checkpoints to keep; where the newest is damaged, a run goes on from the one
+            before.
         random_episodes: Episodes by which the random policy is scored at the start, as
             the baseline that the report draws; 0 for none.
         video: Whether evaluations and imagination are filmed.
@@ -54,7 +55,7 @@ class RunConfig(Options):
     log_every: Count = 2_000
     report_every: Whole = 50_000
     checkpoint_every: Whole = 300
-    checkpoints: Count = 1
+    checkpoints: Count = 2
     random_episodes: Whole = 10
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from common import export
 from common.config import difference, read_mapping, to_yaml, update
 from common.errors import UserError, nearest
+from common.files import replacing
 from common.run.versions import describe
 
 Config = TypeVar("Config")
@@ -101,6 +102,7 @@ class Lock:
         """Holds nothing yet."""
         self._logdir = logdir
         self._descriptor: int | None = None
+        self._came_first = False
         self.taken = False
         """Whether ``acquire`` was ever let in."""
 
@@ -108,9 +110,13 @@ class Lock:
         """Takes the lock where the folder exists and the lock is not held already.
 
         Raises:
-            UserError: Another process has it.
+            UserError: Another process has it, or had it since a call for which there was no
+                folder yet: what is there now is a run that the caller does not know.
         """
-        if self.taken or not self._logdir.is_dir():
+        if self.taken:
+            return
+        if not self._logdir.is_dir():
+            self._came_first = True
             return
         descriptor = os.open(self._logdir, os.O_RDONLY)
         try:
@@ -124,6 +130,12 @@ class Lock:
             os.close(descriptor)
         else:
             self._descriptor = descriptor
+        if self._came_first and (self._logdir / CONFIG).exists():
+            self.release()
+            raise UserError(
+                f"another process has begun a run in {self._logdir} meanwhile; repeat the "
+                "command to go on with it, or choose another --logdir"
+            )
         self.taken = True
 
     def release(self) -> None:
@@ -148,13 +160,17 @@ def make(logdir: pathlib.Path) -> None:
 
 
 def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
-    """Writes ``config.yaml`` and, for a new run, ``versions.txt``; makes the folder."""
+    """Writes ``config.yaml`` and, for a new run, ``versions.txt``; makes the folder.
+
+    Raises:
+        UserError: The folder cannot be made, or a file cannot be written.
+    """
     make(logdir)
-    temporary = logdir / f".{CONFIG}"
-    temporary.write_text(f"agent: {agent}\n{to_yaml(config)}")
-    temporary.replace(logdir / CONFIG)
+    with replacing(logdir / CONFIG) as temporary:
+        temporary.write_text(f"agent: {agent}\n{to_yaml(config)}", encoding="utf-8")
     if not (logdir / VERSIONS).exists():
-        (logdir / VERSIONS).write_text(describe())
+        with replacing(logdir / VERSIONS) as temporary:
+            temporary.write_text(describe(), encoding="utf-8")
 
 
 @contextlib.contextmanager

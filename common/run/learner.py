@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from common.agent import Agent, OpenLoop
+from common.errors import UserError
 from common.run.clocks import announced
 from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows
+
+PATIENCE = 100
+"""Updates in a row that may be left out before a run ends by itself."""
+_NORM = "/grad_norm"
 
 
 class AgentLearner:
@@ -73,3 +81,51 @@ class AgentLearner:
         """Continues from ``tree``."""
         self._state, self._key = tree["agent"], tree["key"]
         self.policy.key, self.policy.params = tree["policy_key"], self.params
+
+
+class LeftOut:
+    """Watches for updates that changed nothing.
+
+    An optimizer leaves an update out where its gradients are not finite, and reports their
+    norm all the same (``common.learning.optimizers``).
+    """
+
+    def __init__(self) -> None:
+        """Counts from here on."""
+        self._norms: list[dict[str, Any]] = []
+        self._made: Counter[str] = Counter()
+        self._in_a_row: Counter[str] = Counter()
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Takes the metrics of one update, on the device or not; fetches nothing yet."""
+        self._norms.append({key: x for key, x in metrics.items() if key.endswith(_NORM)})
+
+    def take(self, over: bool = False) -> list[str]:
+        """Says in one line for each optimizer how many updates it left out since the last call.
+
+        Args:
+            over: Whether these were the last.
+
+        Raises:
+            UserError: An optimizer left out very many in a row, or all until the end.
+        """
+        norms, self._norms = jax.device_get(self._norms), []
+        lines = []
+        for name in dict.fromkeys(name for one in norms for name in one):
+            finite = [bool(np.isfinite(one[name]).all()) for one in norms if name in one]
+            self._made[name] += len(finite)
+            for one in finite:
+                self._in_a_row[name] = 0 if one else self._in_a_row[name] + 1
+            if left_out := finite.count(False):
+                lines.append(
+                    f"{left_out} of the last {len(finite)} updates of "
+                    f"{name.removesuffix(_NORM)} were left out: gradients were not finite"
+                )
+        for name, amount in self._in_a_row.items():
+            if amount >= PATIENCE or (over and amount and amount == self._made[name]):
+                raise UserError(
+                    f"the last {amount:,} updates of {name.removesuffix(_NORM)} were all left "
+                    "out: gradients were not finite, nothing was learned; lower the learning "
+                    "rates, or look for huge numbers in observations, actions and rewards"
+                )
+        return lines

@@ -54,8 +54,8 @@ class OfflineRun(BaseRun):
         """Reads the episodes and opens the log.
 
         Raises:
-            UserError: The episodes are missing, too short, too many for the memory, or of
-                another task.
+            UserError: The episodes are missing, too short, too many for the memory, of
+                another task, or hold numbers that are not finite.
         """
         config = self._config
         specs = row_specs(self._envs.observation_specs, self._envs.action_spec)

@@ -1,6 +1,6 @@
 """Learning from experience that the run collects. It knows rows, clocks and ratios; no algorithm.
 
-fill the replay with random actions, then repeat:
+fill the replay with random actions, until the episodes end, then repeat:
     send the policy's actions to the environments
     make the updates that are due              (while the environments step)
     receive the rows, add them to the replay
@@ -8,6 +8,7 @@ fill the replay with random actions, then repeat:
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -22,7 +23,7 @@ from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every, Ratio
 from common.run.config import Settings
-from common.run.driver import Driver, RandomPolicy
+from common.run.driver import Driver, Policy, RandomPolicy
 from common.types import Rows
 
 
@@ -45,6 +46,9 @@ class OnlineRun(BaseRun):
         ratio = per_episode or 1 / self._schedule.train_every
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
+        self._policy = Handover(
+            self._random, self._learner.policy, envs.num_envs, self._schedule.prefill
+        )
         self._driver = Driver(envs)
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
@@ -69,7 +73,7 @@ class OnlineRun(BaseRun):
         saved = time.monotonic()
         while self.frames < schedule.frames and not self._stopping:
             learning = self._ready()
-            self._driver.act(self._learner.policy if learning else self._random)
+            self._driver.act(self._policy if learning else self._random)
             clock = self.episodes if schedule.updates_per_episode else self.agent_steps
             while learning and not self._stopping and self._ratio.due(clock):
                 self._learn()
@@ -102,7 +106,7 @@ class OnlineRun(BaseRun):
         for episode in self._driver.episodes:
             scalars = {"return": episode.episode_return, "length": episode.length}
             scalars |= {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
-            self._logger.score(self.frames, scalars)
+            self._record(functools.partial(self._logger.score, self.frames, scalars))
             self._meter.add({f"episode/{key}": value for key, value in scalars.items()})
 
     def _progress(self) -> str:
@@ -122,6 +126,38 @@ class OnlineRun(BaseRun):
             f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
             f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
         )
+
+
+class Handover:
+    """Random actions until an environment begins its next episode, those of a policy from there.
+
+    A policy that began in the middle of an episode would know nothing of what came before.
+    """
+
+    def __init__(self, random: Policy, policy: Policy, num_envs: int, prefill: int):
+        """Begins at random everywhere.
+
+        Args:
+            random: Acts first.
+            policy: Takes over.
+            num_envs: N, the environments.
+            prefill: Agent steps that were random before, of all environments together. After
+                as many again the policy takes over everywhere, since some episodes never end.
+        """
+        self._random, self._policy = random, policy
+        self._begun = np.zeros(num_envs, bool)
+        self._left = prefill // num_envs
+
+    def __call__(self, rows: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns actions ``[N, A]`` for rows ``[N, ...]``."""
+        self._begun |= rows["is_first"] | (self._left <= 0)
+        self._left -= 1
+        if not self._begun.any():
+            return self._random(rows)
+        actions = self._policy(rows)
+        if self._begun.all():
+            return actions
+        return np.where(self._begun[:, None], actions, self._random(rows))
 
 
 def check_length(config: Settings, envs: Envs) -> None:

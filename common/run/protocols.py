@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from common.agent import OpenLoop
+from common.replay import Windows
 from common.run.driver import Policy
 from common.types import Params, Rows
 
@@ -67,8 +68,16 @@ class Replay(Protocol):
         """Whether it holds ``length`` rows in sequence."""
         ...
 
-    def sample(self, batch: int, length: int) -> Rows:
-        """Draws rows ``[batch, length, ...]``; called from another thread than ``add``."""
+    def draw(self, batch: int, length: int) -> Windows:
+        """Draws which rows ``[batch, length, ...]`` to learn from."""
+        ...
+
+    def gather(self, windows: Windows) -> Rows:
+        """Returns rows that were drawn; called from another thread than ``add`` and ``draw``."""
+        ...
+
+    def sample(self, batch: int, length: int, rng: np.random.Generator) -> Rows:
+        """Draws rows ``[batch, length, ...]`` to look at, by another generator than ``draw``."""
         ...
 
     def memory_estimate(self) -> str:
@@ -79,8 +88,12 @@ class Replay(Protocol):
         """Writes what a resumed run needs besides the checkpoint."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, as JSON can hold it."""
+    def state(self, ahead: Windows | None = None) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, as JSON can hold it.
+
+        Args:
+            ahead: What was drawn first of all that nothing was learned from yet.
+        """
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:

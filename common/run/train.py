@@ -4,6 +4,9 @@ A run is resumed by calling ``train`` again with the same folder: learner, count
 random numbers, replay and logs continue; the environments start a new episode. With
 ``run.data`` nothing is collected, and the loop is that of ``common.run.offline``; else it is
 that of ``common.run.online``.
+
+The same seed gives the same run, bit for bit. A run that learns from data learns the same
+whether it was stopped or not; one that collects does not, because of that new episode.
 """
 
 from __future__ import annotations

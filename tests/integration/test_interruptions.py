@@ -12,8 +12,10 @@ import time
 import numpy as np
 import pytest
 
+from common.errors import STOPPED
 from common.logging import read_jsonl
 from common.run import folder as run_folder
+from tests.full_disk import fill, small_disk
 from tests.run.test_train import counters, replayed
 
 DEADLINE = 600
@@ -79,7 +81,7 @@ def test_a_signal_ends_cleanly_and_the_run_goes_on(name, tmp_path):
     wait_for(lambda: lines(tmp_path) > 3, process)
     process.send_signal(name)
     out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (STOPPED, "")
     frames = counters(tmp_path)["frames"]
     last = out.splitlines()[-1]
     assert last == f"stopped at frame {frames:,}; the same command goes on from here"
@@ -98,7 +100,7 @@ def test_a_second_process_is_turned_away(tmp_path):
         f"error: another process trains in {tmp_path}; wait for it, or choose another --logdir\n"
     )
     first.send_signal(signal.SIGTERM)
-    assert first.wait(DEADLINE) == 0
+    assert first.wait(DEADLINE) == STOPPED
     finish(tmp_path)
 
 
@@ -118,6 +120,27 @@ def test_kill_9_and_again(checkpoint_every, tmp_path):
     done, out = finish(tmp_path)
     assert ("resumed at" in out) == (checkpoint_every == 1) == (done > 0)
     check_consistent(tmp_path, done + 100)
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(tmp_path):
+    """Instead of blocking it for ever; all that was there is kept."""
+    with small_disk(tmp_path / "disk", "8m"):
+        logdir = tmp_path / "disk" / "run"
+        process = command(logdir, "--run.checkpoint_every", "1")
+        wait_for(lambda: list((logdir / "checkpoints").glob("0*")), process)
+        ballast = fill(tmp_path / "disk")
+        _, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 2 and "Traceback" not in err
+        last = err.splitlines()[-1]
+        assert last.startswith(f"error: cannot write {logdir}") or "checkpoint" in last, err
+        assert last.endswith("No space left on device; free space on the disk, or choose another "
+                             "logdir")  # fmt: skip
+        left = [path for path in logdir.rglob(".*") if path.is_file()]
+        assert not left
+        ballast.unlink()
+        done, out = finish(logdir)
+        assert "resumed at" in out
+        check_consistent(logdir, done + 100)
 
 
 def test_a_file_system_without_locks_trains_all_the_same(tmp_path, monkeypatch):

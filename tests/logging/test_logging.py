@@ -6,6 +6,7 @@ import io
 import json
 import math
 import struct
+import threading
 
 import imageio.v3
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from common.files import WriteError
 from common.logging import (
     JsonlSink,
     Logger,
@@ -23,6 +25,7 @@ from common.logging import (
     read_jsonl,
 )
 from common.logging.terminal import format_seconds
+from tests.full_disk import full_disk
 
 
 def lines(path):
@@ -65,7 +68,55 @@ def test_a_resumed_run_appends_after_the_last_whole_line(tmp_path):
 def test_readers_skip_what_is_no_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"frames": 1}\nnonsense\n[1]\n{"x": 1}\n{"frames": 2}\n{"frames"')
-    assert [record["frames"] for record in read_jsonl(path)] == [1, 2]
+    with pytest.warns(UserWarning, match=f"2 damaged lines of {path} left out") as caught:
+        assert [record["frames"] for record in read_jsonl(path)] == [1, 2]
+    assert len(caught) == 1  # Another clock's line and one in the making are no damage.
+
+
+DAMAGED = [
+    b"\xff\xfe\x00", b"\x00" * 40, b"", b"null", b"3", b'"frames"', b"[" * 100_000,
+    b'{"frames": null}', b'{"frames": "7"}', b'{"frames": [7]}', b'{"frames": NaN}',
+    b'{"frames": true}', b'{"frames": Infinity}', b'{"frames": 1' + b"0" * 400 + b"}",
+    b'{"frames": ' + b"9" * 5000 + b"}", b'{"frames": 7, "x": "1"}', b'{"frames": 7, "x": {}}',
+    '{"frames": 7}'.encode("utf-16"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=lambda line: repr(line[:20]))
+def test_a_damaged_line_costs_only_itself(tmp_path, line):
+    """A run goes on, and whoever reads does too; one warning counts what is left out."""
+    path = tmp_path / "metrics.jsonl"
+    good = [b'{"frames": 5, "time/elapsed_s": 3.0}\n', b'{"frames": 9}\n', b'{"frames": 20}\n']
+    path.write_bytes(good[0] + line + b"\n" + good[1] + line + b"\n" + good[2])
+    with pytest.warns(UserWarning, match=f"2 damaged lines of {path} left out") as caught:
+        assert [record["frames"] for record in read_jsonl(path)] == [5, 9, 20]
+    assert len(caught) == 1
+    (tmp_path / "scores.jsonl").write_bytes(line + b"\n" + good[1])
+    logger = Logger(tmp_path / "scores.jsonl", path, JsonlSink(path))
+    with pytest.warns(UserWarning, match=r"damaged lines? of .* left out") as caught:
+        logger.rewind(10)
+    assert len(caught) == 2  # One for each file.
+    logger.write(12, {})
+    logger.close()
+    assert path.read_bytes().startswith(good[0] + good[1] + b'{"frames": 12, "time/elapsed_s": 3.')
+    assert (tmp_path / "scores.jsonl").read_bytes() == good[1]
+
+
+def test_a_line_that_the_disk_cannot_take_leaves_no_half(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonlSink(path)
+    sink.scalars(1, {"x": 1})
+    before = path.read_bytes()
+    for limit in (len(before), len(before) + 7):
+        with full_disk(limit), pytest.raises(WriteError, match="cannot write .*metrics.jsonl: "):
+            sink.scalars(2, {"x": 2})
+        assert path.read_bytes() == before
+        with full_disk(), pytest.raises(WriteError, match="cannot write .*metrics.jsonl: "):
+            sink.rewind(1)
+        assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    sink.scalars(2, {"x": 2})
+    sink.close()
+    assert [record["x"] for record in read_jsonl(path)] == [1, 2]
 
 
 def test_rewind_forgets_what_came_after(tmp_path):
@@ -99,6 +150,34 @@ def test_elapsed_time_goes_on_over_sessions(tmp_path):
     logger.write(2, {})
     logger.close()
     assert 100 <= lines(metrics)[-1]["time/elapsed_s"] < 110
+
+
+def test_a_full_disk_blocks_nobody_who_writes_for_tensorboard(tmp_path):
+    """It is an error at once, and the sink can still be closed."""
+    threads = threading.active_count()
+    sink = TensorBoardSink(tmp_path / "tensorboard")
+    assert threading.active_count() == threads
+    with full_disk(1000):
+        with pytest.raises(WriteError, match="cannot write .*tensorboard: File too large; free"):
+            for step in range(1000):
+                sink.scalars(step, {f"a/{number}": 1.0 for number in range(100)})
+        with pytest.raises(WriteError):
+            sink.flush()
+        sink.close()
+    with full_disk(), pytest.raises(WriteError):
+        TensorBoardSink(tmp_path / "other")
+    (path,) = (tmp_path / "tensorboard").glob("events.*")
+    assert path.stat().st_size <= 1000
+
+
+def test_sessions_within_a_second_write_files_of_their_own(tmp_path):
+    for step in range(3):
+        sink = TensorBoardSink(tmp_path)
+        sink.scalars(step, {"x": step})
+        sink.close()
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 3
+    events = [event for event in read_events(tmp_path) if event.summary.value]
+    assert sorted(event.step for event in events) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -34,21 +34,34 @@ def steps(streams: Sequence[Sequence[bool]], length: int) -> dict[Start, float]:
 
 
 def episode_rule(
-    streams: Sequence[Sequence[bool]], length: int, prioritize_ends: bool
+    streams: Sequence[Sequence[bool]],
+    length: int,
+    prioritize_ends: bool,
+    ended: Sequence[bool],
 ) -> dict[Start, float]:
-    """Returns the probability of every window's start under DreamerV2's rule."""
+    """Returns the probability of every window's start under DreamerV2's rule.
+
+    The newest episode of a stream that has not ended counts by its length over the mean length
+    of those that have, at most as one of them, and has no end to prioritize.
+    """
     usable = [(n, s) for n, s in enumerate(streams) if len(s) >= length]
-    amount = sum(len(episodes(stream)) for _, stream in usable)
-    result: dict[Start, float] = {}
+    whole, running = [], []
     for number, stream in usable:
         for begin, end in episodes(stream):
-            last = end - begin - length
-            if last < 0:
-                draws = [min(begin, len(stream) - length)]
-            else:
-                upper = last + 1 + (length if prioritize_ends and last > 0 else 0)
-                draws = [begin + min(draw, last) for draw in range(upper)]
-            for start in draws:
-                key = (number, start)
-                result[key] = result.get(key, 0) + 1 / amount / len(draws)
+            runs = end == len(stream) and not ended[number]
+            (running if runs else whole).append((number, begin, end))
+    lengths = [end - begin for _, begin, end in whole or running]
+    usual = sum(lengths) / len(lengths) if whole else max(lengths)
+    weights = [1.0] * len(whole) + [min(1, (end - begin) / usual) for _, begin, end in running]
+    result: dict[Start, float] = {}
+    for (number, begin, end), weight in zip(whole + running, weights, strict=True):
+        last = end - begin - length
+        extra = length if prioritize_ends and last > 0 and (number, begin, end) in whole else 0
+        if last < 0:
+            draws = [min(begin, len(streams[number]) - length)]
+        else:
+            draws = [begin + min(draw, last) for draw in range(last + 1 + extra)]
+        for start in draws:
+            key = (number, start)
+            result[key] = result.get(key, 0) + weight / sum(weights) / len(draws)
     return result

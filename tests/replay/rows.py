@@ -18,13 +18,22 @@ SPECS = {
 
 
 class Streams:
-    """Rows that name their stream and time, with episodes of given lengths."""
+    """Rows that name their stream and time, with episodes of given lengths.
 
-    def __init__(self, num_envs, lengths):
+    All rows are terminal where a mark is set, so that they can be told from others.
+    """
+
+    def __init__(self, num_envs, lengths, mark=False):
+        self.mark = mark
         self.flags = [[] for _ in range(num_envs)]
         self._lengths = lengths
         self._left = [0] * num_envs
         self._drawn = 0
+
+    @property
+    def ended(self):
+        """Whether the newest episode of each stream has ended."""
+        return [left == 0 for left in self._left]
 
     def step(self):
         num_envs = len(self.flags)
@@ -40,6 +49,7 @@ class Streams:
             rows["reward"][n] = 0 if first else len(flags)
             rows["is_first"][n] = first
             rows["is_last"][n] = self._left[n] == 0
+            rows["is_terminal"][n] = self.mark
             flags.append(first)
         return rows
 

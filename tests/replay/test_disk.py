@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.replay import Replay, ReplayConfig, read_episodes, write_chunk
@@ -21,6 +24,8 @@ def load(directory, config=CONFIG, num_envs=1):
 def assert_same(left, right):
     """Compares the numbers of rows and episodes, and what equal draws return."""
     assert (len(left), left.episodes) == (len(right), right.episodes)
+    if not left.can_sample(5):
+        return
     right.load_state(json.loads(json.dumps(left.state())))
     for _ in range(3):
         a, b = left.sample(32, 5), right.sample(32, 5)
@@ -91,6 +96,40 @@ def test_state_drops_what_was_added_after_it(tmp_path):
     np.testing.assert_array_equal(resumed.sample(32, 5)["id"], before["id"])
     resumed.flush()
     assert sum(len(np.load(path)["reward"]) for path in tmp_path.glob("*.npz")) == 240
+
+
+@settings(max_examples=15, deadline=None)
+@example(num_envs=1, first=10, sessions=[(5, 5)])  # As many rows again as were lost.
+@given(
+    num_envs=st.integers(1, 3),
+    first=st.integers(1, 250),
+    sessions=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 150)), max_size=4),
+)
+def test_files_hold_what_the_run_held_however_often_it_is_killed(num_envs, first, sessions):
+    """Every session ends after it flushed and before its checkpoint: its last rows are lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        replay, streams = load(folder, num_envs=num_envs), Streams(num_envs, (7, 30))
+        add(replay, streams, first)
+        for kept, lost in sessions:
+            replay.flush()
+            state = replay.state()
+            add(replay, Streams(num_envs, (9,), mark=True), lost)
+            replay.flush()  # Here the kill falls.
+            replay = load(folder, num_envs=num_envs)
+            replay.load_state(state)
+            add(replay, streams, kept)
+        replay.flush()
+        resumed = load(folder, num_envs=num_envs)
+        resumed.load_state(replay.state())
+        assert_same(replay, resumed)
+        batch = resumed.sample(500, 1)
+        assert not batch["is_terminal"].any()  # What was marked was lost.
+
+
+def add(replay, streams, steps):
+    """Adds some rows."""
+    for _ in range(steps):
+        replay.add(streams.step())
 
 
 def test_clear_drops_all_rows_but_no_foreign_file(tmp_path):
@@ -212,6 +251,19 @@ def test_no_pickle_is_read(tmp_path):
 def test_leftovers_of_a_killed_write_are_removed(tmp_path):
     (tmp_path / ".00000000-env000-0000000000.npz.tmp").write_bytes(b"half")
     assert len(load(tmp_path)) == 0 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("key, row", [("action", 0), ("reward", 4), ("id", 9)])
+def test_data_that_are_not_finite_are_refused(tmp_path, bad, key, row):
+    arrays = episode(10)
+    arrays[key].reshape(10, -1)[row, -1] = bad
+    write_chunk(tmp_path / "a.npz", episode(10))
+    write_chunk(tmp_path / "b.npz", arrays)
+    replay = Replay(CONFIG, None, SPECS, 1, 0)
+    with pytest.raises(UserError, match=rf"b\.npz .*'{key}' is {bad} in row {row}"):
+        replay.read(tmp_path)
+    assert len(replay) == 0
 
 
 def test_a_full_disk_is_one_line(tmp_path):

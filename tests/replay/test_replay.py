@@ -40,12 +40,32 @@ def test_steps_are_uniform_over_window_starts(length):
 
 
 @pytest.mark.parametrize("prioritize_ends", [False, True])
-@pytest.mark.parametrize("lengths", [(12,), (3,), (5, 2, 19)])
+@pytest.mark.parametrize("lengths", [(12,), (3,), (5, 2, 19), (41,), (100,)])
 def test_episodes_follow_the_rule_of_dreamer_v2(lengths, prioritize_ends):
     options = {"sampling": "episodes", "prioritize_ends": prioritize_ends}
     replay, streams = fill(num_envs=2, lengths=lengths, steps=41, **options)
     counts = count_starts(replay, 5, 20_000)
-    assert_distribution(counts, reference.episode_rule(streams.flags, 5, prioritize_ends))
+    expected = reference.episode_rule(streams.flags, 5, prioritize_ends, streams.ended)
+    assert_distribution(counts, expected)
+
+
+def test_an_episode_that_has_just_begun_is_hardly_drawn():
+    """Of two ended episodes of 50 rows and one of 5, which holds a single window."""
+    options = {"sampling": "episodes", "prioritize_ends": True}
+    replay, _ = fill(lengths=(50,), steps=105, **options)
+    share = count_starts(replay, 5, 20_000)[0, 100] / 20_000
+    assert share == pytest.approx((5 / 50) / 2.1, abs=0.01)
+
+
+def test_a_running_episode_has_no_end_yet():
+    """Its newest window is drawn as often as its others, and more often once it is the end."""
+    options = {"sampling": "episodes", "prioritize_ends": True}
+    replay, streams = fill(lengths=(30,), steps=29, **options)
+    share = count_starts(replay, 5, 20_000)[0, 24] / 20_000
+    assert share == pytest.approx(1 / 25, abs=0.01)
+    replay.add(streams.step())
+    share = count_starts(replay, 5, 20_000)[0, 25] / 20_000
+    assert share == pytest.approx(6 / 31, abs=0.02)
 
 
 def test_last_window_of_an_episode_has_the_published_share():
@@ -98,7 +118,7 @@ def test_distribution_after_rows_were_dropped(lengths, steps, sampling):
     if sampling == "steps":
         expected = reference.steps(kept, 5)
     else:
-        expected = reference.episode_rule(kept, 5, False)
+        expected = reference.episode_rule(kept, 5, False, streams.ended)
     shifted = {(n, row + offsets[n]): p for (n, row), p in expected.items()}
     assert_distribution(count_starts(replay, 5, 5000), shifted)
 

@@ -86,6 +86,17 @@ def assert_self_contained(path):
     return page
 
 
+def test_a_damaged_folder_is_reported_as_far_as_it_goes(tmp_path):
+    make_run(tmp_path)
+    for name in ("metrics.jsonl", "scores.jsonl"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b'\xff\n{"frames": null}\n' + content)
+    for config in ("run: 3", "run: [1]", "- 1", "x: 2001-99-99", "{[1]: 2}", "\0", "["):
+        (tmp_path / "config.yaml").write_text(config)
+        with pytest.warns(UserWarning, match="2 damaged lines of"):
+            assert "42.2" in Page(write_report(tmp_path)).text
+
+
 def test_the_page_shows_the_run(tmp_path):
     page = assert_self_contained(write_report(make_run(tmp_path / "run")))
     for expected in [

@@ -111,7 +111,7 @@ OPTIONS = {
     "replay.length": 2,
     "replay.batch": 3,
     "run.frames": 36,  # Both environments step for 4 frames together.
-    "run.prefill": 4,
+    "run.prefill": 4,  # Ends inside an episode, which stays random to its end.
     "run.pretrain": 2,
     "run.train_every": 4,  # Agent steps, of which there are 2 at a time.
     "run.eval_every": 16,
@@ -131,13 +131,11 @@ frame 0: random/return_mean 6
 told of random at 0 of 36
 learning: step by random random
 learning: step by random random
-act to train on count 2 2 after 0 updates
-learning: step by explored explored
+learning: step by random random
 update 1 on (3, 2)
 update 2 on (3, 2)
 frame 12: episode/return 6, time/updates 2
 told of metrics at 12 of 36
-act to train on count 3 3 after 2 updates
 learning: reset
 act to train on count 0 0 after 2 updates
 learning: step by explored explored

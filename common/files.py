@@ -1,0 +1,88 @@
+"""Files that are complete or absent, on the disk before they are relied on.
+
+Whoever writes a file of a run says a full disk in the words of ``cannot_write``: the run then
+tries to leave a checkpoint behind before it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterator
+
+from common.errors import UserError
+
+_NOT_KEPT = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EROFS)
+"""Errors of file systems that cannot be asked to keep a folder, or need not be."""
+
+
+class WriteError(UserError):
+    """A file could not be written; most often the disk is full."""
+
+
+def cannot_write(path: str | pathlib.Path, error: BaseException) -> WriteError:
+    """Returns the one line that says which file could not be written, and why.
+
+    Args:
+        path: The file, or what else it is called.
+        error: What the system said.
+    """
+    words = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return WriteError(
+        f"cannot write {path}: {words.splitlines()[0]}; free space on the disk, or choose "
+        "another logdir"
+    )
+
+
+@contextlib.contextmanager
+def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields where to write a file, which gets its name when it is complete.
+
+    Readers see the file of before, or the new one, and never a part of one. Whatever is raised
+    leaves the file of before, and nothing beside it.
+
+    Raises:
+        WriteError: It could not be written.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        keep_on_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Makes a folder, and those that it lies in; one that is there stays.
+
+    Raises:
+        WriteError: It could not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def keep_on_disk(path: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, would survive a loss of power.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_KEPT:
+            raise
+    finally:
+        os.close(descriptor)
