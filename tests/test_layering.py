@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "planet": {"common"},
     "benchmarks": {"common", "dreamer", "planet"},
 }
-GROUND = ("types", "errors", "checks", "spaces", "rows", "config", "agent", "export", "guard")
+GROUND = (
+    "types", "errors", "checks", "spaces", "rows", "config", "agent", "npz", "export", "guard",
+)  # fmt: skip
 """Modules of ``common`` beside its rooms; they import nothing but each other."""
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
 """Rooms of ``common`` that are usable without the runtime, lowest first."""
