@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from common.errors import UserError
+from common.replay.chunks import FOREIGN, ChunkFile
 from common.rows import FLAGS, Specs
 from common.spaces import ActionSpec
 
 Arrays = Mapping[str, np.ndarray]
 
-TOLERANCE = 1e-5
-"""How far beyond [-1, 1] rounding may put an action."""
+ROUNDING = 1e-5
+"""How far beyond [-1, 1], or beside 0 and 1, rounding may put an action."""
 
 _NUMBERS = "biuf"
 _LATE = "numpy.concatenate([numpy.zeros_like({0}[:1]), {0}])"
@@ -39,6 +40,7 @@ def check_episode(
     *,
     actions: ActionSpec | None = None,
     starts: bool = True,
+    leave_out: bool = True,
 ) -> dict[str, np.ndarray]:
     """Checks rows of others against those of a task.
 
@@ -49,9 +51,10 @@ def check_episode(
         actions: The flat action vector of the task, whose choices have to be one-hot; None
             where it is not known.
         starts: Whether the first row must be that of a reset.
+        leave_out: Whether further arrays are left out, and are not a difference.
 
     Returns:
-        The arrays that the task has; further ones are left out.
+        The arrays that the task has.
 
     Raises:
         UserError: Arrays are missing, or have other shapes, types, or values than the task's;
@@ -59,6 +62,8 @@ def check_episode(
     """
     found = {key: np.asarray(episode[key]) for key in specs if key in episode}
     faults = [*_key_faults(episode, specs), *_length_faults(found)]
+    further = [] if leave_out else [key for key in episode if key not in specs]
+    faults += [f"the rows of the task have no {key!r} (leave it out)" for key in further]
     shaped = {}
     for key, value in found.items():
         shape, dtype = specs[key]
@@ -75,13 +80,12 @@ def check_episode(
 
 
 def check_episodes(
-    found: Sequence[tuple[pathlib.Path, Arrays]],
+    found: Sequence[tuple[ChunkFile, Arrays]],
     specs: Specs,
     folder: pathlib.Path,
-    *,
     actions: ActionSpec | None = None,
-    starts: Callable[[pathlib.Path], bool] = lambda path: True,
-) -> list[dict[str, np.ndarray]]:
+    leave_out: bool = True,
+) -> list[tuple[ChunkFile, dict[str, np.ndarray]]]:
     """Checks all files of a folder; says once what is left out or looks odd.
 
     Args:
@@ -89,20 +93,23 @@ def check_episodes(
         specs: Shape and type of every entry of one row of the task.
         folder: Where the files lie.
         actions: As of ``check_episode``.
-        starts: Whether a file must begin with the row of a reset.
+        leave_out: As of ``check_episode``.
 
     Returns:
-        The arrays of each file that the task has.
+        The files, each with those arrays that the task has.
 
     Raises:
         UserError: No file could be read, or as of ``check_episode``.
     """
     if not found:
         raise UserError(f"no readable file in {folder}; the warnings above say what is wrong")
-    checked = [
-        check_episode(arrays, specs, path, actions=actions, starts=starts(path))
-        for path, arrays in found
-    ]
+    checked = []
+    for file, arrays in found:
+        starts = file.stream == FOREIGN  # The replay's own files are pieces of streams.
+        taken = check_episode(
+            arrays, specs, file.path, actions=actions, starts=starts, leave_out=leave_out
+        )
+        checked.append((file, taken))
     further = sorted({key for _, arrays in found for key in arrays} - set(specs))
     if further:
         warnings.warn(
@@ -110,10 +117,9 @@ def check_episodes(
             f"{folder} hold; they are left out",
             stacklevel=2,
         )
-    for (path, _), arrays in zip(found, checked, strict=True):
-        if odd := _odd_start(arrays):
-            warnings.warn(f"{path}: {odd}", stacklevel=2)
-            break
+    odd = ((file.path, _odd_start(arrays)) for file, arrays in checked)
+    if first := next(((path, words) for path, words in odd if words), None):
+        warnings.warn(": ".join(map(str, first)), stacklevel=2)
     return checked
 
 
@@ -158,7 +164,7 @@ def _shape_fault(key: str, value: np.ndarray, shape: tuple[int, ...]) -> str:
     if value.shape[1:] == shape:
         return ""
     found = value.shape[1:]
-    words = f"{key!r} has {_shape(found)} in a row, expected {_shape(shape)} "
+    words = f"{key!r} has the shape {found} in a row, expected {shape} "
     if key == "action" and not found and value.dtype.kind in _NUMBERS and shape[0] > 1:
         return words + f"(one-hot: numpy.eye({shape[0]}, dtype=numpy.float32)[action])"
     if len(shape) == 3 and found == (shape[2], *shape[:2]):
@@ -168,10 +174,6 @@ def _shape_fault(key: str, value: np.ndarray, shape: tuple[int, ...]) -> str:
     if len(shape) == len(found) == 3 and found[2] == shape[2]:
         return words + f"(resize every picture to {shape[0]}x{shape[1]})"
     return words + "(it is of another task, or of other environment options)"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) + " numbers" if shape else "one number"
 
 
 def _type_fault(key: str, value: np.ndarray, dtype: np.dtype) -> str:
@@ -205,7 +207,7 @@ def _action_faults(shaped: Arrays, actions: ActionSpec | None) -> Iterator[str]:
     if action is None or not action.size:
         return
     low, high = np.nanmin(action), np.nanmax(action)
-    if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
+    if low < -1 - ROUNDING or high > 1 + ROUNDING:
         yield (
             f"'action' reaches from {low:g} to {high:g}, expected -1 to 1 (scale it by the bounds "
             "of the action space: 2 * (action - low) / (high - low) - 1)"
@@ -218,8 +220,8 @@ def _action_faults(shaped: Arrays, actions: ActionSpec | None) -> Iterator[str]:
     for part in actions.parts:
         block = rows[:, begin : begin + part.size]
         begin += part.size
-        one_hot = ((block == 0) | (block == 1)).all() and (block.sum(1) == 1).all()
-        if part.kind == "categorical" and not one_hot:
+        choice = block.argmax(1)[:, None] == np.arange(part.size)
+        if part.kind == "categorical" and np.abs(block - choice).max(initial=0) > ROUNDING:
             yield (
                 f"'action' is not one-hot over {part.size} choices "
                 f"(numpy.eye({part.size}, dtype=numpy.float32)[choice])"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.replay.chunks import FOREIGN, ChunkFile
 from common.replay.foreign import check_episode, check_episodes
 from common.spaces import ActionPart, ActionSpec
 
@@ -56,8 +57,8 @@ WRONG = {
     "channels first": ({"image": np.zeros((ROWS, 3, 32, 32), np.uint8)},
                        "channels last: image.transpose(0, 2, 3, 1)"),
     "other size": ({"image": np.zeros((ROWS, 64, 64, 3), np.uint8)}, "resize every picture to 32x"),
-    "other task": ({"vector": np.zeros((ROWS, 4), np.float32)}, "'vector' has 4 numbers in a row, "
-                   "expected 3 numbers (it is of another task"),
+    "other task": ({"vector": np.zeros((ROWS, 4), np.float32)}, "'vector' has the shape (4,) in a "
+                   "row, expected (3,) (it is of another task"),
     "float image": ({"image": np.ones((ROWS, 32, 32, 3), np.float32)},
                     "((255 * image).round().astype(numpy.uint8))"),
     "float image of 255": ({"image": np.full((ROWS, 32, 32, 3), 200.0)},
@@ -137,11 +138,14 @@ def test_choices_are_one_hot():
 
 
 def test_a_folder_has_one_note_for_all_files(tmp_path):
-    found = [(tmp_path / f"{n}.npz", good() | {"discount": np.ones(ROWS)}) for n in range(3)]
+    file = lambda n: ChunkFile(FOREIGN, FOREIGN, 0, tmp_path / f"{n}.npz")  # noqa: E731
+    found = [(file(n), good() | {"discount": np.ones(ROWS)}) for n in range(3)]
     for _, rows in found:
         rows["action"][0] = 0.5
     with pytest.warns(UserWarning) as caught:
-        assert len(check_episodes(found, SPECS, tmp_path)) == 3
+        checked = check_episodes(found, SPECS, tmp_path)
+    assert [file for file, _ in checked] == [file for file, _ in found]
+    assert all(arrays.keys() == SPECS.keys() for _, arrays in checked)
     left_out, odd = (str(one.message) for one in caught)
     assert f"have no 'discount', which files of {tmp_path} hold; they are left out" in left_out
     assert f"{tmp_path / '0.npz'}: 'action' is not 0 in the row of a reset" in odd
