@@ -25,6 +25,15 @@ from common.errors import UserError, nearest
 Config = TypeVar("Config")
 MISSING = object()
 
+MOST_BYTES = 2**20
+"""Size of the largest file of options."""
+MOST_VALUES = 100_000
+"""Values of a file after its aliases are written out."""
+DEEPEST = 32
+"""How often lists and mappings may lie in one another."""
+_MOST_SHOWN = 200
+_MOST_BITS = 10_000  # Python writes numbers of up to 4,300 digits.
+
 
 class Option(NamedTuple):
     """One leaf of a configuration.
@@ -94,7 +103,7 @@ def _update(config: Any, values: Sequence[tuple[str, Any]], prefix: str) -> Any:
             choices = [prefix + field for field in hints]
             if not prefix:
                 choices += [option.path for option in options(config)]
-            raise UserError(f"unknown option {prefix + str(key)!r}{nearest(path, choices)}")
+            raise UserError(f"unknown option {_shown(prefix + str(key))}{nearest(path, choices)}")
         current = new.get(name, getattr(config, name))
         if rest:
             value = {rest: value}
@@ -104,10 +113,11 @@ def _update(config: Any, values: Sequence[tuple[str, Any]], prefix: str) -> Any:
                 raise UserError(f"{path} is a group of options; set one of them: {inner}, ...")
             groups.setdefault(name, []).extend(value.items())
         elif isinstance(current, Mapping) and isinstance(value, Mapping):
-            new[name] = {**current, **value}
+            new[name] = {**current, **coerce(value, hints[name], path)}
         else:
             if rest:
-                raise UserError(f"unknown option {prefix + str(key)!r}: {path} has no parts")
+                wrong = _shown(prefix + str(key))
+                raise UserError(f"unknown option {wrong}: {path} has no parts")
             new[name] = coerce(value, hints[name], path)
     for name, inner in groups.items():
         new[name] = _update(getattr(config, name), inner, f"{prefix}{name}.")
@@ -144,10 +154,26 @@ def coerce(value: Any, kind: Any, path: str) -> Any:
         if words:
             several = typing.get_origin(kind) is tuple and isinstance(value, str)
             parts = [part.strip() for part in value.split(",")] if several else [value]
-            wrong = next((part for part in parts if str(part) not in words), value)
-            raise UserError(f"{path} cannot be {wrong!r}{nearest(str(wrong), words)}")
-        raise UserError(f"{path} must be {type_name(kind)}, not {value!r}")
+            wrong = next((part for part in parts if _word(part) not in words), value)
+            raise UserError(f"{path} cannot be {_shown(wrong)}{nearest(_word(wrong), words)}")
+        raise UserError(f"{path} must be {type_name(kind)}, not {_shown(value)}")
     return result
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, however long it is."""
+    try:
+        words = repr(value)
+    except ValueError:  # A number of more digits than Python writes.
+        words = f"a number of {value.bit_length():,} bits" if isinstance(value, int) else "..."
+    return words if len(words) <= _MOST_SHOWN else f"{words[:_MOST_SHOWN]}..."
+
+
+def _word(value: Any) -> str:
+    """A scalar as it is written on the command line; empty for what has no such form."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return ""
+    return str(value) if value is None or isinstance(value, str | int | float) else ""
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -159,18 +185,33 @@ def _convert(value: Any, kind: Any) -> Any:
         results = (_convert(value, member) for member in members)
         return next((result for result in results if result is not MISSING), MISSING)
     if origin is Literal:
-        return next((choice for choice in arguments if str(choice) == str(value)), MISSING)
+        return next((choice for choice in arguments if str(choice) == _word(value)), MISSING)
     if origin is tuple:
         return _to_tuple(value, arguments)
     if kind is dict or origin is dict:
         value = read_text(value)
-        return dict(value) if isinstance(value, Mapping) else MISSING
+        return dict(value) if isinstance(value, Mapping) and _is_plain(value) else MISSING
     scalars = {bool: _to_bool, int: _to_int, float: _to_float, type(None): _to_none}
     if kind in scalars:
         return scalars[kind](value)
     if kind is Any:
         return value
-    return value if isinstance(value, kind) else MISSING
+    return value if isinstance(value, kind) and _is_plain(value) else MISSING
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written to a file and read back as it is."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(key) for key in value) and all(
+            map(_is_plain, value.values())
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, int):
+        return value.bit_length() <= _MOST_BITS
+    return value is None or isinstance(value, float)
 
 
 def _to_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
@@ -187,7 +228,7 @@ def _to_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _to_bool(value: Any) -> Any:
-    return {"true": True, "false": False}.get(str(value).lower(), MISSING)
+    return {"true": True, "false": False}.get(_word(value).lower(), MISSING)
 
 
 def _to_int(value: Any) -> Any:
@@ -195,9 +236,10 @@ def _to_int(value: Any) -> Any:
     if number is MISSING or not math.isfinite(number) or not number.is_integer():
         return MISSING
     try:
-        return int(value)
+        result = int(value)
     except ValueError:  # "1e6"
-        return int(number)
+        result = int(number)
+    return result if _is_plain(result) else MISSING
 
 
 def _to_float(value: Any) -> Any:
@@ -205,12 +247,12 @@ def _to_float(value: Any) -> Any:
         return MISSING
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return MISSING
 
 
 def _to_none(value: Any) -> Any:
-    return None if value is None or str(value).lower() in ("none", "null") else MISSING
+    return None if _word(value).lower() in ("none", "null") else MISSING
 
 
 def read_text(value: Any) -> Any:
@@ -218,7 +260,7 @@ def read_text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return _yaml().load(value)
+        return _load(value)
     except ruamel.yaml.error.YAMLError:
         return value
 
@@ -279,21 +321,73 @@ def read_mapping(path: pathlib.Path) -> dict[str, Any]:
         UserError: The file is missing, is not YAML, or holds something else.
     """
     try:
-        content = _yaml().load(path.read_text())
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot read {path}: it is no file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path} is larger than {MOST_BYTES:,} bytes; it holds more than options")
+    try:
+        values = _load(content.decode("utf-8-sig"))
     except (ruamel.yaml.error.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML: {line[:200]}") from None
-    if not isinstance(content or {}, dict):
-        raise UserError(f"{path} must hold a mapping of options, not {type(content).__name__}")
-    return content or {}
+    if not isinstance(values or {}, dict):
+        raise UserError(f"{path} must hold a mapping of options, not {type(values).__name__}")
+    return values or {}
+
+
+def _load(text: str) -> Any:
+    """Reads YAML 1.2.
+
+    Raises:
+        YAMLError: It is none, or grows without bound where its aliases are written out.
+    """
+    yaml = _yaml()
+    try:
+        node = yaml.compose(text)
+        if node is None:
+            return None
+        weight, depth = _weigh(node, {})
+        if weight > MOST_VALUES or depth > DEEPEST:
+            raise ruamel.yaml.error.YAMLError(
+                f"it holds {min(weight, 10**12):,} values, {depth} levels deep; at most "
+                f"{MOST_VALUES:,} values and {DEEPEST} levels are read"
+            )
+        return yaml.constructor.construct_document(node)
+    except ruamel.yaml.error.YAMLError:
+        raise
+    except RecursionError:
+        raise ruamel.yaml.error.YAMLError("its lists and mappings lie too deep") from None
+    except Exception as error:  # The library raises anything where a tag does not fit its value.
+        raise ruamel.yaml.error.YAMLError(f"a value cannot be read ({error})") from error
+
+
+def _weigh(node: Any, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Returns the values below a node, every alias written out, and their levels."""
+    if id(node) in known:
+        if known[id(node)] is None:
+            raise ruamel.yaml.error.YAMLError("an alias stands inside of what it stands for")
+        return known[id(node)]
+    known[id(node)] = None
+    inner = [] if isinstance(node.value, str) else node.value
+    inner = [one for pair in inner for one in (pair if isinstance(pair, tuple) else (pair,))]
+    found = [_weigh(one, known) for one in inner]
+    total = (
+        1 + sum(weight for weight, _ in found),
+        1 + max((depth for _, depth in found), default=0),
+    )
+    known[id(node)] = total
+    return total
 
 
 def _yaml() -> ruamel.yaml.YAML:
     # The C loader behind the plain "safe" type still reads YAML 1.1, where "no" is false.
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = MOST_BYTES  # Where long lines are broken, spaces may get lost.
     yaml.sort_base_mapping_type_on_output = False
     return yaml
 

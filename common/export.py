@@ -8,9 +8,9 @@ parameter, named by its path in the nested parameters.
 from __future__ import annotations
 
 import json
+import math
 import pathlib
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from common.agent import NORMALISERS
 from common.config import to_dict
 from common.errors import UserError
 from common.files import replacing
+from common.npz import read_npz
 from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
 from common.types import Params
 
@@ -26,6 +27,11 @@ EXPORT = "export.npz"
 """Name of the export inside a run folder."""
 _META = "meta"
 _SEPARATOR = "|"
+_LATER = ("critic",)
+"""What version 0.1 left out; whoever needs it says so."""
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class Exported(NamedTuple):
@@ -78,7 +84,7 @@ def read_export(path: str | pathlib.Path) -> Exported:
     """Reads an export, or the one in a run folder.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: There is none, or it is damaged, or a parameter is not finite.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -89,25 +95,115 @@ def read_export(path: str | pathlib.Path) -> Exported:
             "training writes at every checkpoint, or an exported file"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = read_npz(path)
         meta = json.loads(arrays.pop(_META).tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or no export ({error}); export it again") from error
+        observations, actions = specs_from_json(meta)
+        _check_specs(observations, actions)
+        exported = Exported(
+            str(meta["agent"]), dict(meta["config"]), observations, actions, _nested(arrays)
+        )
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} is damaged or no export ({words}); export it again") from error
+    for name, array in arrays.items():
+        if not _finite(array):
+            raise UserError(
+                f"{path} holds numbers in {name!r} that are not finite; no agent can act with "
+                "them: export it again, from a checkpoint before it diverged"
+            )
+    return exported._replace(params=_upgraded(exported.params))
+
+
+def check_params(found: Params, expected: Params, source: str | pathlib.Path) -> None:
+    """Compares parameters with those that the configuration of the same file asks for.
+
+    Args:
+        found: Nested mappings of arrays.
+        expected: Nested mappings of anything with a shape and a type. What is no parameter may
+            be missing in ``found``.
+        source: The file, for the message.
+
+    Raises:
+        UserError: A parameter is missing, or has another shape or type of numbers.
+    """
+    there = {_SEPARATOR.join(keys): leaf for keys, leaf in _leaves(found)}
+    for keys, leaf in _leaves(expected):
+        name = _SEPARATOR.join(keys)
+        if name not in there:
+            if keys[0] == NORMALISERS or (keys[0] in _LATER and keys[0] not in found):
+                continue
+            fault = f"lacks the parameter {name!r} of its configuration"
+        else:
+            wanted, got = (f"{_kind(x)} {tuple(x.shape)}" for x in (leaf, there[name]))
+            if wanted == got:
+                continue
+            fault = f"holds {name!r} as {got}, its configuration asks for {wanted}"
+        raise UserError(f"{source} {fault}; it is damaged, or of another version: export it again")
+
+
+def _kind(array: Any) -> str:
+    return {"b": "bool", "i": "integer", "u": "integer"}.get(np.dtype(array.dtype).kind, "float")
+
+
+def _finite(array: np.ndarray) -> bool:
+    if array.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore"):  # It will be computed with as float32.
+        return bool(np.isfinite(array.astype(np.float32)).all())
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> Params:
     params: dict[str, Any] = {}
     for name, array in arrays.items():
         *parents, leaf = name.split(_SEPARATOR)
         inner = params
         for parent in parents:
             inner = inner.setdefault(parent, {})
+        if leaf in inner:
+            raise ValueError(f"{name!r} is a parameter and holds others")
         inner[leaf] = array
-    observations, actions = specs_from_json(meta)
-    return Exported(meta["agent"], meta["config"], observations, actions, _upgraded(params))
+    return params
+
+
+def _check_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpec) -> None:
+    """Raises a ValueError where the flat observation or action cannot be one."""
+    for key, spec in observations.items():
+        rank = {"image": 3, "vector": 1}.get(spec.kind)
+        if len(spec.shape) != rank or not _counts(spec.shape) or not _counts(spec.choices):
+            raise ValueError(f"observation {key!r} cannot be {spec}")
+        if spec.choices and (sum(spec.choices),) != spec.shape or not _whole(spec.starts):
+            raise ValueError(f"observation {key!r} cannot be {spec}")
+    if not observations or not actions.parts:
+        raise ValueError("it names no observation or no action")
+    for part in actions.parts:
+        good = part.kind in ("continuous", "categorical") and _counts((part.size,))
+        if good and part.kind == "continuous":
+            bounds = np.array([part.low, part.high], np.float64)
+            good = bounds.shape == (2, part.size) and np.isfinite(bounds).all()
+            good = good and _counts(part.shape) and math.prod(part.shape) == part.size
+        if not good or not _whole((part.start,)):
+            raise ValueError(f"an action cannot be {part}")
+
+
+def _whole(numbers: Sequence[Any]) -> bool:
+    return all(type(number) is int for number in numbers)
+
+
+def _counts(numbers: Sequence[Any]) -> bool:
+    return _whole(numbers) and all(number > 0 for number in numbers)
 
 
 def _upgraded(params: Params) -> Params:
     """Version 0.1 kept the statistics of vectors inside the world model's parameters."""
-    statistics = params.get("world_model", {}).pop("vectors", None)
+    model = params.get("world_model", {})
+    statistics = model.pop("vectors", None) if isinstance(model, dict) else None
     return params if statistics is None else {**params, NORMALISERS: {"vectors": statistics}}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import hypothesis.strategies as st
 import pytest
@@ -132,6 +134,95 @@ def test_yaml_refuses(tmp_path, content, message):
         configs.from_yaml(Outer(), path)
     with pytest.raises(UserError, match="cannot read"):
         configs.from_yaml(Outer(), tmp_path / "missing.yaml")
+
+
+def test_long_lines_keep_their_spaces(tmp_path):
+    config = Outer(name=("a," + " " * 300) * 5 + "b", kwargs={"k": " " * 200 + "x"})
+    (tmp_path / "a.yaml").write_text(configs.to_yaml(config))
+    assert configs.from_yaml(Outer(), tmp_path / "a.yaml") == config
+
+
+def swelling(pattern):
+    """Fifteen lines, each of which holds the one before nine times."""
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    for n in range(15):
+        lines.append(f"a{n + 1}: &a{n + 1} {pattern % ', '.join([f'*a{n}'] * 9)}")
+    return "\n".join(lines)
+
+
+CHAIN = "a0: &a [1]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1 or ''}]" for n in range(1, 60))
+ODD = {
+    "list of aliases": (swelling("[%s]"), "1,000,000,000,000 values"),
+    "merged aliases": (swelling("{<<: [%s]}"), "1,000,000,000,000 values"),
+    "chain": (CHAIN, "levels deep"),
+    "circle": ("a: &a [*a]", "an alias stands inside of what it stands for"),
+    "merged circle": ("a: &a {<<: *a}", "inside of what it stands for"),
+    "deep": ("[" * 400, "is not valid YAML"),
+    "date": ("name: 2001-99-99", "a value cannot be read (month must be in 1..12)"),
+    "tag": ("name: !!int ''", "a value cannot be read"),
+    "object": ("name: !!python/object/apply:os.system [id]", "is not valid YAML"),
+    "documents": ("---\na: 1\n---\nb: 1", "is not valid YAML"),
+    "null byte": ("a: \0", "is not valid YAML"),
+    "list": ("- 1", "must hold a mapping of options, not list"),
+    "digits": ("name: " + "9" * 5000, "a value cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_no_file_of_options_holds_is_one_line(name, tmp_path):
+    content, message = ODD[name]
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(UserError) as caught:
+        configs.read_mapping(tmp_path / "a.yaml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_aliases_in_bounds_are_written_out(tmp_path):
+    content = "first: &one {size: 7}\nsecond: {<<: *one, rate: 2}\n"
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    config = configs.from_yaml(Outer(), tmp_path / "a.yaml")
+    assert (config.first, config.second) == (Inner(7), Inner(7, 2.0))
+
+
+def test_what_is_no_file_of_options_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    for name in ("pipe.yaml", "folder.yaml"):
+        with pytest.raises(UserError, match="it is no file"):
+            configs.read_mapping(tmp_path / name)
+    (tmp_path / "large.yaml").write_text("#" * (configs.MOST_BYTES + 1))
+    with pytest.raises(UserError, match="large.yaml is larger than 1,048,576 bytes"):
+        configs.read_mapping(tmp_path / "large.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        configs.read_mapping(tmp_path / "latin.yaml")
+
+
+LARGE = 2**20_000
+"""More digits than Python writes."""
+
+
+@pytest.mark.parametrize("path", ["first.size", "first.rate", "name", "flag", "mode", "where"])
+def test_numbers_of_any_size_are_refused_in_words(path):
+    with pytest.raises(UserError, match=f"{path} .* a number of 20,001 bits"):
+        configs.update(Outer(), {path: LARGE})
+    with pytest.raises(UserError) as caught:
+        configs.update(Outer(), {path: ["9" * 10_000]})
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "value", [{1: 2}, {"a": {3: 4}}, {"a": LARGE}, {"a": {1, 2}}, {"a": b"x"}, {"a": "\udcff"}]
+)
+def test_a_mapping_holds_only_what_a_file_can(value):
+    for values in ({"kwargs": value}, {"kwargs.a": value}):
+        with pytest.raises(UserError, match="kwargs must be a mapping"):
+            configs.update(Outer(), values)
+
+
+def test_text_that_is_none_is_refused():
+    with pytest.raises(UserError, match=r"name must be a string, not '\\udcff'"):
+        configs.update(Outer(), {"name": "\udcff"})
 
 
 def test_difference_names_both_values():

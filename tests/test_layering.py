@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "benchmarks": {"common", "dreamer", "planet"},
 }
 GROUND = (
-    "types", "errors", "checks", "files", "spaces", "rows", "config", "agent", "export", "guard",
+    "types", "errors", "checks", "files", "spaces", "rows", "config", "agent", "npz", "export",
+    "guard",
 )  # fmt: skip
 """Modules of ``common`` beside its rooms; they import nothing but each other."""
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import json
 import math
@@ -13,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.scores.assemble import SHORT, Run, assemble
+from benchmarks.scores.rows import COLUMNS, find_game, read_number, read_rows, read_whole
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Protocol, Suite
 from common.config import read_mapping
-from common.errors import UserError, nearest
+from common.errors import UserError
 from common.run.folder import CONFIG, METRICS
 
-COLUMNS = ("game", "seed", "frames", "return")
 _RETURN = "eval/return_mean"
 _OPTIONS = ("agent", "task", "seed", "env", "run")
 """What a run's configuration holds and that of another program hardly does."""
@@ -30,7 +29,8 @@ def read_scores(path: pathlib.Path, suite: Suite) -> AgentScores:
 
     Args:
         path: A CSV file with the columns game (or task), seed, frames and return, or JSON
-            lines with these names (``.jsonl``). Several rows of a seed are its curve.
+            lines with these names; see ``benchmarks.scores.rows``. Several rows of a seed are
+            its curve.
         suite: The benchmark.
 
     Returns:
@@ -40,17 +40,12 @@ def read_scores(path: pathlib.Path, suite: Suite) -> AgentScores:
         UserError: The file cannot be read, lacks a column, or a row names no game of the
             benchmark, holds something else than a number or appears twice.
     """
-    rows = _json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path)
-    by_task = {task: name for name, task in suite.tasks.items()}
     seen: dict[tuple[str, int, int], int] = {}
     runs: dict[tuple[str, int], dict[int, float]] = collections.defaultdict(dict)
-    for line, row in rows:
+    for line, row in read_rows(path):
         place = f"{path}, line {line}"
-        name = str(row["game"]).strip()
-        game = by_task.get(name, name)
-        if game not in suite.tasks:
-            raise UserError(f"{place}: unknown game {name!r}{nearest(name, suite.tasks)}")
-        seed, frames = _whole(row, "seed", place), _whole(row, "frames", place)
+        game = find_game(row["game"], suite, place)
+        seed, frames = (read_whole(row[name], name, place) for name in ("seed", "frames"))
         if frames <= 0:
             raise UserError(f"{place}: frames is {frames}; expected more than 0")
         earlier = seen.setdefault((game, seed, frames), line)
@@ -59,7 +54,7 @@ def read_scores(path: pathlib.Path, suite: Suite) -> AgentScores:
                 f"{place}: {game}, seed {seed}, frames {frames} is there already in line "
                 f"{earlier}; keep one of them"
             )
-        runs[game, seed][frames] = _number(row, "return", place)
+        runs[game, seed][frames] = read_number(row["return"], "return", place)
     if not runs:
         raise UserError(f"{path} holds no scores; expected rows of {', '.join(COLUMNS)}")
     curves = [Run(*key, *zip(*sorted(x.items()), strict=True)) for key, x in runs.items()]
@@ -90,8 +85,15 @@ def read_runs(folder: pathlib.Path, suite: Suite) -> list[AgentScores]:
         config = read_mapping(logdir / CONFIG)
         if not all(option in config for option in _OPTIONS):
             continue
-        protocol = _protocol(config, suite)
-        task, seed = by_task.get(config["task"]), int(config["seed"])
+        try:
+            protocol = _protocol(config, suite)
+            seed = int(config["seed"])
+        except (LookupError, OverflowError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{logdir / CONFIG} holds other options than a run of this package ({error}); "
+                "restore it, or move the folder away"
+            ) from error
+        task = by_task.get(str(config["task"]))
         if task is None or protocol.inputs != suite.protocol.inputs:
             others.append(config["task"])
             continue
@@ -111,75 +113,19 @@ def read_runs(folder: pathlib.Path, suite: Suite) -> list[AgentScores]:
     for (name, protocol), logdirs in agents.items():
         if sum(other == name for other, _ in agents) > 1:
             name = f"{name} ({protocol})"
-        runs = [Run(*key, *_evaluations(logdir)) for key, logdir in logdirs.items()]
-        agent = assemble(name, str(folder), protocol, runs, suite)
+        runs, notes = [], []
+        for key, logdir in logdirs.items():
+            *curve, damaged = _evaluations(logdir)
+            runs.append(Run(*key, *curve))
+            if damaged:
+                notes.append(f"{damaged} damaged lines of {logdir / METRICS} are left out")
         if others:
-            note = f"{len(others)} runs of {folder} are of other tasks or inputs and left out"
-            agent = dataclasses.replace(agent, notes=(*agent.notes, note))
-        found.append(agent)
-    return found
-
-
-def _csv_rows(path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            names = _games(dict.fromkeys(reader.fieldnames or ()))
-            for name in COLUMNS:
-                if name not in names:
-                    raise UserError(f"{path} has no column {name!r}; expected {', '.join(COLUMNS)}")
-            for row in reader:
-                yield reader.line_num, _games(row)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV file: {error}") from None
-
-
-def _json_rows(path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a file of JSON lines: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise UserError(f"{path}, line {number} is not JSON; expected one object") from None
-        row = _games(row) if isinstance(row, dict) else {}
-        missing = [name for name in COLUMNS if name not in row]
-        if missing:
-            raise UserError(
-                f"{path}, line {number} has no {missing[0]!r}; expected {', '.join(COLUMNS)} "
-                "(give a folder of runs by --runs)"
+            notes.append(
+                f"{len(others)} runs of {folder} are of other tasks or inputs and left out"
             )
-        yield number, row
-
-
-def _games(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose game is named by the column "task", as in our own records, or "game"."""
-    return {"game": row["task"], **row} if "task" in row else row
-
-
-def _number(row: Mapping[str, Any], name: str, place: str) -> float:
-    try:
-        value = float(row[name])
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{place}: {name} is {row[name]!r}; expected a finite number")
-    return value
-
-
-def _whole(row: Mapping[str, Any], name: str, place: str) -> int:
-    value = _number(row, name, place)
-    if value != int(value):
-        raise UserError(f"{place}: {name} is {row[name]!r}; expected a whole number")
-    return int(value)
+        agent = assemble(name, str(folder), protocol, runs, suite)
+        found.append(dataclasses.replace(agent, notes=(*agent.notes, *notes)))
+    return found
 
 
 def _run_folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -208,19 +154,34 @@ def _protocol(config: Mapping[str, Any], suite: Suite) -> Protocol:
     return Protocol(frames, "evaluation", inputs=inputs)
 
 
-def _evaluations(logdir: pathlib.Path) -> tuple[Sequence[int], Sequence[float]]:
-    """Frames and mean returns of a run's evaluations; half lines of a kill are left out."""
+def _evaluations(logdir: pathlib.Path) -> tuple[Sequence[int], Sequence[float], int]:
+    """Frames and mean returns of a run's evaluations, and how many lines are damaged.
+
+    Half a line at the end is what a kill leaves behind, and no damage.
+    """
     by_frames: dict[int, float] = {}
+    damaged, whole = 0, True
     if (logdir / METRICS).exists():
         with (logdir / METRICS).open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 if _RETURN not in line:  # Most lines; long runs have many.
                     continue
                 try:
-                    record = json.loads(line)
-                except ValueError:
+                    frames, value = _evaluation(json.loads(line))
+                except (LookupError, OverflowError, RecursionError, TypeError, ValueError):
+                    damaged, whole = damaged + 1, line.endswith("\n")
                     continue
-                if record.get(_RETURN) is not None:
-                    by_frames[int(record["frames"])] = float(record[_RETURN])
+                if value is not None:
+                    by_frames[frames] = value
     frames = sorted(by_frames)
-    return frames, [by_frames[x] for x in frames]
+    return frames, [by_frames[x] for x in frames], damaged - (not whole)
+
+
+def _evaluation(record: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Frames and return of one line; None where nothing finite was logged."""
+    frames, value = record["frames"], record[_RETURN]
+    if isinstance(frames, bool) or frames != int(frames) or frames < 0:
+        raise ValueError("frames are whole numbers")
+    if value is not None and not isinstance(value, int | float):
+        raise TypeError("a return is a number")
+    return int(frames), None if value is None or not math.isfinite(value) else float(value)

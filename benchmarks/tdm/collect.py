@@ -29,8 +29,8 @@ from common.rows import without_log
 from common.run import versions
 from common.run.driver import NumpyRows, Policy
 from common.run.evaluation import play
+from common.run.recorded import COLLECTION, read_collection
 
-COLLECTION = "collection.json"
 AT_ONCE = 8
 """Environments that are played side by side."""
 
@@ -128,7 +128,7 @@ class Job:
                 f"{mean:.1f}; {pace.add(amount)}",
                 flush=True,
             )
-        return json.loads((self._folder / COLLECTION).read_text())
+        return read_collection(self._folder) or {}
 
     def _play(self, amount: int) -> None:
         options, recorder = self._options, Recorder()
@@ -157,10 +157,9 @@ class Job:
 
     def _check(self) -> None:
         """Raises a UserError where the folder holds episodes of other options."""
-        path = self._folder / COLLECTION
-        if not path.exists():
+        found = read_collection(self._folder)
+        if found is None:
             return
-        found = json.loads(path.read_text())
         for key, wanted in self._record.items():
             if found.get(key) != wanted:
                 raise UserError(

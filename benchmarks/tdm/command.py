@@ -115,10 +115,11 @@ def _export(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--data", type=pathlib.Path, required=True, help="such as data/tdm/dmc_cartpole_swingup")
     add("--minari", required=True, help="name of the new dataset, such as cartpole/swingup-v0")
+    add("--task", help="the task that was played, if it is a module's function")
     values = parser.parse(argv)
     from benchmarks.tdm.exchange import export_minari
 
-    print(export_minari(values.data, values.minari))
+    print(export_minari(values.data, values.minari, values.task))
     return 0
 
 

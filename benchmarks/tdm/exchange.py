@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import gymnasium
 
-from benchmarks.tdm.collect import COLLECTION, write_record
+from benchmarks.tdm.collect import write_record
+from common.command.trust import check_task
+from common.config import update
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.replay.episodes import Episode, read_episodes, write_episodes
 from common.replay.minari import read_minari, write_minari
 from common.run.clocks import Silence
+from common.run.recorded import COLLECTION, read_collection
 
 
-def export_minari(folder: pathlib.Path, name: str) -> str:
+def export_minari(folder: pathlib.Path, name: str, task: str | None = None) -> str:
     """Writes the episodes of one body as a Minari dataset.
 
     Args:
         folder: ``<data>/<task>`` with a folder for each policy, or one such folder, or any
             other folder in the episode format.
         name: Of the new dataset.
+        task: The task that was played, if it is one that runs code of others: its environment
+            is built to ask it for the bounds of actions.
 
     Returns:
         What was done, in one line.
 
     Raises:
-        UserError: There are no episodes, or of several bodies, or as ``write_minari``.
+        UserError: There are no episodes, or of several bodies, or the record of a collection
+            is damaged or names such a task and ``task`` does not, or as ``write_minari``.
     """
     folders = [folder] if any(folder.glob("*.npz")) else [p.parent for p in folder.glob("*/*.npz")]
     folders = sorted(set(folders))
     if not folders and any(folder.glob("*/*/*.npz")):
         raise UserError(f"{folder} holds a collection of bodies; name the folder of one of them")
     episodes = [one for part in folders or [folder] for one in read_episodes(part)]
-    described = [path for part in folders if (path := part / COLLECTION).exists()]
-    records = [json.loads(path.read_text()) for path in described]
-    write_minari(name, episodes, _action_space(records))
+    write_minari(name, episodes, _action_space(folders, task))
     return f"{len(episodes)} episodes of {folder} are the Minari dataset {name}"
 
 
-def _action_space(records: list[dict[str, Any]]) -> gymnasium.spaces.Box | None:
+def _action_space(folders: Sequence[pathlib.Path], word: str | None) -> gymnasium.spaces.Box | None:
     """The action space of the task that was played; None where that is not known."""
-    played = [one for one in records if one.get("env")]
-    if not played:
-        return None
-    env = make_one(played[0]["task"], EnvConfig(**played[0]["env"]), 0)
-    env.close()
-    return env.action_space if isinstance(env.action_space, gymnasium.spaces.Box) else None
+    for folder in folders:
+        played = read_collection(folder) or {}
+        if isinstance(played.get("env"), dict) and isinstance(played.get("task"), str):
+            config = update(EnvConfig(), played["env"])
+            check_task(played["task"], config.kwargs, word, folder / COLLECTION)
+            env = make_one(played["task"], config, 0)
+            env.close()
+            return env.action_space if isinstance(env.action_space, gymnasium.spaces.Box) else None
+    return None
 
 
 def import_minari(name: str, data: pathlib.Path, task: str, policy: str | None = None) -> str:

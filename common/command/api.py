@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.command.commands import LoadProgram
 from common.command.line import prepare
 from common.command.presets import resolve
+from common.command.trust import check_presets
 
 if TYPE_CHECKING:
     from common.run.progress import Result
@@ -37,6 +38,7 @@ def train(
     program = load_program()
     names = (presets,) if isinstance(presets, str) else tuple(presets)
     config = resolve(program, names, options)
+    check_presets(program, names, options, config)
     from common.run.train import train as run
 
     return run(program, config, logdir, **handed)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from common import config as configs
-from common.command import doctor, presets
+from common.command import doctor, presets, trust
 from common.command.flags import Flags
 from common.command.table import Command
 from common.errors import STOPPED, UserError, nearest
@@ -38,7 +38,7 @@ def default_logdir(program: Program, config: Settings) -> pathlib.Path:
 
 def _train(load_program: LoadProgram, parsed: Flags) -> int:
     program = load_program()
-    config = presets.resolve(program, parsed.configs, parsed.values)
+    config = _resolve(program, parsed)
     given = parsed.extra.get("logdir")
     logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
     run_folder.check(logdir, program.name, config)
@@ -88,7 +88,9 @@ def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Setting
     if parsed.configs:
         others = " or ".join(program.models)
         raise UserError(f"--configs is for --model {others}; a trained run has its own options")
-    agent = LoadedAgent(program, _existing(parsed), changes=parsed.values)
+    logdir = _existing(parsed)
+    agent = LoadedAgent(program, logdir, changes=parsed.values)
+    trust.check_task(agent.config.task, agent.config.env.kwargs, parsed.extra.get("task"), logdir)
     act, params = agent.act_function, agent.params
     return agent.config, lambda envs: AgentPolicy(act, params, envs.num_envs, seed, "eval")
 
@@ -99,7 +101,9 @@ def _model_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings,
     if "logdir" in parsed.extra:
         raise UserError(f"--model {name} needs no run; leave --logdir out, or --model")
     model = program.models[name]
-    config = model.fit(presets.resolve(program, parsed.configs, parsed.values))
+    if "task" in parsed.extra:
+        parsed.values["task"] = parsed.extra["task"]
+    config = model.fit(_resolve(program, parsed))
     return config, lambda envs: model.policy(config, envs, seed)
 
 
@@ -130,11 +134,18 @@ def _doctor(load_program: LoadProgram, parsed: Flags) -> int:
 
 
 def _check_env(load_program: LoadProgram, parsed: Flags) -> int:
-    config = presets.resolve(load_program(), parsed.configs, parsed.values)
+    config = _resolve(load_program(), parsed)
     from common import envs
 
     print(envs.check_env(config.task, config.env, config.seed))
     return 0
+
+
+def _resolve(program: Program, parsed: Flags) -> Settings:
+    """Returns what presets and options give, where no file decides what code is run."""
+    config = presets.resolve(program, parsed.configs, parsed.values)
+    trust.check_presets(program, parsed.configs, parsed.values, config)
+    return config
 
 
 def _existing(parsed: Flags) -> pathlib.Path:
@@ -170,6 +181,8 @@ COMMANDS = {
             "episodes": "Episodes to play. [default: 10]",
             "video": "Where to film the first episode, .mp4 or .gif. [default: none]",
             "seed": "Seed of the environments. [default: 0]",
+            "task": "Task of the run, where its file names one that runs code of others: a "
+            "module's function, or one with env.kwargs. [default: none]",
         },
         further=_eval_options,
     ),

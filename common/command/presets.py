@@ -8,17 +8,17 @@ the presets of a suite.
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.config import read_mapping, update
+from common.config import DEEPEST, read_mapping, update
 from common.errors import UserError, nearest
 from common.run.program import Config, Program
 
 # Found by place and not by import: a folder "configs" of the user's must not hide it.
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs"
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = _ROOT / "configs"
 
 
 def preset_names() -> list[str]:
@@ -68,26 +68,77 @@ def load_presets(names: Sequence[str], agent: str) -> dict[str, Any]:
         UserError: An unknown preset, a file that is not a mapping, or a circle.
     """
     merged: dict[str, Any] = {}
+    known: dict[pathlib.Path, dict[str, Any]] = {}
     for name in names:
-        _merge(merged, _load_preset(name, agent, ()))
+        _merge(merged, _load_preset(name, agent, {}, known))
     return merged
 
 
-def _load_preset(name: str, agent: str, parents: tuple[str, ...]) -> dict[str, Any]:
-    if name in parents:
-        raise UserError(f"preset {name!r} includes itself: {' -> '.join((*parents, name))}")
-    content = read_mapping(_preset_path(name))
+def _load_preset(
+    name: str,
+    agent: str,
+    parents: Mapping[pathlib.Path, str],
+    known: dict[pathlib.Path, dict[str, Any]],
+) -> dict[str, Any]:
+    """Reads a preset with those that it includes.
+
+    Args:
+        name: Its name.
+        agent: Whose values to take.
+        parents: The presets that include this one, by their files.
+        known: What every file gave that was read before, filled here: presets that include
+            one twice each do not make it be read many times.
+    """
+    path = _preset_path(name)
+    place = path.resolve()
+    if place in parents:
+        raise UserError(
+            f"preset {name!r} includes itself: {' -> '.join((*parents.values(), name))}"
+        )
+    if len(parents) >= DEEPEST:
+        raise UserError(f"preset {name!r} is included by {DEEPEST} presets, one by the other")
+    if place in known:
+        return known[place]
+    content = read_mapping(path)
     merged: dict[str, Any] = {}
-    includes = content.pop("includes", [])
-    for other in [includes] if isinstance(includes, str) else includes:
-        _merge(merged, _load_preset(other, agent, (*parents, name)))
-    agents = content.pop("agents", {})
-    for other in agents:
-        if other != agent and importlib.util.find_spec(other) is None:
-            raise UserError(f"preset {name!r} has values for the unknown agent {other!r}")
+    for other in _includes(name, content.pop("includes", [])):
+        _merge(merged, _load_preset(other, agent, {**parents, place: name}, known))
+    agents = _agents(name, agent, content.pop("agents", {}))
     _merge(merged, content)
     _merge(merged, agents.get(agent) or {})
+    known[place] = merged
     return merged
+
+
+def _includes(name: str, found: Any) -> list[str]:
+    includes = [found] if isinstance(found, str) else found
+    if not isinstance(includes, list) or not all(isinstance(other, str) for other in includes):
+        raise UserError(f"preset {name!r}: includes must be a list of names of presets")
+    return includes
+
+
+def _agents(name: str, agent: str, found: Any) -> Mapping[str, Mapping[str, Any]]:
+    agents = found or {}
+    if not isinstance(agents, Mapping):
+        raise UserError(f"preset {name!r}: agents must be a mapping from agents to their options")
+    known = {agent, *known_agents()}
+    for other, values in agents.items():
+        if other not in known:
+            hint = nearest(str(other), known)
+            raise UserError(f"preset {name!r} has values for the unknown agent {other!r}{hint}")
+        if not isinstance(values or {}, Mapping):
+            raise UserError(f"preset {name!r}: agents.{other} must be a mapping of options")
+    return agents
+
+
+def known_agents() -> list[str]:
+    """Returns the names of the agents of this package: the folders that hold a program."""
+    return sorted(path.parent.name for path in _ROOT.glob("*/program.py"))
+
+
+def is_own(name: str) -> bool:
+    """Whether a preset comes with the package, and is not a file of somebody else's."""
+    return name in preset_names()
 
 
 def _preset_path(name: str) -> pathlib.Path:
@@ -103,8 +154,10 @@ def _preset_path(name: str) -> pathlib.Path:
 def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
     """Writes the source over the target, mapping by mapping; dotted keys are taken apart."""
     for key, value in source.items():
-        name, _, rest = str(key).partition(".")
-        value = {rest: value} if rest else value
+        name, *rest = str(key).split(".")
+        if len(rest) > DEEPEST:
+            raise UserError(f"the option {str(key)[:50]!r}... has {len(rest) + 1} parts")
+        value = {".".join(rest): value} if rest else value
         if isinstance(value, Mapping):
             inner = target.get(name)
             target[name] = dict(inner) if isinstance(inner, Mapping) else {}

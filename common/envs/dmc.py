@@ -23,6 +23,13 @@ PLANET_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 6, "
 SHORT_NAMES = {"cup_catch": ("ball_in_cup", "catch")}
 
 
+def repeat_of(name: str, wanted: int) -> int:
+    """Returns the simulator steps per action of a task: ``env.action_repeat`` written out."""
+    if wanted < 0:
+        return PLANET_REPEATS.get(find_task(split_seed(name)[0])[0], 2)
+    return wanted or 2
+
+
 class ControlSuite:
     """One control-suite task.
 
@@ -55,9 +62,7 @@ class ControlSuite:
         self._camera: Camera | None = None
         self._frames = 0
         self._time_limit = config.time_limit
-        self.action_repeat = config.action_repeat or 2
-        if config.action_repeat < 0:
-            self.action_repeat = PLANET_REPEATS.get(domain, 2)
+        self.action_repeat = repeat_of(name, config.action_repeat)
         # dm_control tells its limit nowhere else.
         limit = min(
             getattr(self.environment, "_step_limit", math.inf), self._time_limit or math.inf

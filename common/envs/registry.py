@@ -78,6 +78,23 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
         raise UserError(f"{name!r} cannot be one of several tasks; their actions are continuous")
 
 
+def action_repeat(task: str, wanted: int) -> int:
+    """Returns the simulator steps per action of a task: ``env.action_repeat`` written out.
+
+    Raises:
+        UserError: There is no such control-suite task.
+    """
+    return max(_action_repeat(name, wanted) for name in split(task))
+
+
+def _action_repeat(name: str, wanted: int) -> int:
+    if name.startswith("dmc_"):
+        from common.envs import dmc
+
+        return dmc.repeat_of(name.removeprefix("dmc_"), wanted)
+    return wanted if wanted > 0 else 4 if name.startswith("atari_") else 1
+
+
 def check_name(task: Task) -> None:
     """Raises a UserError where the name belongs to no family."""
     if callable(task) or task.startswith(_PREFIXES) or ":" in task:

@@ -9,7 +9,7 @@ import jax
 from common.agent import NORMALISERS
 from common.config import update
 from common.errors import UserError
-from common.export import read_export
+from common.export import check_params, read_export
 from common.model.config import WorldModelConfig
 from common.model.world_model import WorldModel, world_model
 from common.types import Params
@@ -31,8 +31,17 @@ def load_world_model(path: str | pathlib.Path) -> tuple[WorldModel, Params]:
     exported = read_export(path)
     if "world_model" not in exported.params:
         raise UserError(f"{path} holds no world model, but {', '.join(exported.params)}")
-    config = update(WorldModelConfig(), exported.config["world_model"])
+    values = exported.config.get("world_model")
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not say how its world model is built; export it again")
+    config = update(WorldModelConfig(), values)
+    specs = exported.observations, exported.actions
+    model = world_model(config, *specs)
+    wanted = {
+        "world_model": jax.eval_shape(model.init, jax.random.key(0)),
+        NORMALISERS: {"vectors": model.statistics},
+    }
+    check_params(exported.params, wanted, path)
     params = jax.tree.map(jax.numpy.asarray, exported.params)
     statistics = params.get(NORMALISERS, {}).get("vectors")
-    model = world_model(config, exported.observations, exported.actions, statistics)
-    return model, params["world_model"]
+    return world_model(config, *specs, statistics), params["world_model"]

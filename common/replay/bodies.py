@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from common.errors import UserError
 from common.replay.episodes import Episode
+from common.replay.foreign import check_episode
+from common.rows import FLAGS
 from common.tokens.steps import Steps, vector_keys
 
 
@@ -32,7 +33,8 @@ class Bodies:
             episodes: Lists of episodes by the names of the bodies.
 
         Raises:
-            UserError: There are no episodes, or a body has pictures.
+            UserError: There are no episodes, or a body has pictures, or its episodes differ or
+                hold what cannot be learned from.
         """
         if empty := sorted(name for name, some in episodes.items() if not some):
             raise UserError(f"no episodes of {empty[0]}; collect some, or leave it out")
@@ -45,7 +47,7 @@ class Bodies:
             np.arange(most) < size[:, None]
             for size, most in zip(sizes.T, sizes.max(0), strict=True)
         )
-        every = list(itertools.chain.from_iterable(episodes.values()))
+        every = [one for name, some in episodes.items() for one in _checked(name, some)]
         self._lengths = np.array([len(episode["is_first"]) for episode in every])
         # Episodes of body b are numbers limits[b] to limits[b + 1] - 1.
         self._limits = np.cumsum([0, *map(len, episodes.values())])
@@ -98,6 +100,16 @@ class Bodies:
             self._has_observation[body],
             self._has_action[body],
         )
+
+
+def _checked(name: str, episodes: Sequence[Episode]) -> Iterator[Episode]:
+    """The episodes of a body, if they are like its first one and hold numbers alone."""
+    specs = {key: (episodes[0][key].shape[1:], np.float32) for key in vector_keys(episodes[0])}
+    specs |= {"action": (episodes[0]["action"].shape[1:], np.float32), "reward": ((), np.float32)}
+    specs |= {key: ((), bool) for key in FLAGS}
+    for number, episode in enumerate(episodes):
+        exact = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in episode.items()}
+        yield check_episode(exact, specs, f"episode {number} of {name}")
 
 
 def _sizes(name: str, episode: Episode) -> tuple[int, int]:

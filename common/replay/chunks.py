@@ -9,12 +9,16 @@ array            shape and type                meaning
 ===============  ============================  =========================================
 observations     uint8 [T, height, width, C]   one array per image key
 observations     float32 [T, D]                one array per vector key
-``action``       float32 [T, A]                the action that led to this row
+``action``       float32 [T, A]                the action that led to this row, see below
 ``reward``       float32 [T]                   the reward that arrived with this row
 ``is_first``     bool [T]                      row of a reset; its action and reward are 0
 ``is_last``      bool [T]                      last row of an episode
 ``is_terminal``  bool [T]                      last row after which the task really ended
 ===============  ============================  =========================================
+
+Actions are numbers in [-1, 1] (-1 and 1 are the bounds of the environment's action space,
+``2 * (action - low) / (high - low) - 1``), and choices are one-hot, those of several spaces
+side by side; ``common.spaces`` says in which order.
 
 An episode starts at a row with ``is_first`` and ends before the next such row; a file
 may hold a part of an episode, one episode or many. An episode without ``is_last`` was
@@ -38,23 +42,19 @@ import pathlib
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from common.errors import UserError
 from common.files import replacing
+from common.npz import read_npz
 from common.rows import Specs
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""
 
 _NAME = re.compile(r"(\d+)-env(\d+)-(\d+)\.npz")
-_DAMAGE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -105,24 +105,22 @@ def write_chunk(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_chunk(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     """Reads one file; warns and returns None where it is damaged or holds no rows."""
     try:
-        arrays = {}
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    array = np.lib.format.read_array(member, allow_pickle=False)
-                    arrays[name.removesuffix(".npy")] = array
-        lengths = {len(value) for value in arrays.values()}
-        if len(lengths) != 1 or lengths == {0}:
-            raise ValueError("its arrays have no common number of rows")
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        arrays = read_npz(path)
+        lengths = {key: value.shape[:1] for key, value in arrays.items()}
+        if len(set(lengths.values())) != 1 or not all(sum(length) for length in lengths.values()):
+            raise ValueError(f"its arrays have no common number of rows: {_listed(lengths)}")
+    except ValueError as error:
         warnings.warn(
-            f"replay file {path} is damaged ({reason}) and is left out; the other files "
+            f"replay file {path} is damaged ({error}) and is left out; the other files "
             "are used; delete it to silence this warning",
             stacklevel=2,
         )
         return None
     return arrays
+
+
+def _listed(lengths: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{key} {length[0] if length else 'none'}" for key, length in lengths.items())
 
 
 def check_chunk(
@@ -152,23 +150,4 @@ def check_chunk(
             raise UserError(
                 f"replay file {path} holds {key!r} as {found.dtype} {found.shape[1:]}, this "
                 f"task has {np.dtype(dtype)} {tuple(shape)}; {remedy}"
-            )
-
-
-def check_finite(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Looks for what no agent can learn from.
-
-    Args:
-        path: The file.
-        arrays: What it holds.
-
-    Raises:
-        UserError: A number is NaN or infinite; names the first.
-    """
-    for key, value in arrays.items():
-        if value.dtype.kind == "f" and not (finite := np.isfinite(value)).all():
-            place = tuple(map(int, np.argwhere(~finite)[0]))
-            raise UserError(
-                f"replay file {path} cannot be learned from: {key!r} is {value[place]} in row "
-                f"{place[0]} (leave such rows out, or mend them)"
             )

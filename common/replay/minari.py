@@ -13,7 +13,8 @@ Minari's action t and reward t belong to row t + 1, and row 0 has zeros:
     ==============  =======  ===========  ===========  =====  =============
 
 Actions are scaled between [-1, 1] here and the bounds of the action space there. What is
-float32 and has bounds of -1 and 1 comes back to the bit.
+float32 and has bounds of -1 and 1 comes back to the bit. Choices, Discrete or MultiDiscrete,
+come in as one-hot.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ import numpy as np
 
 from common.errors import UserError
 from common.replay.episodes import Episode
-from common.rows import ROW_KEYS
-from common.spaces import ActionPart, ObservationSpec, action_spec, flatten_observation
+from common.replay.foreign import check_episode
+from common.rows import ROW_KEYS, row_specs
+from common.spaces import ActionPart, ActionSpec, ObservationSpec, action_spec, flatten_observation
 from common.spaces import observation_specs as describe_observations
 
 _NAME = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
@@ -58,8 +60,8 @@ def write_minari(
         raise UserError("there are no episodes to write")
     if action_space is None:
         action_space = gymnasium.spaces.Box(-1, 1, episodes[0]["action"].shape[1:], np.float32)
-    parts = _parts(action_space)
-    buffers = [_to_buffer(minari, one, action_space, parts) for one in episodes]
+    (part,) = action_spec(action_space).parts
+    buffers = [_to_buffer(minari, one, action_space, part) for one in episodes]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About authors and links that we do not have.
         try:
@@ -83,11 +85,12 @@ def read_minari(name: str) -> tuple[int, Iterator[Episode]]:
 
     Returns:
         The number of its episodes, and an iterator that reads them one by one. Observation
-        keys are those of the same environment as a task; a Box alone is "vector".
+        keys are those of the same environment as a task; a Box alone is "vector". The iterator
+        raises a UserError where an episode does not hold what the spaces say.
 
     Raises:
         UserError: Minari is not installed, there is no such dataset here, or its spaces
-            are not those of a task with continuous actions.
+            are not those of a task.
     """
     minari = _minari()
     try:
@@ -97,9 +100,9 @@ def read_minari(name: str) -> tuple[int, Iterator[Episode]]:
             f"there is no Minari dataset {name!r} here; run minari download {name}, or "
             "minari list local to see what there is"
         ) from error
-    specs, parts = describe_observations(dataset.observation_space), _parts(dataset.action_space)
+    specs = describe_observations(dataset.observation_space), action_spec(dataset.action_space)
     found = dataset.iterate_episodes()
-    return dataset.total_episodes, (_to_episode(one, specs, parts) for one in found if len(one))
+    return dataset.total_episodes, (_checked(name, one, *specs) for one in found if len(one))
 
 
 def _minari() -> Any:
@@ -113,16 +116,19 @@ def _minari() -> Any:
     return minari
 
 
-def _parts(space: gymnasium.Space) -> tuple[ActionPart, ...]:
-    parts = action_spec(space).parts
-    if any(part.kind != "continuous" for part in parts):
-        raise UserError(f"the actions are {space}; only continuous ones can be taken over")
-    return parts
-
-
-def _to_episode(
-    found: Any, specs: Mapping[str, ObservationSpec], parts: tuple[ActionPart, ...]
+def _checked(
+    name: str, found: Any, observations: Mapping[str, ObservationSpec], actions: ActionSpec
 ) -> Episode:
+    source = f"episode {found.id} of {name}"
+    try:
+        episode = _to_episode(found, observations, actions)
+    except (LookupError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise UserError(f"{source} does not hold what its spaces say: {words}") from error
+    return check_episode(episode, row_specs(observations, actions), source, actions=actions)
+
+
+def _to_episode(found: Any, specs: Mapping[str, ObservationSpec], actions: ActionSpec) -> Episode:
     steps = len(found)
     flat = flatten_observation(found.observations)
     if list(flat) == [""]:
@@ -131,15 +137,15 @@ def _to_episode(
     for key, spec in specs.items():
         value = np.asarray(flat[key])
         if len(value) != steps + 1:
-            raise UserError(
-                f"episode {found.id} has {len(value)} observations and {steps} steps; expected "
-                "one observation more than steps"
+            raise ValueError(
+                f"there are {len(value)} observations and {steps} steps; expected one observation "
+                "more than steps"
             )
         if spec.choices:
             value = np.stack([spec.one_hots(key, row) for row in value])
         episode[key] = value.reshape(steps + 1, *spec.shape).astype(spec.dtype)
-    actions = np.concatenate([_scaled_down(found.actions, part) for part in parts], -1)
-    episode["action"] = _late(actions)
+    blocks = [_block(found.actions, part) for part in actions.parts]
+    episode["action"] = _late(np.concatenate(blocks, -1))
     episode["reward"] = _late(np.asarray(found.rewards))
     rows = np.arange(steps + 1)
     terminal, ended = bool(found.terminations[-1]), bool(found.truncations[-1])
@@ -159,10 +165,18 @@ def _middle_and_half(part: ActionPart) -> tuple[np.ndarray, np.ndarray]:
     return (high + low) / 2, (high - low) / 2
 
 
-def _scaled_down(actions: Any, part: ActionPart) -> np.ndarray:
-    """One part of actions in their own units ``[T, ...]`` as ``[T, A]`` in [-1, 1]."""
+def _block(actions: Any, part: ActionPart) -> np.ndarray:
+    """One part of actions in their own units ``[T, ...]`` as ``[T, A]``: in [-1, 1], or one-hot."""
     for key in part.path:
-        actions = actions[key]
+        # The numbers of a path count the entries of a MultiDiscrete space.
+        flat = isinstance(key, int)
+        actions = np.reshape(actions, (len(actions), -1))[:, key] if flat else actions[key]
+    if part.kind == "categorical":
+        taken = np.ravel(actions) - part.start
+        if taken.dtype.kind not in "iu" or (taken < 0).any() or (taken >= part.size).any():
+            low, high = part.start, part.start + part.size - 1
+            raise ValueError(f"an action is none of the choices {low} to {high}")
+        return (taken[:, None] == np.arange(part.size)).astype(np.float32)
     middle, half = _middle_and_half(part)
     flat = np.asarray(actions, np.float64).reshape(-1, part.size)
     return np.clip((flat - middle) / np.where(half, half, 1), -1, 1)
@@ -172,9 +186,8 @@ def _to_buffer(
     minari: Any,
     episode: Episode,
     space: gymnasium.spaces.Box,
-    parts: tuple[ActionPart, ...],
+    part: ActionPart,
 ) -> Any:
-    (part,) = parts
     middle, half = _middle_and_half(part)
     actions = middle + half * episode["action"][1:].astype(np.float64)
     steps, last = len(actions), bool(episode["is_last"][-1])

@@ -17,16 +17,17 @@ from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
     check_chunk,
-    check_finite,
     list_chunks,
     read_chunk,
     write_chunk,
 )
 from common.replay.config import ReplayConfig
+from common.replay.foreign import check_episodes
 from common.replay.memory import estimate, row_bytes
 from common.replay.sampling import Windows, draw, gather
 from common.replay.stream import Chunk, Stream
 from common.rows import Specs
+from common.spaces import ActionSpec
 
 CHUNK_ROWS = 1024
 """Rows in a full chunk of a large replay."""
@@ -160,24 +161,28 @@ class Replay:
         """``draw`` and ``gather`` in one call."""
         return self.gather(self.draw(batch, length, rng))
 
-    def read(self, directory: pathlib.Path) -> None:
+    def read(
+        self,
+        directory: pathlib.Path,
+        actions: ActionSpec | None = None,
+        leave_out: bool = False,
+    ) -> None:
         """Takes in all rows of a folder in the episode format, which stays as it is.
 
         Args:
             directory: Any folder but the replay's own; it is only read.
+            actions: The flat action vector of the task; None where it is not known.
+            leave_out: Whether arrays that are not in ``specs`` are left out with a note.
 
         Raises:
-            UserError: There are no files, or they are of another task, or hold what is not
-                finite, or do not fit.
+            UserError: There are no files, or they are of another task, or hold what is no
+                number, or do not fit.
         """
         files = list_chunks(directory)
         if not files:
             raise UserError(f"no episodes in {directory}; give a folder with .npz files")
         read = [(file, arrays) for file in files if (arrays := read_chunk(file.path)) is not None]
-        remedy = "choose other data, or the task and environment options that made them"
-        for file, arrays in read:
-            check_chunk(file.path, arrays, self._specs, remedy)
-            check_finite(file.path, arrays)
+        read = check_episodes(read, self._specs, directory, actions, leave_out)
         with self._lock:
             rows = self._allocated + sum(len(arrays["is_first"]) for _, arrays in read)
             if rows > self._limit:

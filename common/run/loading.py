@@ -13,7 +13,7 @@ import numpy as np
 from common.checks import check_range
 from common.config import update
 from common.errors import UserError
-from common.export import read_export
+from common.export import check_params, read_export
 from common.model.save import NAME as WORLD_MODEL
 from common.rows import observation_entries
 from common.run.batched import BatchedAgent
@@ -48,7 +48,7 @@ class LoadedAgent:
 
         Raises:
             UserError: There is no trained agent, or one of another program or version, or
-                a change is to what was learned.
+                its file is damaged, or a change is to what was learned.
         """
         exported = read_export(path)
         values = exported.config
@@ -62,13 +62,15 @@ class LoadedAgent:
                     f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
                 )
             values = program.adopt(values)
-        for path in changes:
-            if not program.acting or not path.startswith(f"{program.acting}."):
+        for name in changes:
+            if not program.acting or not name.startswith(f"{program.acting}."):
                 may = f"only --{program.acting}.* may" if program.acting else "nothing can"
-                raise UserError(f"--{path} cannot change once an agent is trained; {may}")
+                raise UserError(f"--{name} cannot change once an agent is trained; {may}")
         self.config = update(program.default_config, values, changes)
         self.observations, self.actions = exported.observations, exported.actions
         agent = program.make_agent(self.config, self.observations, self.actions)
+        wanted = jax.eval_shape(lambda key: agent.params(agent.init(key)), jax.random.key(0))
+        check_params(exported.params, wanted, path)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)
         self.act_function = ActFunction(agent)
         self._value = jax.jit(agent.value) if agent.value else None

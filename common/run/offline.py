@@ -18,6 +18,7 @@ from common.rows import row_specs
 from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every
+from common.run.recorded import check_repeats
 
 
 def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:
@@ -60,8 +61,10 @@ class OfflineRun(BaseRun):
         config = self._config
         specs = row_specs(self._envs.observation_specs, self._envs.action_spec)
         self._replay = Replay(config.replay, None, specs, 1, config.seed)
-        for folder in episode_folders(config.run.data, config.task):
-            self._replay.read(folder)
+        folders = episode_folders(config.run.data, config.task)
+        check_repeats(folders, self._envs.action_repeat)
+        for folder in folders:
+            self._replay.read(folder, self._envs.action_spec, leave_out=True)
         if not self._replay.can_sample(config.replay.length):
             raise UserError(
                 f"{config.run.data} holds no {config.replay.length} rows in sequence; lower "

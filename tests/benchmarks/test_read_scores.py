@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import csv
+import io
 import json
 import pathlib
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
 from benchmarks.scores.read import read_runs, read_scores
+from benchmarks.scores.rows import COLUMNS
 from benchmarks.suites import Protocol, suite
 from common.config import update
 from common.errors import UserError
@@ -19,6 +25,7 @@ from tests.fake_agent import Config
 
 ATARI = suite("atari")
 HEADER = "game,seed,frames,return\n"
+LINE = '{"game": "Pong", "seed": 0, "frames": 200000000, "return": %s}'
 RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "learning"
 
 
@@ -52,6 +59,79 @@ def test_json_lines(table):
     rows = [{"game": "Pong", "seed": seed, "frames": 2e8, "return": seed} for seed in (3, 4)]
     text = "\n".join(map(json.dumps, rows)) + "\n\n"
     assert table(text, "mine.jsonl").scores["Pong"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "game"),
+    [
+        ("Pong pong PONG atari_pong ALE/Pong-v5 PongNoFrameskip-v4 Pong-v0 PongDeterministic-v4",
+         "Pong"),
+        ("ms_pacman MsPacman ALE/MsPacman-v5 MsPacmanNoFrameskip-v4 atari_ms_pacman", "Ms Pacman"),
+    ],
+)  # fmt: skip
+def test_games_by_the_names_of_others(table, names, game):
+    game = next(known for known in ATARI.tasks if known.replace(" ", "") == game.replace(" ", ""))
+    for name in names.split():
+        assert list(table(HEADER + f" {name} ,0,2e8,20\n").scores) == [game], name
+
+
+def test_marks_of_bytes_separators_and_capitals(tmp_path):
+    base = "Game,SEED,frames,Return\nPong,0,200000000,20\n\n  \n"
+    texts = {"a.csv": base, "b.csv": base.replace(",", ";"), "c.csv": base.replace(",", "\t"),
+             "d.csv": base.replace(",", " | "), "e.csv": base.replace("\n", "\r\n"),
+             "f.jsonl": LINE % 20, "g.json": (LINE % 20).replace("game", "Task")}  # fmt: skip
+    for name, text in texts.items():
+        for encoding in ("utf-8", "utf-8-sig"):
+            (tmp_path / name).write_bytes(text.encode(encoding))
+            assert read_scores(tmp_path / name, ATARI).scores["Pong"].tolist() == [20], name
+
+
+_CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=6)
+_FORMATS = ("{}", "{:g}", "{:.3f}", "{:e}", "{:+}")
+
+
+@st.composite
+def _tables(draw):
+    """A table with columns of its own in any order, written by Python's csv module."""
+    keys = draw(
+        st.lists(
+            st.tuples(st.sampled_from(list(ATARI.tasks)), st.integers(0, 3), st.integers(1, 9)),
+            min_size=1, max_size=8, unique=True,
+        )
+    )  # fmt: skip
+    columns = draw(st.permutations([*COLUMNS, "extra", "note"]))
+    finite = st.floats(-1e9, 1e9, allow_nan=False)
+    stream = io.StringIO()
+    separator = draw(st.sampled_from(",;\t|"))
+    writer = csv.writer(
+        stream, delimiter=separator, quoting=draw(st.sampled_from([0, 1])),
+        lineterminator=draw(st.sampled_from(["\n", "\r\n"])),
+    )  # fmt: skip
+    writer.writerow(columns)
+    for game, seed, frames in keys:
+        row = {"game": game, "seed": seed, "frames": frames * 10**7, "extra": draw(_CELL)}
+        row |= {"return": draw(st.sampled_from(_FORMATS)).format(draw(finite)), "note": draw(_CELL)}
+        writer.writerow([row[name] for name in columns])
+    return stream.getvalue(), separator
+
+
+@hypothesis.given(_tables())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_tables_are_read_as_pythons_own_module_reads_them(tmp_path_factory, drawn):
+    text, separator = drawn
+    path = tmp_path_factory.mktemp("scores") / "x.csv"
+    path.write_bytes(text.encode())
+    agent = read_scores(path, ATARI)
+    wanted = collections.defaultdict(dict)
+    for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=separator):
+        wanted[row["game"], int(row["seed"])][int(row["frames"])] = float(row["return"])
+    found = {}
+    for game, curve in agent.curves.items():
+        seeds = sorted(seed for name, seed in wanted if name == game)
+        for seed, returns in zip(seeds, curve.returns, strict=True):
+            pairs = zip(curve.frames.tolist(), returns.tolist(), strict=True)
+            found[game, seed] = {x: y for x, y in pairs if y == y}
+    assert found == dict(wanted)
 
 
 def test_runs_that_stop_early_count_with_their_last_score_and_are_noted(table):
@@ -88,6 +168,8 @@ def test_our_own_records_are_such_tables():
     ("text", "message"),
     [
         ("", "has no column 'game'; expected game, seed, frames, return"),
+        ("score;run\n1;2\n", "has no column 'game' but 'score;run'; expected game, seed, frames"),
+        ("game,seed,seed,frames,return\n", "two columns 'seed'; keep one of them"),
         ("game,seed,frames\nPong,0,1\n", "has no column 'return'"),
         (HEADER, "holds no scores"),
         (HEADER + "Pnog,0,1,2\n", "line 2: unknown game 'Pnog'; did you mean 'Pong'?"),
@@ -97,6 +179,18 @@ def test_our_own_records_are_such_tables():
         (HEADER + "Pong,0,1,high\n", "line 2: return is 'high'; expected a finite number"),
         (HEADER + "Pong,0,1,nan\n", "return is 'nan'; expected a finite number"),
         (HEADER + "Pong,0,1\n", "return is None; expected a finite number"),
+        (HEADER + "Pong,0,1,2,5\n", "line 2: expected a finite number in every column: the row has "
+                                   "5 cells, the header 4 (a comma inside of a number?)"),
+        (HEADER.replace(",", ";") + "Pong;0;1;2,5\n", "return is '2,5'; expected a finite number "
+                                                      "with a point, not a comma"),
+        (HEADER + 'Pong,0,1,"2"5\n', "line 2 is not CSV"),
+        (HEADER + "Pong,0,1,1_000\n", "return is '1_000'; expected a finite number"),
+        (HEADER + "Pong,0,1,1e400\n", "return is '1e400'; expected a finite number"),
+        (HEADER + "Pong,0,1,\u0661\n", "return is '\u0661'; expected a finite number"),
+        (HEADER + f"Pong,0,1,{'9' * 400}\n", f"return is '{'9' * 60}...'; expected a finite"),
+        (HEADER + "Pong,0,1e19,2\n", "frames is '1e19'; expected at most 9,223,372,036,"),
+        (HEADER + "PnogNoFrameskip-v4,0,1,2\n", "'PnogNoFrameskip-v4'; did you mean 'Pong'?"),
+        (HEADER + "ALE/Pong-ram-v5,0,1,2\n", "unknown game 'ALE/Pong-ram-v5'"),
         (HEADER + "Pong,one,1,2\n", "seed is 'one'; expected a finite number"),
         (HEADER + "Pong,0.5,1,2\n", "seed is '0.5'; expected a whole number"),
         (HEADER + "Pong,0,-5,2\n", "frames is -5; expected more than 0"),
@@ -114,12 +208,26 @@ def test_mistakes_in_tables(table, text, message):
         ("Pong\n", "line 1 is not JSON"),
         ('{"game": "Pong", "seed": 0, "frames": 1}', "line 1 has no 'return'"),
         ("[1]", "line 1 has no 'game'"),
+        (
+            '{"step": 1000, "episode/score": -21.0}',
+            "no 'game' but 'step', 'episode/score'; expected "
+            "game, seed, frames, return: lines of one DreamerV2 or DreamerV3 run do not say",
+        ),
+        (LINE % 9 + "[" * 100_000, "line 1 is not JSON; expected one flat object"),
+        ("\n" + "[" * 100_000, "line 2 is not JSON; expected one flat object"),
+        (LINE % ("9" * 400), f"return is '{'9' * 60}...'; expected a finite number"),
+        (LINE % ("9" * 5000), "expected a finite number"),
+        (LINE % "true", "return is True; expected a finite number"),
+        (LINE % '{"a": 1}', "expected a finite number"),
+        (LINE % "NaN", "return is 'NaN'; expected a finite number"),
+        (LINE % '3, "return": 4', "line 1 says 'return' twice; keep one of them"),
         ('{"game": "Pong", "seed": 0, "frames": 1, "return": null}', "return is None"),
     ],
 )
 def test_mistakes_in_json_lines(table, text, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as error:
         table(text, "mine.jsonl")
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -237,6 +345,35 @@ def test_folders_without_runs_are_refused(make_run, tmp_path):
         read_runs(logdir, ATARI)
     with pytest.raises(UserError, match="holds no runs"):
         read_runs(tmp_path / "nowhere", ATARI)
+
+
+def test_damaged_lines_are_left_out_and_counted(make_run):
+    logdir = make_run("a-0", [(100, 1.0), (200_000_000, 20.0)])
+    path = logdir / "a-0" / "metrics.jsonl"
+    damage = [
+        b'{"frames": \xff, "eval/return_mean": 3}',
+        b'{"frames": 1e400, "eval/return_mean": 3}',
+        b'{"frames": 3.5, "eval/return_mean": 3}',
+        b'{"frames": null, "eval/return_mean": 3}',
+        b'{"frames": -9, "eval/return_mean": 3}',
+        b'{"frames": 9, "eval/return_mean": "3"}',
+        b'{"eval/return_mean": 3}',
+        b'["eval/return_mean"]',
+    ]
+    path.write_bytes(b"\n".join([*damage, path.read_bytes()]))
+    (agent,) = read_runs(logdir, ATARI)
+    assert agent.scores["Pong"].tolist() == [20]
+    assert agent.notes == (f"8 damaged lines of {path} are left out",)
+
+
+@pytest.mark.parametrize("value", ["[]", "3", "{frames: x}", "{}"])
+def test_a_configuration_of_something_else_is_named(make_run, value):
+    logdir = make_run("a-0", [(200_000_000, 20.0)])
+    path = logdir / "a-0" / "config.yaml"
+    text = path.read_text()
+    path.write_text(text[: text.index("run:")] + f"run: {value}\n")
+    with pytest.raises(UserError, match="config.yaml holds other options than a run of this"):
+        read_runs(logdir, ATARI)
 
 
 def test_half_a_line_is_left_out(make_run):

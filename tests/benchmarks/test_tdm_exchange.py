@@ -67,6 +67,40 @@ def test_mistakes(tmp_path, capsys):
         assert error.count("\n") == 1 and message in error
 
 
+def collect_few(folder):
+    """A collection of one body, and its record."""
+    words = ("--tasks", "gym_Pendulum-v1", "--episodes", "1", "--time-limit", "3")
+    assert main(["tdm", "collect", "--data", str(folder), *words]) == 0
+    return folder / "gym_Pendulum-v1" / "random" / "collection.json"
+
+
+@pytest.mark.parametrize("kwargs", [{"cmd": "id > pwned"}, {}])
+def test_a_record_of_others_builds_no_environment(kwargs, tmp_path, capsys, monkeypatch):
+    path = collect_few(tmp_path / "a")
+    record = json.loads(path.read_text())
+    task = "subprocess:getoutput" if kwargs else "gym_subprocess:X-v0"
+    record |= {"task": task, "env": {**record["env"], "kwargs": kwargs}}
+    path.write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    words = ["tdm", "export", "--data", "a/gym_Pendulum-v1", "--minari", "x/y-v0"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"collection.json names the task {task!r}" in said and f"--task {task}\n" in said
+    assert not (tmp_path / "pwned").exists()
+    assert main([*words, "--task", "gym_Pendulum-v1"]) == 2
+    assert f"names the task {task!r}, not 'gym_Pendulum-v1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"task": "gym_Pendulum-v1", "env": {"amount": "x"}}'])
+def test_a_damaged_record_is_one_line(text, tmp_path, capsys):
+    path = collect_few(tmp_path / "a")
+    path.write_text(text)
+    capsys.readouterr()
+    assert main(["tdm", "export", "--data", str(path.parent), "--minari", "x/y-v0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_an_import_that_fails_leaves_nothing(tmp_path, capsys):
     buffer = minari.data_collector.EpisodeBuffer(
         observations=np.zeros((2, 1), np.float32), actions=np.zeros((2, 1), np.float32),

@@ -36,9 +36,23 @@ class TestPresets:
         assert presets.load_presets(["c"], "dreamer") == {"x": 1, "y": 2, "z": 3}
 
     def test_agents_take_only_their_own_values(self):
-        self.write("a", "x: 1\nagents: {dreamer: {x: 2}, common: {z: 3}}\n")
+        self.write("a", "x: 1\nagents: {dreamer: {x: 2}, planet: {z: 3}}\n")
         assert presets.load_presets(["a"], "dreamer") == {"x": 2}
-        assert presets.load_presets(["a"], "common") == {"x": 1, "z": 3}
+        assert presets.load_presets(["a"], "planet") == {"x": 1, "z": 3}
+
+    def test_a_preset_is_read_once_however_often_it_is_included(self):
+        for n in range(30):  # A thousand million ways to the last.
+            self.write(f"n{n}", f"includes: [n{n + 1}, n{n + 1}]\nx: {{n{n}: {n}}}\n")
+        self.write("n30", "x: {y: 1}\n")
+        found = presets.load_presets(["n0", "n1"], "dreamer")
+        assert found["x"] == {"y": 1} | {f"n{n}": n for n in range(30)}
+
+    def test_a_circle_by_other_spellings_is_one(self, monkeypatch):
+        monkeypatch.chdir(self.folder)
+        self.write("a", "includes: [./b.yaml]\n")
+        self.write("b", f"includes: [../{self.folder.name}/a.yaml]\n")
+        with pytest.raises(UserError, match="includes itself: a -> ./b.yaml -> .*a.yaml"):
+            presets.load_presets(["a"], "dreamer")
 
     def test_a_path_names_a_file_of_the_users(self):
         self.write("a", "x: 1\n")
@@ -69,7 +83,14 @@ class TestPresets:
             ("alfa", "unknown preset 'alfa'; did you mean 'alpha'?"),
             ("missing.yaml", "cannot read missing.yaml"),
             ("circle", "preset 'circle' includes itself: circle -> back -> circle"),
-            ("agent", "preset 'agent' has values for the unknown agent 'dreemer'"),
+            ("agent", "preset 'agent' has values for the unknown agent 'dreemer'; did you mean"),
+            ("module", "preset 'module' has values for the unknown agent 'json'; choose from: "),
+            ("number", "preset 'number': includes must be a list of names of presets"),
+            ("numbers", "preset 'numbers': includes must be a list of names of presets"),
+            ("listed", "preset 'listed': agents must be a mapping from agents to their options"),
+            ("value", "preset 'value': agents.dreamer must be a mapping of options"),
+            ("dots", "has 101 parts"),
+            ("n0", "preset 'n32' is included by 32 presets, one by the other"),
         ],
     )
     def test_refuses(self, name, message):
@@ -77,6 +98,14 @@ class TestPresets:
         self.write("circle", "includes: back\n")
         self.write("back", "includes: circle\n")
         self.write("agent", "agents: {dreemer: {x: 1}}\n")
+        self.write("module", "agents: {json: {x: 1}}\n")
+        self.write("number", "includes: 3\n")
+        self.write("numbers", "includes: [alpha, 3]\n")
+        self.write("listed", "agents: [dreamer]\n")
+        self.write("value", "agents: {dreamer: 3}\n")
+        self.write("dots", "a." * 100 + "b: 3\n")
+        for n in range(40):
+            self.write(f"n{n}", f"includes: n{n + 1}\n")
         with pytest.raises(UserError) as caught:
             presets.load_presets([name], "dreamer")
         assert message in str(caught.value)

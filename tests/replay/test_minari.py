@@ -11,6 +11,7 @@ import pytest
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.replay.minari import read_minari, write_minari
+from common.spaces import action_spec
 from tests.replay.test_episodes import assert_same
 from tests.replay.test_episodes import episode as plain_episode
 
@@ -129,6 +130,72 @@ def test_dicts_of_actions_and_choices_as_observations():
     assert found["reward"].tolist() == [0, 1, 2] and found["is_terminal"].tolist()[-1]
 
 
+def write_others(name, actions, space, **changes):
+    """A dataset of one episode of another program, with these actions."""
+    steps = len(next(iter(actions.values())) if isinstance(actions, dict) else actions)
+    parts = {
+        "observations": np.zeros((steps + 1, 1), np.float32),
+        "actions": actions,
+        "rewards": np.zeros(steps),
+        "terminations": np.arange(steps) == steps - 1,
+        "truncations": np.zeros(steps, bool),
+    }
+    buffer = minari.data_collector.EpisodeBuffer(**parts | changes)
+    with pytest.warns(UserWarning):
+        minari.create_dataset_from_buffers(
+            name, [buffer], action_space=space,
+            observation_space=gymnasium.spaces.Box(-1, 1, (1,)),
+        )  # fmt: skip
+
+
+CHOICES = {
+    "discrete": (gymnasium.spaces.Discrete(3), [2, 0, 1], np.eye(3)[[2, 0, 1]]),
+    "shifted": (gymnasium.spaces.Discrete(2, start=5), [5, 6], np.eye(2)),
+    "several": (
+        gymnasium.spaces.MultiDiscrete([2, 3]), [[1, 2], [0, 0]],
+        [[0, 1, 0, 0, 1], [1, 0, 1, 0, 0]],
+    ),
+    "grid": (
+        gymnasium.spaces.MultiDiscrete([[2, 2], [2, 2]]), [[[0, 1], [1, 1]]],
+        [[1, 0, 0, 1, 0, 1, 0, 1]],
+    ),
+    "beside a number": (
+        gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(2), b=gymnasium.spaces.Box(0, 4, (1,))),
+        {"a": np.array([1, 0]), "b": np.array([[4], [2]], np.float32)},
+        [[0, 1, 1], [1, 0, 0]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_come_in_as_one_hot(name):
+    space, taken, expected = CHOICES[name]
+    taken = taken if isinstance(taken, dict) else np.array(taken)
+    write_others("odd/choice-v0", taken, space)
+    (found,) = read_minari("odd/choice-v0")[1]
+    assert not found["action"][0].any() and found["action"].dtype == np.float32
+    np.testing.assert_array_equal(found["action"][1:], expected)
+    spec = action_spec(space)
+    for row, step in zip(found["action"][1:], range(len(expected)), strict=True):
+        assert space.contains(spec.decode(row)), step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": np.array([1, 7])}, "none of the choices 0 to 1"),
+        ({"rewards": np.array([0, np.nan])}, "'reward' is nan in row 2"),
+        ({"observations": np.full((3, 1), np.inf, np.float32)}, "'vector' is inf in row 0 and 2"),
+        ({"observations": np.zeros((2, 1), np.float32)}, "2 observations and 2 steps"),
+    ],
+)
+def test_what_the_spaces_do_not_say_is_refused(changes, message):
+    arrays = {"actions": np.array([1, 0])} | changes
+    write_others("odd/wrong-v0", arrays.pop("actions"), gymnasium.spaces.Discrete(2), **arrays)
+    with pytest.raises(UserError, match=f"episode 0 of odd/wrong-v0 .*{message}"):
+        list(read_minari("odd/wrong-v0")[1])
+
+
 def test_mistakes(datasets, monkeypatch):
     write_minari("body/one-v0", [plain_episode(3)])
     with pytest.raises(UserError, match="already exists"):
@@ -141,17 +208,6 @@ def test_mistakes(datasets, monkeypatch):
     for name in ("body/none-v0", "body", "a b"):
         with pytest.raises(UserError, match="there is no Minari dataset .* minari download"):
             read_minari(name)
-    buffer = minari.data_collector.EpisodeBuffer(
-        observations=np.zeros((2, 1), np.float32), actions=np.array([1]), rewards=[0.0],
-        terminations=[True], truncations=[False],
-    )  # fmt: skip
-    with pytest.warns(UserWarning):
-        minari.create_dataset_from_buffers(
-            "odd/choice-v0", [buffer], action_space=gymnasium.spaces.Discrete(2),
-            observation_space=gymnasium.spaces.Box(-1, 1, (1,)),
-        )  # fmt: skip
-    with pytest.raises(UserError, match="only continuous ones"):
-        read_minari("odd/choice-v0")
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(UserError, match="run pip install minari h5py"):
         read_minari("body/one-v0")

@@ -58,6 +58,16 @@ def observations():
     return [SPACE.sample() for _ in range(3)]
 
 
+def test_parameters_of_another_shape_are_refused(agent, params, tmp_path):
+    name, layer = next(iter(params["actor"].items()))
+    key = next(key for key, value in layer.items() if value.ndim == 2)
+    wrong = {**params, "actor": {**params["actor"], name: {**layer, key: layer[key][:1]}}}
+    specs = observation_specs(SPACE), action_spec(BOX)
+    export(tmp_path / EXPORT, "dreamer", CONFIG, *specs, wrong)
+    with pytest.raises(UserError, match=r"holds 'actor\|.*' as float \(1, .*export it again"):
+        dreamer.load(tmp_path)
+
+
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_acts_as_the_exported_agent(mode, agent, params, folder, observations):
     loaded = dreamer.load(folder, seed=5)

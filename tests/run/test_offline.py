@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 
@@ -161,9 +162,9 @@ def test_all_policies_of_a_collection_are_read(tmp_path, capsys):
         (
             [episode(size=2)],
             {},
-            r"0000.npz holds 'count' as float32 \(2,\), this task has .*\(1,\)",
+            r"0000.npz differs .*: 'count' has the shape \(2,\) in a row, expected \(1,\)",
         ),
-        ([episode() | {"speed": np.zeros(ROWS)}], {}, "0000.npz has an unknown array 'speed'"),
+        ([{**episode(), "reward": np.full(ROWS, np.nan, np.float32)}], {}, "nan in row 0 and 8"),
         ([episode(rows=3)], {}, "holds no 4 rows in sequence; lower replay.length"),
         (map(episode, range(20)), {"replay__capacity": 90}, "hold 180 rows, 90 fit; raise replay"),
     ],
@@ -174,6 +175,47 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(episodes, options, mes
         run(tmp_path / "run", tmp_path / "data", **options)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_further_arrays_are_left_out_with_one_note(tmp_path, capsys):
+    episodes = [episode(seed) | {"speed": np.zeros(ROWS)} for seed in range(2)]
+    write_episodes(tmp_path / "data", episodes)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert run(tmp_path / "run", tmp_path / "data").finished
+    assert sum("have no 'speed'" in str(one.message) for one in caught) == 1
+
+
+def test_files_that_cannot_be_read_are_named_where_nothing_is_left(tmp_path):
+    arrays = episode()
+    short = {key: value[1:] for key, value in arrays.items() if key != "count"}
+    for number, broken in enumerate((arrays | short, arrays | {"info": np.array([{}] * ROWS)})):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        np.savez(tmp_path / "data" / f"{number}.npz", **broken)
+    with (
+        pytest.warns(UserWarning, match="of rows: count 9, action 8") as caught,
+        pytest.raises(UserError, match="no readable file in .*data; the warnings above"),
+    ):
+        run(tmp_path / "run", tmp_path / "data")
+    assert any("'info.npy' holds object, not numbers" in str(one.message) for one in caught)
+
+
+@pytest.mark.parametrize("repeat", [1, 8])
+def test_another_action_repeat_is_refused_naming_both(repeat, data, tmp_path, capsys):
+    (data / "collection.json").write_text(json.dumps({"action_repeat": repeat}))
+    if repeat == 1:
+        assert run(tmp_path / "run", data).finished
+        assert "nothing says which action repeat" not in capsys.readouterr().out
+        return
+    message = "data was recorded with an action repeat of 8, this task has 1; set --env.action_re"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_do_not_say_their_action_repeat_are_said_to(data, tmp_path, capsys):
+    run(tmp_path / "run", data)
+    said = f"nothing says which action repeat {data} was recorded with; taken to be that of this"
+    assert said in capsys.readouterr().out
 
 
 WIND = "--task tests.envs.known:Wind --run.random_episodes 1 --run.video false"
@@ -195,5 +237,6 @@ def test_agents_learn_from_the_replay_of_another_run(words, tmp_path, capsys):
     assert content(tmp_path / "other") == before
     assert [at for at, _ in metrics(tmp_path / "run", "eval/return_mean")] == [2, 3, 4, 5]
     assert run_folder.agent_name(tmp_path / "run") == name
-    assert main(f"eval --logdir {tmp_path / 'run'} --episodes 1".split()) == 0
+    words = f"eval --logdir {tmp_path / 'run'} --episodes 1 --task tests.envs.known:Wind"
+    assert main(words.split()) == 0
     assert "over 1 episodes" in capsys.readouterr().out
