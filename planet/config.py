@@ -100,7 +100,7 @@ class Config(Settings):
     task: str = "dmc_cheetah_run"
     env: EnvConfig = EnvConfig(action_repeat=-1)
     replay: ReplayConfig = ReplayConfig(batch=50, length=50, sampling="episodes")
-    run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=0, updates_per_episode=100)
+    run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=100, updates_per_episode=100)
     model: Literal["world_model", "tdm"] = "world_model"
     world_model: WorldModelConfig = PLANET_MODEL
     tdm: TDMConfig = TDMConfig()

@@ -212,7 +212,7 @@ FULL = dataclasses.replace(
     collector=PlannerConfig(
         method="mppi", horizon=12, iterations=1, candidates=100, warm_start=True
     ),
-    repeats=dict.fromkeys(_REPEATS, 2) | {"cartpole": 8, "reacher": 4, "cup": 6},
+    repeats=dict.fromkeys(_REPEATS, 2) | {"cartpole": 8, "reacher": 4, "cup": 4},
     time_limit=0,
     held_back=8,
     context=16,

@@ -19,7 +19,7 @@ from common.spaces import ObservationSpec, action_spec
 # Camera 0 hides much of the quadruped; the Dreamer papers film it with camera 2.
 CAMERAS = {"quadruped": 2}
 # With PlaNet (google-research/planet, scripts/tasks.py) every domain has a repeat of its own.
-PLANET_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 6, "finger": 2}
+PLANET_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "finger": 2}
 SHORT_NAMES = {"cup_catch": ("ball_in_cup", "catch")}
 
 

@@ -23,12 +23,13 @@ class RunConfig(Options):
             collection, or of .npz files in the episode format. It is only read.
         updates: Length of a run with data, in updates.
         prefill: Agent steps by a random policy before learning starts.
-        prefill_episodes: Episodes that the prefill must hold as well.
+        prefill_episodes: Episodes that the prefill must hold as well, of several tasks so many
+            for each.
         pretrain: Updates right after the prefill.
         train_every: Agent steps per update, all environments counted; below 1 for several
             updates per step.
-        updates_per_episode: Updates after every episode, as PlaNet learns, instead of those
-            of train_every; 0 for these.
+        updates_per_episode: Updates after every episode, as PlaNet learns, of several tasks
+            after as many episodes as there are tasks; 0 for those of train_every instead.
         eval_every: Frames between evaluations; 0 for none but the last.
         eval_episodes: Episodes of an evaluation; 0 for no evaluations at all.
         log_every: Frames between two lines of metrics.

@@ -16,6 +16,7 @@ import numpy as np
 
 from common.envs.base import Envs
 from common.envs.multitask import FRAMES
+from common.envs.registry import split
 from common.errors import UserError
 from common.replay import Replay
 from common.rows import LOG_PREFIX, row_specs, without_log
@@ -42,7 +43,7 @@ class OnlineRun(BaseRun):
     def _open(self, earlier: dict[str, Any]) -> None:
         """Begins the first episodes, and opens replay and log."""
         config, envs = self._config, self._envs
-        per_episode = self._schedule.updates_per_episode
+        per_episode, self._tasks = self._schedule.updates_per_episode, len(split(config.task))
         ratio = per_episode or 1 / self._schedule.train_every
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
@@ -74,7 +75,8 @@ class OnlineRun(BaseRun):
         while self.frames < schedule.frames and not self._stopping:
             learning = self._ready()
             self._driver.act(self._policy if learning else self._random)
-            clock = self.episodes if schedule.updates_per_episode else self.agent_steps
+            rounds = self.episodes // self._tasks
+            clock = rounds if schedule.updates_per_episode else self.agent_steps
             while learning and not self._stopping and self._ratio.due(clock):
                 self._learn()
             self._take(self._driver.receive())
@@ -92,7 +94,8 @@ class OnlineRun(BaseRun):
     def _ready(self) -> bool:
         """Whether there is enough experience to learn from."""
         schedule = self._schedule
-        enough = self.agent_steps >= schedule.prefill and self.episodes >= schedule.prefill_episodes
+        episodes = schedule.prefill_episodes * self._tasks
+        enough = self.agent_steps >= schedule.prefill and self.episodes >= episodes
         return enough and self._replay.can_sample(self._config.replay.length)
 
     def _take(self, rows: Rows) -> None:
@@ -118,7 +121,8 @@ class OnlineRun(BaseRun):
     def _plan(self) -> str:
         schedule, repeat, replay = self._schedule, self._envs.action_repeat, self._config.replay
         if schedule.updates_per_episode:
-            amount = f"{schedule.updates_per_episode:,} updates per episode"
+            each = f"{self._tasks} episodes" if self._tasks > 1 else "episode"
+            amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
             steps = (schedule.frames // repeat) - schedule.prefill
             amount = f"about {max(0, int(steps / schedule.train_every)):,} updates"

@@ -224,7 +224,7 @@ PLANET = {
     "env.pixels": True,
     "run.prefill": 0,
     "run.prefill_episodes": 5,
-    "run.pretrain": 0,
+    "run.pretrain": 100,
     "run.updates_per_episode": 100,
     "run.frames": 1_000_000,
 }
