@@ -1,8 +1,9 @@
-"""The one exception that users see, and the helper that names the nearest valid choice."""
+"""The one exception that users see, warnings, and the hint that names the nearest choice."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -36,6 +37,12 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # The reader, such as "head", has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Prints a warning, unless this process has printed the same one before."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:
