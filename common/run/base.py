@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from common.agent import NORMALISERS
+from common.envs.waiting import Stopped, leave, stopped_by
 from common.errors import UserError
 from common.export import export
 from common.logging import Logger, Sink, video
@@ -158,10 +159,11 @@ class BaseRun(ABC):
             f"run folder: {self._logdir}",
             flush=True,
         )
-        with self._stopped_by_signals():
-            if self.now == 0 and self._schedule.random_episodes:
-                self._score_random()
-            self._loop()
+        with self._stopped_by_signals(), stopped_by(lambda: self._stopping):
+            with contextlib.suppress(Stopped):
+                if self.now == 0 and self._schedule.random_episodes:
+                    self._score_random()
+                self._loop()
             complete = not self._stopping and self._evaluate()
             if complete:
                 self._finished = self.now
@@ -331,3 +333,4 @@ class BaseRun(ABC):
         """Ends the run at its next step; a second Ctrl-C ends it at once."""
         self._stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        leave()
