@@ -51,7 +51,7 @@ def plan(config: Config, episodes: int, seed: int = 0) -> Evaluation:
     Raises:
         UserError: The task cannot be simulated.
     """
-    env = dataclasses.replace(config.env, pixels=False, state=True)
+    env = dataclasses.replace(config.env, pixels=False, state=True, workers="none")
     make_policy = lambda envs: SimulatorPolicy(config, envs, seed)  # noqa: E731
     return play(config.task, env, episodes, seed, make_policy).tasks[config.task]
 

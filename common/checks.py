@@ -73,7 +73,7 @@ class Range(NamedTuple):
     def __str__(self) -> str:
         """Says what is expected."""
         if math.isinf(self.low):
-            return "a finite number"
+            return "a finite number" if math.isinf(self.high) else f"at most {self.high}"
         if math.isinf(self.high):
             return f"a number above {self.low}" if self.above else f"at least {self.low}"
         if self.below:

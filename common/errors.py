@@ -1,9 +1,10 @@
-"""The one exception that users see, and the helper that names the nearest valid choice."""
+"""The one exception that users see, warnings, and the hint that names the nearest choice."""
 
 from __future__ import annotations
 
 import difflib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -48,6 +49,12 @@ def exit_code(command: Callable[[], int]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}; free space on the disk", file=sys.stderr)
         return 2
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Prints a warning, unless this process has printed the same one before."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:

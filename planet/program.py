@@ -29,7 +29,7 @@ def load_program() -> Program[Config]:
 
 def see_states(config: Config) -> Config:
     """Turns pictures off: nobody looks at them, the simulator's state is all that is needed."""
-    env = dataclasses.replace(config.env, pixels=False, state=True)
+    env = dataclasses.replace(config.env, pixels=False, state=True, workers="none")
     return dataclasses.replace(config, env=env)
 
 

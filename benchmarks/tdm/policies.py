@@ -17,14 +17,13 @@ from benchmarks.jobs import plan
 from benchmarks.tdm.options import Options
 from common.command import flags
 from common.command.presets import resolve
-from common.envs.base import Envs
 from common.errors import UserError, nearest
 from common.export import read_export
 from common.run import checkpoint
 from common.run import train as training
 from common.run.config import Settings
-from common.run.driver import AgentPolicy, NumpyRows, Policy, RandomPolicy
-from common.run.evaluation import MakePolicy
+from common.run.driver import NumpyRows, Policy, RandomPolicy
+from common.run.evaluation import MakePolicy, trained_policy
 from common.run.folder import CHECKPOINTS, EXPORT
 from common.run.loading import LoadedAgent
 from common.run.program import Program
@@ -125,17 +124,7 @@ def find_policy(who: Who, task: str, options: Options, seed: int) -> MakePolicy:
         plan = lambda envs: SimulatorPolicy(config, envs, seed)  # noqa: E731
         return (lambda envs: Noisy(plan(envs), who.number, seed)) if who.number else plan
     path = who.path or _train(task, int(who.number), options)
-    agent = _load(str(path))
-
-    def make_policy(envs: Envs) -> Policy:
-        if (envs.observation_specs, envs.action_spec) != (agent.observations, agent.actions):
-            raise UserError(
-                f"the agent of {path} was trained on other observations or actions than "
-                f"those of {task}"
-            )
-        return AgentPolicy(agent.act_function, agent.params, envs.num_envs, seed, "train")
-
-    return make_policy
+    return trained_policy(_load(str(path)), seed, "train")
 
 
 @functools.lru_cache(maxsize=1)  # What it compiled serves all batches of a job.

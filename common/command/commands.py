@@ -6,6 +6,7 @@ should do.
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
 import sys
@@ -56,7 +57,7 @@ def _eval(load_program: LoadProgram, parsed: Flags) -> int:
     if model not in (LEARNED, *program.models):
         raise UserError(f"unknown --model {model!r}{nearest(model, (LEARNED, *program.models))}")
     logdir = _existing(parsed) if model == LEARNED else None
-    episodes = _integer(parsed, "episodes", 10, least=1)
+    episodes = _integer(parsed, "episodes", 10, least=1, most=10_000)
     seed = _integer(parsed, "seed", 0)
     from common.logging.video import check_suffix, write_video
     from common.run.evaluation import play
@@ -82,7 +83,7 @@ def _eval(load_program: LoadProgram, parsed: Flags) -> int:
 
 def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings, MakePolicy]:
     """Returns configuration and policy of a trained agent."""
-    from common.run.driver import AgentPolicy
+    from common.run.evaluation import trained_policy
     from common.run.loading import LoadedAgent
 
     if parsed.configs:
@@ -91,8 +92,7 @@ def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Setting
     logdir = _existing(parsed)
     agent = LoadedAgent(program, logdir, changes=parsed.values)
     trust.check_task(agent.config.task, agent.config.env.kwargs, parsed.extra.get("task"), logdir)
-    act, params = agent.act_function, agent.params
-    return agent.config, lambda envs: AgentPolicy(act, params, envs.num_envs, seed, "eval")
+    return agent.config, trained_policy(agent, seed)
 
 
 def _model_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings, MakePolicy]:
@@ -157,10 +157,12 @@ def _existing(parsed: Flags) -> pathlib.Path:
     return logdir
 
 
-def _integer(parsed: Flags, name: str, default: int, least: int = 0) -> int:
+def _integer(parsed: Flags, name: str, default: int, least: int = 0, most: float = math.inf) -> int:
     value = configs.coerce(parsed.extra.get(name, default), int, f"--{name}")
     if value < least:
         raise UserError(f"--{name} must be at least {least}, not {value}")
+    if value > most:
+        raise UserError(f"--{name} must be at most {most}, not {value}")
     return value
 
 

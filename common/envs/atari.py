@@ -70,7 +70,7 @@ class AtariEnvs:
         options = atari_options(config, num_envs)
         self._env: Any = _ale().AtariVectorEnv(find_rom(rom), **options)
         self.num_envs, self.action_repeat = num_envs, options["frameskip"]
-        self.max_steps = -(-config.time_limit // self.action_repeat)
+        self.max_steps = -(-options["max_num_frames_per_episode"] // self.action_repeat)
         channels = 1 if config.grayscale else 3
         shape = (config.image_size, config.image_size, channels)
         self.observation_specs = {"image": ObservationSpec(shape, "image")}

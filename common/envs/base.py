@@ -19,6 +19,9 @@ from common.spaces import ActionSpec, ObservationSpec
 
 Row = dict[str, Any]
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest finite reward."""
+
 
 class Env(Protocol):
     """One environment, adapted: flat actions in, rows without a leading axis out.
@@ -46,7 +49,11 @@ class Env(Protocol):
         ...
 
     def render(self) -> np.ndarray | None:
-        """Returns the current frame ``[H, W, 3]`` uint8, or None where it cannot."""
+        """Returns the current frame ``[H, W, 3]`` uint8, or None where there is none.
+
+        Raises:
+            NoPicture: There is one that cannot be filmed; of ``common.envs.pictures``.
+        """
         ...
 
     def close(self) -> None:
@@ -98,7 +105,11 @@ class Envs(Protocol):
         ...
 
     def render(self, index: int = 0) -> np.ndarray | None:
-        """Returns one environment's frame ``[H, W, 3]`` uint8, or None where it cannot."""
+        """Returns one environment's frame ``[H, W, 3]`` uint8, or None where there is none.
+
+        Raises:
+            NoPicture: There is one that cannot be filmed; of ``common.envs.pictures``.
+        """
         ...
 
     def close(self) -> None:
@@ -107,7 +118,16 @@ class Envs(Protocol):
 
 
 class Crash(Exception):
-    """An environment failed in a way that a fresh copy may survive."""
+    """An environment failed in a way that a fresh copy may survive.
+
+    Attributes:
+        details: The traceback of the environment's own code; empty where there is none.
+    """
+
+    def __init__(self, reason: str, details: str = ""):
+        """Keeps the details."""
+        super().__init__(reason)
+        self.details = details
 
 
 def env_seed(seed: int, index: int, attempt: int = 0) -> int:
@@ -128,11 +148,14 @@ def make_row(
     """Returns one row; ``log`` holds entries whose keys start with "log/".
 
     Raises:
-        UserError: The reward or a float observation is not finite.
+        UserError: The reward or a float observation is not finite as float32.
     """
     reward = float(reward)
-    if not math.isfinite(reward):
-        raise UserError(f"the environment returned reward {reward}; expected a finite number")
+    if not abs(reward) <= LARGEST:
+        raise UserError(
+            f"the environment returned reward {reward}; expected a finite number"
+            + (f" of at most {LARGEST:.3g}, as float32 holds it" if math.isfinite(reward) else "")
+        )
     for key, value in observation.items():
         if value.dtype != np.uint8 and not np.isfinite(value).all():
             bad = value[~np.isfinite(value)][0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import NamedTuple
+
 import numpy as np
 
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
+from common.envs.pictures import NoPicture
 from common.envs.registry import Task, make
 from common.rows import LOG_PREFIX
-from common.spaces import ActionPart
+from common.spaces import ActionPart, ObservationSpec
 
 LARGE = 100.0
 REPEATED_STEPS = 10
@@ -35,19 +39,42 @@ def check_env(
             its spaces or are not finite.
     """
     if hasattr(env, "step_async"):
-        rows = _roll(env, seed, steps)
-        return _report(type(env).__name__, env, rows, _problems(env, rows))
+        return "\n".join(_examine(type(env).__name__, env, seed, steps).lines())
     config = config or EnvConfig()
-    envs = make(env, config, seed)
-    try:
-        rows = _roll(envs, seed, steps)
-        problems = _problems(envs, rows)
-        if not _repeats(env, config, seed, rows):
-            problems.append("two copies with the same seed differ: runs cannot be repeated")
-        name = env if isinstance(env, str) else getattr(env, "__name__", repr(env))
-        return _report(name, envs, rows, problems)
-    finally:
-        envs.close()
+    name = env if isinstance(env, str) else getattr(env, "__name__", repr(env))
+    with contextlib.closing(make(env, config, seed)) as envs:
+        found = _examine(name, envs, seed, steps)
+    # One after the other: of some environments a process can hold only one.
+    with contextlib.closing(make(env, config, seed)) as copy:
+        again = _roll(copy, seed, min(REPEATED_STEPS, steps))
+    if not _equal(found.rows, again):
+        found.problems.append("two copies with the same seed differ: runs cannot be repeated")
+    return "\n".join(found.lines())
+
+
+class _Findings(NamedTuple):
+    """What was seen of environments.
+
+    Attributes:
+        report: Lines of the report.
+        problems: What is wrong, or may be.
+        rows: Every step.
+    """
+
+    report: list[str]
+    problems: list[str]
+    rows: Rows
+
+    def lines(self) -> list[str]:
+        problems = [f"problem: {problem}" for problem in self.problems]
+        return [*self.report, *(problems or ["no problems found"])]
+
+
+def _examine(name: str, envs: Envs, seed: int, steps: int) -> _Findings:
+    rows = _roll(envs, seed, steps)
+    video, problem = _video(envs)
+    problems = [*_problems(envs, rows), *([problem] if problem else [])]
+    return _Findings(_report(name, envs, rows, video), problems, rows)
 
 
 def _roll(envs: Envs, seed: int, steps: int) -> Rows:
@@ -55,20 +82,16 @@ def _roll(envs: Envs, seed: int, steps: int) -> Rows:
     return [envs.step(envs.action_spec.sample(rng, envs.num_envs)) for _ in range(steps)]
 
 
-def _repeats(task: Task, config: EnvConfig, seed: int, rows: Rows) -> bool:
-    copy = make(task, config, seed)
-    try:
-        again = _roll(copy, seed, min(REPEATED_STEPS, len(rows)))
-    finally:
-        copy.close()
+def _equal(rows: Rows, again: Rows) -> bool:
     return all(
         np.array_equal(first[key], second[key])
         for first, second in zip(rows, again, strict=False)
         for key in second
+        if not key.startswith(LOG_PREFIX)
     )
 
 
-def _report(name: str, envs: Envs, rows: Rows, problems: list[str]) -> str:
+def _report(name: str, envs: Envs, rows: Rows, video: str) -> list[str]:
     lines = [
         f"task          {name}",
         f"environments  {envs.num_envs}, {envs.action_repeat} simulator steps per action",
@@ -76,16 +99,22 @@ def _report(name: str, envs: Envs, rows: Rows, problems: list[str]) -> str:
     ]
     for key, spec in envs.observation_specs.items():
         values = np.stack([row[key] for row in rows])
-        network = "convolutions" if spec.kind == "image" else "MLP"
         lines.append(
             f"  {key}: {np.dtype(spec.dtype)} {spec.shape}, seen {values.min():.4g} to "
-            f"{values.max():.4g}; encoded and decoded by {network}"
+            f"{values.max():.4g}; {_taken_as(spec)}"
         )
     lines.append(f"actions       {envs.action_spec.size} entries")
     lines += [f"  {_describe(part)}" for part in envs.action_spec.parts]
-    lines += [*_episodes(rows), *_extras(envs, rows)]
-    lines += [f"problem: {problem}" for problem in problems] or ["no problems found"]
-    return "\n".join(lines)
+    logged = sorted({key for row in rows for key in row if key.startswith(LOG_PREFIX)})
+    lines += [*_episodes(rows), f"video frames  {video}"]
+    return lines + ([f"logged        {', '.join(logged)}"] if logged else [])
+
+
+def _taken_as(spec: ObservationSpec) -> str:
+    if spec.kind == "image":
+        return "encoded and decoded by convolutions, as an image"
+    what = f"one-hot of {len(spec.choices)} choice(s)" if spec.choices else "a vector"
+    return f"encoded and decoded by MLP, as {what}"
 
 
 def _describe(part: ActionPart) -> str:
@@ -119,15 +148,18 @@ def _episodes(rows: Rows) -> list[str]:
     ]
 
 
-def _extras(envs: Envs, rows: Rows) -> list[str]:
-    logged = sorted({key for row in rows for key in row if key.startswith(LOG_PREFIX)})
-    frames = envs.render()
-    video = "none: the environment gives no picture" if frames is None else f"{frames.shape}"
-    return [f"video frames  {video}", *([f"logged        {', '.join(logged)}"] if logged else [])]
+def _video(envs: Envs) -> tuple[str, str]:
+    """Returns what films would show, and what is wrong with it."""
+    try:
+        frame = envs.render()
+    except NoPicture as reason:
+        return "none", f"the environment cannot be filmed: {reason}"
+    return ("none: the environment gives no picture" if frame is None else f"{frame.shape}"), ""
 
 
 def _problems(envs: Envs, rows: Rows) -> list[str]:
-    problems = []
+    notes = getattr(envs, "notes", {})
+    problems = [f"observation {key!r} {words}" for key, words in notes.items()]
     for key, spec in envs.observation_specs.items():
         values = np.stack([row[key] for row in rows])
         if (values == values[:1]).all():
@@ -143,5 +175,10 @@ def _problems(envs: Envs, rows: Rows) -> list[str]:
         problems.append(
             f"rewards reach {np.abs(rewards).max():.4g}; consider "
             "--world_model.reward_transform tanh, or scale them"
+        )
+    if not envs.max_steps and not any(row["is_last"].any() for row in rows):
+        problems.append(
+            f"no episode ended within {len(rows)} agent steps, and no time limit is known; if "
+            "episodes do not end by themselves, set --env.time_limit (in simulator steps)"
         )
     return problems

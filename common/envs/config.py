@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from common.checks import Count, Options, Range, Whole
+from common.checks import Count, NonNegative, Options, Range, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,10 @@ class EnvConfig(Options):
         amount: Environments that run in parallel.
         workers: "process" gives each environment a process of its own, "none" steps
             all of them in this process, "auto" takes processes for more than one
-            (Atari brings its own threads and ignores this).
+            (Atari brings its own threads and ignores this). Evaluations do as training does.
+        timeout: Seconds that an environment in a process of its own has for a step, a reset
+            or to be built; then it is ended by force and starts anew, as after a crash. 0
+            waits for ever.
         action_repeat: Simulator steps per action; 0 takes the suite's usual number
             (2 for control-suite tasks, 4 for Atari, 1 for everything else), -1 the number
             with which PlaNet was published for the task, else the usual one.
@@ -31,20 +34,24 @@ class EnvConfig(Options):
         all_actions: Whether Atari offers all 18 actions or only those the game uses.
         noops: Largest number of no-op actions at the start of an Atari episode.
         grayscale: Whether Atari images have one channel or three.
+        channels: Where uint8 images of Gymnasium environments have their channels: "last" is
+            [height, width, channels], "first" is [channels, height, width].
         kwargs: Keyword arguments for the constructor of a Gymnasium environment.
     """
 
-    amount: Count = 1
+    amount: Annotated[Count, Range(high=1024)] = 1
     workers: Literal["auto", "none", "process"] = "auto"
-    action_repeat: Annotated[int, Range(-1)] = 0
-    image_size: Annotated[int, Range(32)] = 64
+    timeout: NonNegative = 600.0
+    action_repeat: Annotated[int, Range(-1), Range(high=1000)] = 0
+    image_size: Annotated[int, Range(32), Range(high=1024)] = 64
     pixels: bool = True
     state: bool = False
     camera: Annotated[int, Range(-1)] = -1
     render: Literal["full", "fast"] = "full"
-    time_limit: Whole = 0
+    time_limit: Annotated[Whole, Range(high=2**31 - 1)] = 0
     sticky: Annotated[float, Range(0, 1, below=True)] = 0.25
     all_actions: bool = True
-    noops: Whole = 30
+    noops: Annotated[Whole, Range(high=10_000)] = 30
     grayscale: bool = True
+    channels: Literal["last", "first"] = "last"
     kwargs: dict = dataclasses.field(default_factory=dict)

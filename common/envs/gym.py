@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
 from common.envs.base import Row, check_keys, make_row
-from common.errors import UserError
+from common.envs.channels import ChannelsLast
+from common.envs.guesses import check_images, doubts
+from common.envs.pictures import to_frame
+from common.errors import UserError, warn_once
 from common.rows import LOG_PREFIX
 from common.spaces import ObservationSpec, action_spec, flatten_observation, observation_specs
 
@@ -19,14 +23,19 @@ class GymEnv:
 
     Rewards are summed over the action repeat, which stops where the episode ends.
     ``terminated`` gives ``is_last`` and ``is_terminal``, ``truncated`` and the time
-    limit give ``is_last`` only. Scalars of ``info`` whose key starts with "log/" are
-    passed on.
+    limit give ``is_last`` only. Finite numbers of ``info`` whose key starts with "log/" are
+    passed on; what else has such a key is left out, which is said once.
+
+    Attributes:
+        notes: Of observation entries that may be meant as something else, what they are taken
+            for and what to do; see ``common.envs.guesses``.
 
     Args:
         env: The environment.
         seed: Seed of its first reset.
         action_repeat: Simulator steps per agent step.
         time_limit: Longest episode in simulator steps; 0 leaves that to ``env``.
+        channels: Where images have their channels.
 
     Raises:
         UserError: A space is not supported. ``reset`` and ``step`` raise it where an
@@ -34,10 +43,23 @@ class GymEnv:
     """
 
     def __init__(
-        self, env: gymnasium.Env, *, seed: int, action_repeat: int = 1, time_limit: int = 0
+        self,
+        env: gymnasium.Env,
+        *,
+        seed: int,
+        action_repeat: int = 1,
+        time_limit: int = 0,
+        channels: Literal["last", "first"] = "last",
     ):
         self.action_space = env.action_space
+        if channels == "first":
+            env = ChannelsLast(env)
+        spaces = flat_spaces(env.observation_space)
+        self._bare = not isinstance(spaces, dict)
+        check_images({"observation": spaces} if self._bare else spaces)
         self.observation_specs = observation_specs(env.observation_space)
+        self._spaces = dict.fromkeys(self.observation_specs, spaces) if self._bare else spaces
+        self.notes = doubts(self._spaces)
         self.action_spec = action_spec(env.action_space)
         self.action_repeat = action_repeat
         limits = [time_limit, env.spec and env.spec.max_episode_steps]
@@ -45,13 +67,19 @@ class GymEnv:
         self.max_steps = -(-min(known) // action_repeat) if known else 0
         check_keys(self.observation_specs)
         self._env, self._time_limit = env, time_limit
-        self._spaces = flat_spaces(env.observation_space)
         self._seed: int | None = seed
         self._frames = 0
 
     def reset(self) -> Row:
         """Begins an episode; only the first one is seeded."""
-        result = self._env.reset(seed=self._seed)
+        try:
+            result = self._env.reset(seed=self._seed)
+        except TypeError as error:
+            if "unexpected keyword argument 'seed'" not in str(error):
+                raise
+            raise UserError(
+                f"reset() must take seed and options, as Gymnasium defines it ({error})"
+            ) from error
         if not (isinstance(result, tuple) and len(result) == 2):
             raise UserError("reset() must return (observation, info), as Gymnasium defines it")
         self._seed, self._frames = None, 0
@@ -83,30 +111,32 @@ class GymEnv:
         )
 
     def render(self) -> np.ndarray | None:
-        """Returns the environment's own picture, where its render mode gives one."""
+        """Returns the environment's own picture, where its render mode gives one.
+
+        Raises:
+            NoPicture: The picture is none that can be filmed.
+        """
         if self._env.render_mode != "rgb_array":
             return None
         try:
-            frame = np.asarray(self._env.render())
-        except (gymnasium.error.Error, ImportError, AttributeError):
-            return None  # A drawing library is missing: videos are optional.
-        return frame if frame.ndim == 3 and frame.dtype == np.uint8 else None
+            picture = self._env.render()
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+            warn_once(f"no videos without a package that draws: {error}")
+            return None
+        return to_frame(picture)
 
     def close(self) -> None:
         """Closes the environment."""
         self._env.close()
 
     def _adapt(self, observation: Any) -> dict[str, np.ndarray]:
-        if isinstance(self._spaces, gymnasium.Space):
-            ((key, spec),) = self.observation_specs.items()
-            return {key: adapt(key, observation, self._spaces, spec)}
-        flat = flatten_observation(observation)
+        specs = self.observation_specs
+        flat = dict.fromkeys(specs, observation) if self._bare else flatten_observation(observation)
         if flat.keys() != self.observation_specs.keys():
             raise UserError(
                 f"the observation has the keys {sorted(map(str, flat))}; its space declares "
                 f"{sorted(self.observation_specs)}"
             )
-        specs = self.observation_specs
         return {key: adapt(key, flat[key], self._spaces[key], specs[key]) for key in specs}
 
 
@@ -132,7 +162,13 @@ def adapt(key: str, value: Any, space: gymnasium.Space, spec: ObservationSpec) -
     Raises:
         UserError: The value does not belong to the space: shape, kind or choice.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise UserError(
+            f"observation {key!r} is no array of the shape {space.shape}, which its space "
+            f"declares: {error}"
+        ) from error
     if array.shape != space.shape:
         raise UserError(
             f"observation {key!r} has shape {array.shape}; its space declares {space.shape}"
@@ -146,7 +182,8 @@ def adapt(key: str, value: Any, space: gymnasium.Space, spec: ObservationSpec) -
         raise UserError(f"observation {key!r} has dtype {array.dtype}; expected numbers")
     if spec.choices:
         return spec.one_hots(key, array)
-    return array.reshape(spec.shape).astype(np.float32)
+    with np.errstate(over="ignore"):  # What is infinite then is refused with the row.
+        return array.reshape(spec.shape).astype(np.float32)
 
 
 def _scalar(reward: Any) -> float:
@@ -158,34 +195,97 @@ def _scalar(reward: Any) -> float:
         ) from None
 
 
-def _log(info: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        key: float(value)
-        for key, value in info.items()
-        if isinstance(key, str) and key.startswith(LOG_PREFIX) and np.ndim(value) == 0
-    }
+def _log(info: Any) -> dict[str, float]:
+    """Returns the entries of ``info`` for the log."""
+    if not isinstance(info, Mapping):
+        if info is not None:
+            warn_once(f"info is a {type(info).__name__} and is left out; expected a dictionary")
+        return {}
+    found = {}
+    for key, value in info.items():
+        if not (isinstance(key, str) and key.startswith(LOG_PREFIX)):
+            continue
+        number = _finite(value)
+        if number is None:
+            warn_once(f"info[{key!r}] is left out; expected a finite number")
+        else:
+            found[key] = number
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    """Returns a number as rows hold it; None where it is none, or not finite as float32."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # Whatever the conversion of somebody's type raises.
+        return None
+    if array.shape or array.dtype.kind not in "fiub":
+        return None
+    with np.errstate(over="ignore"):
+        return float(array) if np.isfinite(array.astype(np.float32)) else None
 
 
 def make_gym(
-    task: str, kwargs: Mapping[str, Any], *, seed: int, action_repeat: int, time_limit: int
+    task: str,
+    kwargs: Mapping[str, Any],
+    *,
+    seed: int,
+    action_repeat: int,
+    time_limit: int,
+    channels: Literal["last", "first"] = "last",
 ) -> GymEnv:
     """Builds ``gymnasium.make(task)``, with its picture for videos where it has one.
 
     Raises:
-        UserError: The id is unknown, or a package that it needs is missing.
+        UserError: The id is unknown or withdrawn, its arguments do not fit, or a package that
+            it needs is missing.
     """
-    kwargs = {"disable_env_checker": True, **kwargs}
     try:
-        try:
-            env = gymnasium.make(task, **{"render_mode": "rgb_array", **kwargs})
-        except TypeError:  # The constructor knows no render_mode.
-            env = gymnasium.make(task, **kwargs)
+        env = _make(task, {"disable_env_checker": True, **kwargs})
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if not _raised_by_call(error):
             raise
         raise UserError(f"env.kwargs do not fit gym_{task}: {error}") from error
     except gymnasium.error.UnregisteredEnv as error:
         raise UserError(f"unknown task 'gym_{task}': {str(error).splitlines()[0]}") from error
-    except gymnasium.error.DependencyNotInstalled as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise UserError(f"gym_{task} needs a package: {error}") from error
-    return GymEnv(env, seed=seed, action_repeat=action_repeat, time_limit=time_limit)
+    except gymnasium.error.Error as error:
+        raise UserError(f"gym_{task} cannot be built: {error}") from error
+    return GymEnv(
+        env, seed=seed, action_repeat=action_repeat, time_limit=time_limit, channels=channels
+    )
+
+
+def _make(task: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    """Builds it with pictures, or without where it has none or fails to be built with them."""
+    if "render_mode" not in kwargs and "rgb_array" in _render_modes(task):
+        try:
+            return gymnasium.make(task, render_mode="rgb_array", **kwargs)
+        except (gymnasium.error.Error, ImportError):
+            raise
+        except Exception:  # Such as a constructor that knows no render_mode.
+            return gymnasium.make(task, **kwargs)
+    return gymnasium.make(task, **kwargs)
+
+
+def _render_modes(task: str) -> Sequence[str]:
+    """Returns what an environment says that it can draw, "rgb_array" where it says nothing."""
+    module, _, name = task.rpartition(":")
+    if module:
+        importlib.import_module(module)  # Which registers it.
+    spec = gymnasium.registry.get(name)
+    creator = spec and spec.entry_point
+    if isinstance(creator, str):
+        creator = gymnasium.envs.registration.load_env_creator(creator)
+    metadata = getattr(creator, "metadata", None)
+    modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
+    return ["rgb_array"] if modes is None else modes
+
+
+def _raised_by_call(error: TypeError) -> bool:
+    """Whether the arguments did not fit, or something inside the constructor went wrong."""
+    at = (error.__cause__ or error).__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is None or at.tb_frame.f_globals.get("__name__") == "gymnasium.envs.registration"

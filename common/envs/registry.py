@@ -17,8 +17,8 @@ from common.envs.base import Env, Envs, env_seed
 from common.envs.config import EnvConfig
 from common.envs.multitask import MultiTask
 from common.envs.render import choose_backend
-from common.envs.vector import VectorEnvs
-from common.errors import UserError, nearest
+from common.envs.vector import BuildError, VectorEnvs
+from common.errors import UserError, nearest, warn_once
 
 FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
 _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
@@ -34,6 +34,7 @@ def make(
     seed: int,
     num_envs: int | None = None,
     only: str | None = None,
+    fewer: bool = False,
 ) -> Envs:
     """Builds the environments of a task, or of several.
 
@@ -46,6 +47,8 @@ def make(
         seed: Seed from which each environment's own is derived.
         num_envs: How many; None takes ``config.amount``.
         only: Which one of several tasks to play, padded as if with all.
+        fewer: Whether fewer environments will do, at least one, where no more can be built;
+            the last resort is a single one in a process of its own.
 
     Raises:
         UserError: A task is unknown or cannot be built.
@@ -58,9 +61,41 @@ def make(
 
         return AtariEnvs(task.removeprefix("atari_"), config, seed, amount)
     choose_backend()  # Before any import of MuJoCo, here or in a worker.
-    processes = config.workers == "process" or (config.workers == "auto" and amount > 1)
     build = functools.partial(make_one, task, config, only=only)
-    return VectorEnvs(build, amount, seed, processes)
+    open_envs = functools.partial(VectorEnvs, build, seed=seed, timeout=config.timeout)
+    processes = in_processes(config, amount)
+    try:
+        envs = open_envs(num_envs=amount, processes=processes, fewer=fewer)
+    except BuildError as error:
+        if not fewer or processes:
+            print(error.details, end="", file=sys.stderr, flush=True)
+            raise
+        return _alone(open_envs, error)
+    if envs.missing:
+        warn_once(
+            f"only {envs.num_envs} of {amount} environments can be built ({envs.missing}); they "
+            "play all episodes, one after the other"
+        )
+    return envs
+
+
+def in_processes(config: EnvConfig, amount: int) -> bool:
+    """Whether so many environments step in processes of their own."""
+    return config.workers == "process" or (config.workers == "auto" and amount > 1)
+
+
+def _alone(open_envs: Callable[..., VectorEnvs], error: BuildError) -> VectorEnvs:
+    """Builds one environment in a process of its own, where this one has no room for it."""
+    try:
+        envs = open_envs(num_envs=1, processes=True)
+    except UserError:
+        print(error.details, end="", file=sys.stderr, flush=True)
+        raise error from None
+    warn_once(
+        f"{error}; one in a process of its own can be, and plays all episodes, one after the "
+        "other. --env.workers process gives every environment a process"
+    )
+    return envs
 
 
 def split(task: Task) -> tuple[Task, ...]:
@@ -141,13 +176,7 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
     if task.startswith("gym_"):
         from common.envs.gym import make_gym
 
-        return make_gym(
-            task.removeprefix("gym_"),
-            config.kwargs,
-            seed=seed,
-            action_repeat=max(config.action_repeat, 1),
-            time_limit=config.time_limit,
-        )
+        return make_gym(task.removeprefix("gym_"), config.kwargs, seed=seed, **_options(config))
     return _from_factory(_find_factory(task), config, seed)
 
 
@@ -158,7 +187,7 @@ def _find_factory(task: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if not (name == missing or name.startswith(missing + ".")):
-            raise
+            raise UserError(f"the environment could not be built: {error}; install it") from error
         raise UserError(
             f"unknown task {task!r}: there is no module {missing!r}; install it, or run in "
             "the folder that holds it"
@@ -184,6 +213,12 @@ def _from_factory(factory: Callable[..., Any], config: EnvConfig, seed: int) -> 
             f"the factory returned a {type(env).__module__}.{type(env).__name__}; expected a "
             "gymnasium.Env (shimmy converts old Gym and dm_env environments)"
         )
-    return GymEnv(
-        env, seed=seed, action_repeat=max(config.action_repeat, 1), time_limit=config.time_limit
+    return GymEnv(env, seed=seed, **_options(config))
+
+
+def _options(config: EnvConfig) -> dict[str, Any]:
+    return dict(
+        action_repeat=max(config.action_repeat, 1),
+        time_limit=config.time_limit,
+        channels=config.channels,
     )

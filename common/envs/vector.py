@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -17,11 +19,31 @@ from common.envs.base import (
     make_row,
     stack_rows,
 )
-from common.envs.handles import Build, Handle, LocalHandle, ProcessHandle
+from common.envs.handles import Build, Description, Handle, LocalHandle, ProcessHandle
 from common.errors import UserError
 from common.rows import LOG_PREFIX, ROW_KEYS
 
+Open = Callable[[Build, int, int], Handle]
+"""``(build, seed, index) -> Handle``."""
+
 MAX_CRASHES = 3
+"""Crashes without a completed step in between that end a run."""
+SHARE = 20
+"""Steps that an environment has to make per crash, on average over ``RECENT`` crashes."""
+RECENT = 10
+
+
+class BuildError(UserError):
+    """An environment could not be built.
+
+    Attributes:
+        details: The traceback of the environment's own code; empty where there is none.
+    """
+
+    def __init__(self, words: str, details: str = ""):
+        """Keeps the details."""
+        super().__init__(words)
+        self.details = details
 
 
 class VectorEnvs:
@@ -36,30 +58,51 @@ class VectorEnvs:
         num_envs: N.
         seed: Seed from which each environment's own is derived.
         processes: Whether each environment gets a process of its own.
+        timeout: Seconds that a process has for every answer, after which it counts as
+            crashed; 0 for ever.
+        fewer: Whether fewer environments will do, but at least one, where not all of them can
+            be built; those that can keep their seeds.
 
     Raises:
-        UserError: An environment cannot be built, or crashes three times without a
-            completed step in between; and whatever UserError an environment raises.
+        BuildError: An environment cannot be built.
+        UserError: One crashes three times without a completed step in between, or ten times
+            in fewer than ``SHARE`` steps each; and whatever UserError an environment raises.
     """
 
-    def __init__(self, build: Build, num_envs: int, seed: int, processes: bool):
-        handle = ProcessHandle if processes else LocalHandle
+    def __init__(
+        self,
+        build: Build,
+        num_envs: int,
+        seed: int,
+        processes: bool,
+        timeout: float = 0,
+        fewer: bool = False,
+    ):
+        make = functools.partial(ProcessHandle, timeout=timeout) if processes else LocalHandle
         self._slots: list[_Slot] = []
+        descriptions: list[Description] = []
         try:
-            for index in range(num_envs):
-                self._slots.append(_Slot(handle, build, seed, index))
             # All workers start before the first one is waited for.
-            descriptions = [slot.handle.describe() for slot in self._slots]
-        except Crash as crash:
-            self.close()
-            raise UserError(f"the environment could not be built: {crash}") from crash
+            failure = self._start(make, build, num_envs, seed)
+            for slot in list(self._slots):
+                try:
+                    descriptions.append(slot.handle.describe())
+                except Crash as crash:
+                    failure = crash
+                    self._slots.remove(slot)
+                    slot.handle.close()
+            if failure and not (fewer and descriptions):
+                raise BuildError(_unbuilt(failure, processes, bool(descriptions)), failure.details)
         except BaseException:
             self.close()
             raise
+        self.missing = str(failure or "")
+        """Why there are fewer environments than asked for; empty where there are not."""
+        num_envs = len(descriptions)
         self.num_envs = num_envs
         (
             self.observation_specs, self.action_spec, self.action_space, self.action_repeat,
-            self.max_steps,
+            self.max_steps, self.notes,
         ) = descriptions[0]  # fmt: skip
         self.observation_space = adapted_space(self.observation_specs)
 
@@ -79,7 +122,11 @@ class VectorEnvs:
         return self.step_wait()
 
     def render(self, index: int = 0) -> np.ndarray | None:
-        """Returns one environment's frame ``[H, W, 3]``, or None where it is missing."""
+        """Returns one environment's frame ``[H, W, 3]``, or None where it is missing.
+
+        Raises:
+            NoPicture: There is one that cannot be filmed.
+        """
         try:
             return self._slots[index].handle.render()
         except Crash:
@@ -99,16 +146,38 @@ class VectorEnvs:
     def close(self) -> None:
         """Ends all environments."""
         for slot in self._slots:
+            slot.handle.ask_to_end()
+        for slot in self._slots:
             slot.handle.close()
+
+    def _start(self, make: Open, build: Build, num_envs: int, seed: int) -> Crash | None:
+        """Opens environments until one cannot be; returns why not."""
+        for index in range(num_envs):
+            try:
+                self._slots.append(_Slot(make, build, seed, index))
+            except Crash as crash:
+                return crash
+        return None
+
+
+def _unbuilt(crash: Crash, processes: bool, others: bool) -> str:
+    words = f"the environment could not be built: {crash}"
+    if others and not processes:
+        words += (
+            " (the first one could; where a process can hold only one, set --env.workers process)"
+        )
+    return words
 
 
 class _Slot:
     """The place of one environment: its handle, its restarts and its last row."""
 
-    def __init__(self, make: Callable[[Build, int], Handle], build: Build, seed: int, index: int):
+    def __init__(self, make: Open, build: Build, seed: int, index: int):
         self._make, self._build, self._seed, self._index = make, build, seed, index
         self._restarts = 0
         self._crashes = 0
+        self._steps = 0
+        self._crashed_at: deque[int] = deque(maxlen=RECENT)
         self._row: Row | None = None
         self.handle = self._open()
 
@@ -127,17 +196,13 @@ class _Slot:
             else:
                 if not self._row["is_first"]:
                     self._crashes = 0
+                    self._steps += 1
                 return self._row
 
-    def _restart(self, crash: Crash) -> None:
-        reason: Exception = crash
+    def _restart(self, reason: Crash) -> None:
         while True:
-            self._crashes += 1
-            if self._crashes >= MAX_CRASHES:
-                raise UserError(
-                    f"environment {self._index} crashed {self._crashes} times without a "
-                    f"completed step; the last reason: {reason}"
-                ) from reason
+            print(reason.details, end="", file=sys.stderr, flush=True)
+            self._check_crashes(reason)
             print(
                 f"warning: environment {self._index} crashed ({reason}); it starts anew and "
                 "its episode ends as truncated",
@@ -153,8 +218,27 @@ class _Slot:
             except Crash as again:
                 reason = again
 
+    def _check_crashes(self, reason: Crash) -> None:
+        """Counts a crash; raises a UserError where there are too many."""
+        self._crashes += 1
+        self._crashed_at.append(self._steps)
+        steps = self._steps - self._crashed_at[0]
+        if self._crashes >= MAX_CRASHES:
+            often = f"{self._crashes} times without a completed step"
+        elif len(self._crashed_at) == RECENT and steps < SHARE * RECENT:
+            often = (
+                f"{RECENT} times within {steps} steps, more often than once in {SHARE}, which is "
+                "the limit"
+            )
+        else:
+            return
+        raise UserError(
+            f"environment {self._index} crashed {often}; the last reason: {reason}"
+        ) from reason
+
     def _open(self) -> Handle:
-        return self._make(self._build, env_seed(self._seed, self._index, self._restarts))
+        seed = env_seed(self._seed, self._index, self._restarts)
+        return self._make(self._build, seed, self._index)
 
 
 def _closing_row(row: Row) -> Row:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import pathlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, nearest
+from common.envs.pictures import NoPicture, to_frame
+from common.errors import UserError, nearest, warn_once
 
 SUFFIXES = (".mp4", ".gif")
 
@@ -18,6 +19,49 @@ _GREEN = (40, 180, 70)
 _RED = (210, 50, 50)
 _SMALLEST_MP4 = 256
 """Below this height MP4 frames are enlarged: players and encoders dislike tiny ones."""
+_LARGEST_FILM = 2**30
+"""Bytes of frames that a film keeps in memory."""
+
+
+class Film:
+    """Collects the pictures of an episode; what cannot be filmed is one warning."""
+
+    def __init__(self) -> None:
+        """Starts without a picture."""
+        self._frames: list[np.ndarray] = []
+        self.open = True
+        """Whether it takes further pictures."""
+
+    def add(self, picture: Callable[[], np.ndarray | None]) -> None:
+        """Takes what ``picture`` returns; None, NoPicture and another size end the film."""
+        if not self.open:
+            return
+        try:
+            found = picture()
+            self._append(None if found is None else to_frame(found))
+        except NoPicture as reason:
+            self._frames, self.open = [], False
+            warn_once(f"the environment cannot be filmed: {reason}")
+
+    def video(self) -> np.ndarray | None:
+        """Returns uint8 ``[T, H, W, 3]``; None where there is no film."""
+        return np.stack(self._frames) if self._frames else None
+
+    def _append(self, frame: np.ndarray | None) -> None:
+        if frame is None:
+            self._frames, self.open = [], False
+            return
+        if self._frames and frame.shape != self._frames[0].shape:
+            raise NoPicture(
+                f"its picture changes its size from {self._frames[0].shape} to {frame.shape}"
+            )
+        self._frames.append(frame)
+        if len(self._frames) * frame.nbytes > _LARGEST_FILM:
+            self.open = False
+            warn_once(
+                f"films end after {_LARGEST_FILM >> 20:,} MiB of pictures, here "
+                f"{len(self._frames):,} of {frame.shape}"
+            )
 
 
 class VideoSink:
@@ -31,9 +75,12 @@ class VideoSink:
         """Writes nothing."""
 
     def video(self, frames: int, name: str, video: np.ndarray) -> None:
-        """Writes a video ``[T, H, W, C]`` uint8."""
+        """Writes a video ``[T, H, W, C]`` uint8; one that cannot be written is a warning."""
         path = self._directory / f"{name.replace('/', '_')}-{frames:012d}.mp4"
-        write_video(path, video, self._fps)
+        try:
+            write_video(path, video, self._fps)
+        except (UserError, ValueError) as error:
+            warn_once(f"no video of {name}: {error}")
 
     def rewind(self, frames: int) -> None:
         """Removes the videos after ``frames``."""
@@ -79,8 +126,9 @@ def write_video(path: pathlib.Path, video: np.ndarray, fps: int = 20) -> None:
             path.write_bytes(encode_gif(video, fps))
         else:
             _write_mp4(path, _even(frames), fps)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # Where there is no ffmpeg, the latter.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {path}: {reason}") from error
 
 
 def encode_gif(video: np.ndarray, fps: int = 20) -> bytes:

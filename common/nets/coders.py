@@ -238,7 +238,8 @@ class Decoder(hk.Module):
             mlp = MLP(config.layers, config.units, config.activation, config.norm, "densenorm")
             hidden = mlp(feature)
             for key in self.vectors:
-                name = re.sub(r"\W", "_", f"dense_{key}")  # Keys may be nested: "outer/inner".
+                # Keys may be nested, "outer/inner", and of any alphabet.
+                name = re.sub(r"\W", "_", f"dense_{key}", flags=re.ASCII)
                 means[key] = Dense(self.shapes[key][0], name=name)(hidden)
         return means
 

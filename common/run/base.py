@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from common.agent import NORMALISERS
+from common.envs.waiting import Stopped, leave, stopped_by
 from common.export import export
 from common.files import WriteError
 from common.logging import Logger, Sink, video
@@ -163,7 +164,7 @@ class BaseRun(ABC):
             f"run folder: {self._logdir}",
             flush=True,
         )
-        with self._stopped_by_signals():
+        with self._stopped_by_signals(), stopped_by(lambda: self._stopping):
             complete = self._work()
             if complete:
                 self._finished = self.now
@@ -189,6 +190,8 @@ class BaseRun(ABC):
                 return False
             self._check_updates(over=True)
             return self._evaluate()
+        except Stopped:
+            return False
         except WriteError as error:
             self._failure, self._stopping = self._failure or error, True
             return False
@@ -363,3 +366,4 @@ class BaseRun(ABC):
         """Ends the run at its next step; a second Ctrl-C ends it at once."""
         self._stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        leave()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from common.checks import Count, Options, Positive, Seed, Whole
+from common.checks import Count, Options, Positive, Range, Seed, Whole
 from common.envs.config import EnvConfig
 from common.replay.config import ReplayConfig
 
@@ -52,12 +52,12 @@ class RunConfig(Options):
     train_every: Positive = 5.0
     updates_per_episode: Whole = 0
     eval_every: Whole = 20_000
-    eval_episodes: Whole = 10
+    eval_episodes: Annotated[Whole, Range(high=10_000)] = 10
     log_every: Count = 2_000
     report_every: Whole = 50_000
     checkpoint_every: Whole = 300
     checkpoints: Count = 2
-    random_episodes: Whole = 10
+    random_episodes: Annotated[Whole, Range(high=10_000)] = 10
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()
 

@@ -10,13 +10,17 @@ import numpy as np
 
 from common.agent import Agent
 from common.envs.base import Envs
-from common.errors import UserError
+from common.errors import UserError, warn_once
 from common.rows import LOG_PREFIX, without_log
 from common.run.clocks import announced
 from common.spaces import ActionSpec
 from common.types import Mode, Params
 
 NumpyRows = dict[str, np.ndarray]
+
+LONGEST = 27_000
+"""Agent steps after which an episode without a known limit counts as one that never ends; as
+many as the longest of an Atari game."""
 
 
 class Policy(Protocol):
@@ -119,7 +123,8 @@ class EpisodeMeter:
     def __init__(self, num_envs: int):
         """Starts with empty sums."""
         self._sums: list[dict[str, float]] = [{} for _ in range(num_envs)]
-        self._lengths = np.zeros(num_envs, np.int64)
+        self.lengths = np.zeros(num_envs, np.int64)
+        """Agent steps of the running episodes ``[N]``."""
 
     def add(self, rows: Mapping[str, np.ndarray]) -> list[Episode]:
         """Takes one row of each environment; returns the episodes that ended with it."""
@@ -127,17 +132,21 @@ class EpisodeMeter:
         watched = ["reward", *(key for key in rows if key.startswith(LOG_PREFIX))]
         for env, first in enumerate(rows["is_first"]):
             if first:
-                self._sums[env], self._lengths[env] = {}, 0
+                self._sums[env], self.lengths[env] = {}, 0
             else:
-                self._lengths[env] += 1
+                self.lengths[env] += 1
             sums = self._sums[env]
             for key in watched:
                 if not np.isnan(rows[key][env]):
                     sums[key] = sums.get(key, 0.0) + float(rows[key][env])
             if rows["is_last"][env]:
-                extras = {k: v for k, v in sums.items() if k != "reward"}
-                done.append(Episode(env, sums["reward"], int(self._lengths[env]), extras))
+                done.append(self.so_far(env))
         return done
+
+    def so_far(self, env: int) -> Episode:
+        """Returns the newest episode of an environment, over or not."""
+        extras = {key: value for key, value in self._sums[env].items() if key != "reward"}
+        return Episode(env, self._sums[env]["reward"], int(self.lengths[env]), extras)
 
 
 class Driver:
@@ -152,9 +161,12 @@ class Driver:
         self._envs = envs
         self._action = np.zeros((envs.num_envs, envs.action_spec.size), np.float32)
         self._rows: NumpyRows | None = None
-        self._meter = EpisodeMeter(envs.num_envs)
+        self.meter = EpisodeMeter(envs.num_envs)
+        """Of the episodes that are running."""
         self.episodes: list[Episode] = []
         """Episodes that ended with the newest rows."""
+        self.overdue = np.zeros(0, np.int64)
+        """Environments whose episode is as long as the longest, and goes on."""
 
     def act(self, policy: Policy | None) -> None:
         """Sends the policy's actions; before the first rows there is nothing to choose.
@@ -173,6 +185,13 @@ class Driver:
         """Waits for the rows ``[N, ...]``; ``action`` is the one that led to each of them."""
         rows = self._envs.step_wait()
         self._rows = rows
-        self.episodes = self._meter.add(rows)
+        self.episodes = self.meter.add(rows)
+        longest = self._envs.max_steps or LONGEST
+        self.overdue = np.flatnonzero((self.meter.lengths >= longest) & ~rows["is_last"])
+        if self.overdue.size:
+            warn_once(
+                f"an episode has gone on for {longest:,} agent steps; if episodes do not end by "
+                "themselves, set --env.time_limit (in simulator steps); evaluations cut them there"
+            )
         kept = ~rows["is_first"][:, None]
         return {**rows, "action": self._action * kept}

@@ -11,12 +11,17 @@ from typing import NamedTuple
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
-from common.envs.registry import Task, split
+from common.envs.registry import Task, in_processes, split
+from common.envs.vector import BuildError
 from common.errors import UserError
 from common.run.config import Settings
+from common.run.driver import LONGEST
 
 MakeEnvs = Callable[[int, int], Envs]
 """``(seed, amount) -> Envs``: builds environments that step together."""
+
+COPIES = 16
+"""Environments of an evaluation that step in this process, at most."""
 
 
 class Environments(NamedTuple):
@@ -24,8 +29,8 @@ class Environments(NamedTuple):
 
     Attributes:
         training: The environments that it collects from, open.
-        evaluation: Builds those of an evaluation, by the name of the task; they are closed
-            after it.
+        evaluation: Builds those of an evaluation, by the name of the task, and may build
+            fewer than asked for; they are closed after it.
         lent: Whether whoever started the run closes the training environments.
     """
 
@@ -42,16 +47,21 @@ class Environments(NamedTuple):
 def for_evaluation(task: Task, config: EnvConfig) -> dict[Task, MakeEnvs]:
     """Returns what builds the environments of a task, or of each of several tasks.
 
-    They step in this process: there is one for each episode of an evaluation.
+    They step where those of training do: in this process, at most ``COPIES``, or in processes
+    of their own, at most as many as training has. Where no more can be built beside those
+    that there are, they are fewer.
 
     Args:
         task: As of ``common.envs.make``.
         config: How they are built.
     """
-    config, names = dataclasses.replace(config, workers="none"), split(task)
+    names, processes = split(task), in_processes(config, config.amount)
+    most = config.amount if processes else COPIES
+    config = dataclasses.replace(config, workers="process" if processes else "none")
 
     def build(name: Task, seed: int, amount: int) -> Envs:
-        return make(task, config, seed, amount, only=name if len(names) > 1 else None)
+        only = name if len(names) > 1 else None
+        return make(task, config, seed, min(amount, most), only=only, fewer=True)
 
     return {name: functools.partial(build, name) for name in names}
 
@@ -72,11 +82,18 @@ def open_environments(
     """
     if given is None:
         envs = make(config.task, config.env, seed, amount)
+        if not envs.max_steps:
+            print(
+                "no time limit is known: if episodes do not end by themselves, set "
+                "--env.time_limit (in simulator steps); evaluations cut an episode after "
+                f"{LONGEST:,} agent steps",
+                flush=True,
+            )
         return Environments(envs, for_evaluation(config.task, config.env))
     if not hasattr(given, "step_async"):
         _check_takes_seed_and_amount(given)
-        build = functools.partial(_build, given)
-        return Environments(build(seed, amount), {config.task: build})
+        envs = _build(given, seed, amount)
+        return Environments(envs, {config.task: functools.partial(_build_copies, given)})
     if config.run.eval_episodes or config.run.random_episodes:
         raise UserError(
             "evaluations need fresh environments; hand in a function (seed, amount) -> Envs "
@@ -93,6 +110,14 @@ def _check_takes_seed_and_amount(given: MakeEnvs) -> None:
             f"envs is {given!r}, neither common.envs.base.Envs nor a function (seed, amount) -> "
             "Envs; common.envs.make builds those from a function that returns an environment"
         ) from error
+
+
+def _build_copies(make_envs: MakeEnvs, seed: int, amount: int) -> Envs:
+    """Builds the environments of an evaluation, or one where so many cannot be."""
+    try:
+        return _build(make_envs, seed, min(amount, COPIES))
+    except BuildError:
+        return _build(make_envs, seed, 1)
 
 
 def _build(make_envs: MakeEnvs, seed: int, amount: int) -> Envs:

@@ -1,7 +1,8 @@
-"""Scores a policy: one episode in each of several environments, of one task or of many."""
+"""Scores a policy: as many episodes in each of several environments, of one task or of many."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import time
@@ -12,10 +13,15 @@ import numpy as np
 
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
+from common.envs.fit import check_fits
 from common.envs.registry import Task
+from common.envs.waiting import Stopped, stopped_by
+from common.logging.video import Film
 from common.run.clocks import Silence
-from common.run.driver import Driver, NumpyRows, Policy
+from common.run.driver import AgentPolicy, Driver, Episode, NumpyRows, Policy
 from common.run.environments import MakeEnvs, for_evaluation
+from common.run.loading import LoadedAgent
+from common.types import Mode
 
 
 class Evaluation(NamedTuple):
@@ -86,6 +92,26 @@ MakePolicy = Callable[[Envs], Policy]
 """Returns a policy with empty memory for fresh environments."""
 
 
+def trained_policy(agent: LoadedAgent, seed: int, mode: Mode = "eval") -> MakePolicy:
+    """Returns what makes the policy of a trained agent.
+
+    Args:
+        agent: The agent.
+        seed: Seed of its draws.
+        mode: "train" explores, "eval" takes the mode.
+
+    Returns:
+        A function that raises a UserError where environments are not those that the agent
+        was trained in.
+    """
+
+    def make_policy(envs: Envs) -> Policy:
+        check_fits(agent.observations, agent.actions, envs, "the agent")
+        return AgentPolicy(agent.act_function, agent.params, envs.num_envs, seed, mode)
+
+    return make_policy
+
+
 def play(
     task: Task,
     config: EnvConfig,
@@ -99,7 +125,8 @@ def play(
 ) -> Results | None:
     """Plays episodes of a task, or as many of each of several tasks.
 
-    There is one environment for each episode, so that no short episode is favoured.
+    Each environment plays a number of episodes that is fixed beforehand, one where there are
+    enough environments, so that no short episode is favoured.
 
     Args:
         task: As of ``common.envs.make``.
@@ -144,11 +171,12 @@ def play_in(
     """
     results = {}
     for name, make in makers.items():
-        envs = make(seed, episodes)
         try:
-            result = evaluate(make_policy(envs), envs, film=film, stop=stop, watch=watch)
-        finally:
-            envs.close()
+            with stopped_by(stop), contextlib.closing(make(seed, episodes)) as envs:
+                policy = make_policy(envs)
+                result = evaluate(policy, envs, episodes, film=film, stop=stop, watch=watch)
+        except Stopped:
+            result = None
         if result is None:
             return None
         results[name] = result
@@ -158,16 +186,21 @@ def play_in(
 def evaluate(
     policy: Policy,
     envs: Envs,
+    episodes: int = 0,
     *,
     film: bool = False,
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[NumpyRows], None] = lambda rows: None,
 ) -> Evaluation | None:
-    """Plays one episode in each environment; says how far it is when that takes long.
+    """Plays as many episodes in each environment; says how far it is when that takes long.
+
+    An episode is cut where it goes on beyond the longest of the environment, or beyond
+    ``LONGEST`` agent steps where that is not known; the environment then plays no other.
 
     Args:
         policy: Starts with empty memory.
         envs: Fresh from their construction.
+        episodes: Episodes of all environments together; 0 for one of each.
         film: Whether to film the first environment.
         stop: Asked before every step; when true the episodes are given up.
         watch: Given the rows ``[N, ...]`` of every step, of the resets too; an environment
@@ -177,37 +210,69 @@ def evaluate(
         The episodes; None where they were given up.
     """
     driver, silence, steps, begin = Driver(envs), Silence(), 0, time.monotonic()
-    returns = np.full(envs.num_envs, np.nan)
-    lengths = np.zeros(envs.num_envs, np.int64)
-    frames: list[np.ndarray] = []
+    plan = _Plan(envs, episodes or envs.num_envs)
+    pictures = Film()
     driver.act(None)
     watch(driver.receive())
-    while (playing := np.isnan(returns)).any():
+    while plan.left:
         if stop():
             return None
-        if film and playing[0]:
-            picture = envs.render()
-            film = picture is not None
-            frames += [picture] if film else []
+        if film and not plan.done[0]:
+            pictures.add(envs.render)
         driver.act(policy)
         watch(driver.receive())
         steps += 1
-        for episode in driver.episodes:
-            if playing[episode.env]:
-                returns[episode.env] = episode.episode_return
-                lengths[episode.env] = episode.length
+        plan.add(driver)
         if silence.too_long():
-            over = int((~np.isnan(returns)).sum())
+            left = _time_left(steps, plan.longest(), time.monotonic() - begin)
+            total = len(plan.played) + plan.left
             print(
-                f"playing: step {steps:,}, {over} of {envs.num_envs} episodes are over"
-                f"{_time_left(steps, envs.max_steps, time.monotonic() - begin)}",
+                f"playing: step {steps:,}, {len(plan.played)} of {total} episodes are over{left}",
                 flush=True,
             )
-    return Evaluation(returns, lengths, np.stack(frames) if frames else None)
+    returns = np.array([episode.episode_return for episode in plan.played])
+    lengths = np.array([episode.length for episode in plan.played], np.int64)
+    return Evaluation(returns, lengths, pictures.video() if film else None)
 
 
-def _time_left(steps: int, max_steps: int, seconds: float) -> str:
-    if not max_steps:
+class _Plan:
+    """How many episodes each environment has played, and how many it should."""
+
+    def __init__(self, envs: Envs, episodes: int):
+        """Shares the episodes out."""
+        self._envs = envs
+        share, rest = divmod(episodes, envs.num_envs)
+        self._wanted = [share + (env < rest) for env in range(envs.num_envs)]
+        self.done: list[list[Episode]] = [[] for _ in range(envs.num_envs)]
+        """Episodes of each environment that are over."""
+
+    @property
+    def left(self) -> int:
+        """Episodes that are still to be played to their end."""
+        return sum(self._wanted) - sum(map(len, self.done))
+
+    @property
+    def played(self) -> list[Episode]:
+        """Episodes that are over, those of the first environment first."""
+        return [episode for episodes in self.done for episode in episodes]
+
+    def add(self, driver: Driver) -> None:
+        """Takes what ended with the driver's newest rows, and cuts what is too long."""
+        for episode in driver.episodes:
+            if len(self.done[episode.env]) < self._wanted[episode.env]:
+                self.done[episode.env].append(episode)
+        for env in driver.overdue:
+            if len(self.done[env]) < self._wanted[env]:
+                self.done[env].append(driver.meter.so_far(env))
+                self._wanted[env] = len(self.done[env])
+
+    def longest(self) -> int:
+        """Agent steps until the last episode ends at the latest; 0 where that is not known."""
+        return self._envs.max_steps * max(self._wanted)
+
+
+def _time_left(steps: int, longest: int, seconds: float) -> str:
+    if not longest:
         return ""
-    left = datetime.timedelta(seconds=round(seconds / steps * max(max_steps - steps, 0)))
+    left = datetime.timedelta(seconds=round(seconds / steps * max(longest - steps, 0)))
     return f", at most {left} left"

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.envs import base
 from common.errors import UserError
@@ -35,6 +37,17 @@ def test_rows_must_be_finite(value):
         base.make_row({"x": np.array([0, value], np.float32)})
     with pytest.raises(UserError, match="reward"):
         base.make_row({"x": np.zeros(1, np.float32)}, value)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_rewards_are_finite_as_rows_hold_them(reward):
+    try:
+        stacked = base.stack_rows([base.make_row({"x": np.zeros(1, np.float32)}, reward)])
+    except UserError as error:
+        assert abs(reward) > 3e38 and "finite number of at most 3.4e+38" in str(error)
+    else:
+        assert np.isfinite(stacked["reward"]).all() and abs(reward) < 3.5e38
 
 
 def test_actions_are_checked():

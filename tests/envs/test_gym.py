@@ -2,11 +2,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from common.envs.base import stack_rows
 from common.envs.gym import GymEnv, adapt, flat_spaces, make_gym
-from common.errors import UserError
+from common.errors import UserError, warn_once
 from common.spaces import observation_specs
-from tests.envs.toys import Counter, Faulty, OldStyle
+from tests.envs.toys import Counter, Faulty, Fixed, OldStyle, Pictures
 
 ACTION = np.array([0, 1, 1, 0, 0, 0, 1, -1, 0.5], np.float32)
 
@@ -90,6 +93,7 @@ def test_only_the_first_reset_is_seeded():
         ("nan", "'vector' holds nan .*finite"),
         ("shape", r"'vector' has shape \(1,\); its space declares \(2,\)"),
         ("dtype", "'vector' has dtype <U1; expected numbers"),
+        ("ragged", r"'vector' is no array of the shape \(2,\), which its space declares"),
         ("reward", "reward inf"),
         ("word", "reward 'much'; expected one number"),
     ],
@@ -104,8 +108,47 @@ def test_bad_observations_are_named(fault, message):
 def test_values_too_large_for_float32_are_refused():
     toy = Faulty()
     toy.observe = lambda: np.array([1e300, 0])
-    with np.errstate(over="ignore"), pytest.raises(UserError, match="'vector' holds inf"):
+    with np.errstate(over="raise"), pytest.raises(UserError, match="'vector' holds inf"):
         GymEnv(toy, seed=0).reset()
+
+
+INFO_VALUES = st.one_of(
+    st.none(), st.text(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(),
+    st.lists(st.floats(), max_size=2), st.just(object()), st.just(np.float64(2)),
+    st.just(np.array(3, np.int8)), st.just(np.zeros(2)), st.just(10**400),
+)  # fmt: skip
+INFOS = st.one_of(
+    st.none(), st.just([1, 2]), st.text(max_size=3),
+    st.dictionaries(st.sampled_from(["log/a", "log/b", "c", 4, None]), INFO_VALUES),
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(INFOS)
+def test_of_info_only_finite_numbers_for_the_log_are_taken(info):
+    env = GymEnv(Fixed(spaces.Box(-1, 1, (3,)), info), seed=0)
+    for row in (env.reset(), env.step(np.array([1, 0], np.float32))):
+        found = {key: value for key, value in row.items() if key.startswith("log/")}
+        given_values = info if isinstance(info, dict) else {}
+        for key in ("log/a", "log/b"):
+            value = given_values.get(key)
+            scalar = isinstance(value, bool | int | float | np.ndarray) and np.ndim(value) == 0
+            if scalar and abs(value) < 1e38:
+                assert found[key] == pytest.approx(float(value), rel=1e-6)
+            elif key in found:
+                assert np.isfinite(np.float32(found[key]))
+        stacked = stack_rows([row])
+        assert all(stacked[key].dtype == np.float32 for key in found)
+
+
+def test_what_is_left_out_of_info_is_said_once(capsys):
+    warn_once.cache_clear()
+    env = GymEnv(Fixed(spaces.Box(-1, 1, (3,)), {"log/level": "maze 3", "log/ok": 1}), seed=0)
+    rows = [env.reset(), *(env.step(np.array([1, 0], np.float32)) for _ in range(3))]
+    assert [row["log/ok"] for row in rows] == [1] * 4 and "log/level" not in rows[0]
+    assert capsys.readouterr().err == (
+        "warning: info['log/level'] is left out; expected a finite number\n"
+    )
 
 
 def test_key_sets_must_agree(monkeypatch):
@@ -172,6 +215,82 @@ def test_render_needs_the_render_mode():
     assert env.render() is None
 
 
+@pytest.mark.parametrize("form", ["alpha", "gray", "colour"])
+def test_pictures_of_every_form_become_frames(form):
+    picture = {"alpha": (9, 8, 4), "gray": (9, 8), "colour": (9, 8, 3)}[form]
+    assert GymEnv(Pictures(np.ones(picture, np.uint8)), seed=0).render().shape == (9, 8, 3)
+
+
+def test_pictures_that_need_a_package_are_left_out_and_it_is_named(capsys):
+    warn_once.cache_clear()
+    missing = gymnasium.error.DependencyNotInstalled("run pip install pygame")
+    env = GymEnv(Pictures(missing), seed=0)
+    assert env.render() is None and env.render() is None
+    assert capsys.readouterr().err == (
+        "warning: no videos without a package that draws: run pip install pygame\n"
+    )
+
+
+@pytest.fixture
+def registered():
+    """Registers an environment for one test; returns its task."""
+    names = []
+
+    def register(entry_point, **options):
+        names.append(f"Toy{len(names)}-v0")
+        gymnasium.register(names[-1], entry_point, **options)
+        return names[-1]
+
+    yield register
+    for name in names:
+        del gymnasium.registry[name]
+
+
+class Moded(Fixed):
+    """Accepts no other render modes than it says, as Gymnasium's tutorial has it."""
+
+    metadata = {"render_modes": ["human"]}
+
+    def __init__(self, render_mode=None):
+        assert render_mode is None or render_mode in self.metadata["render_modes"]
+        super().__init__(spaces.Box(-1, 1, (3,)))
+        self.render_mode = render_mode
+
+
+class Colourful(Moded):
+    """Draws, and says so."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+
+class Modest(Fixed):
+    """Says that it draws, but its constructor knows no mode."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self):
+        super().__init__(spaces.Box(-1, 1, (3,)))
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "mode"),
+    [
+        (Moded, None),
+        (lambda **kwargs: Moded(**kwargs), None),
+        (Colourful, "rgb_array"),
+        (lambda **kwargs: Colourful(**kwargs), "rgb_array"),
+        (Modest, None),
+        ("tests.envs.test_gym:Moded", None),
+        ("tests.envs.test_gym:Colourful", "rgb_array"),
+    ],
+)
+def test_make_gym_asks_for_pictures_only_where_there_are_some(entry_point, mode, registered):
+    task = registered(entry_point)
+    env = make_gym(task, {}, seed=0, action_repeat=1, time_limit=0)
+    assert env._env.render_mode == mode
+    assert env.reset()["is_first"]
+
+
 def test_make_gym_cart_pole_truncates_at_its_own_limit():
     env = make_gym("MountainCar-v0", {}, seed=0, action_repeat=4, time_limit=0)
     env.reset()
@@ -186,11 +305,32 @@ def test_make_gym_cart_pole_truncates_at_its_own_limit():
         ("CartPol-v1", {}, "unknown task 'gym_CartPol-v1'.*CartPole"),
         ("CartPole-v99", {}, "v99"),
         ("CartPole-v1", {"length": 2}, "env.kwargs do not fit gym_CartPole-v1.*length"),
+        ("FrozenLake-v0", {}, "gym_FrozenLake-v0 cannot be built: .*v0.*FrozenLake-v1"),
+        ("no_such_module:Maze-v0", {}, "gym_no_such_module:Maze-v0 needs a package.*no_such_modul"),
     ],
 )
 def test_make_gym_mistakes(task, kwargs, message):
     with pytest.raises(UserError, match=message):
         make_gym(task, kwargs, seed=0, action_repeat=1, time_limit=0)
+
+
+def test_make_gym_names_missing_keyword_arguments(registered):
+    task = registered(Fixed)
+    with pytest.raises(UserError, match="env.kwargs do not fit gym_Toy0-v0: .*missing.*'space'"):
+        make_gym(task, {}, seed=0, action_repeat=1, time_limit=0)
+
+
+def test_mistakes_inside_a_constructor_are_not_blamed_on_the_arguments(registered):
+    task = registered(lambda **kwargs: Fixed(len(3)))
+    with pytest.raises(TypeError, match="has no len"):
+        make_gym(task, {}, seed=0, action_repeat=1, time_limit=0)
+
+
+def test_a_reset_without_seed_is_named():
+    toy = Fixed(spaces.Box(-1, 1, (3,)))
+    toy.reset = lambda: None
+    with pytest.raises(UserError, match=r"reset\(\) must take seed and options"):
+        GymEnv(toy, seed=0).reset()
 
 
 def test_make_gym_passes_keyword_arguments_on():

@@ -44,6 +44,16 @@ def test_missing_imports_of_a_module_are_not_its_own_absence(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="could not be built.*no_such_package_at_all"):
         make("broken_maze:make", EnvConfig(), 0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "task", ["gym_FrozenLake-v0", "gym_no_such_module:Maze-v0", "gym_no_such_thing"]
+)
+def test_what_cannot_be_built_by_name_shows_no_traceback(task, capfd):
+    with pytest.raises(UserError):
+        make(task, EnvConfig(), 0)
+    assert capfd.readouterr().err == ""
 
 
 def test_keyword_arguments_that_do_not_fit():
@@ -67,6 +77,12 @@ def test_suites_take_no_keyword_arguments(task):
         ({"sticky": 1.0}, "EnvConfig.sticky is 1.0; expected at least 0 and below 1"),
         ({"time_limit": -1}, "EnvConfig.time_limit is -1"),
         ({"action_repeat": -2}, "EnvConfig.action_repeat is -2"),
+        ({"amount": 10**12}, "EnvConfig.amount is 1000000000000; expected at most 1024"),
+        ({"action_repeat": 1001}, "EnvConfig.action_repeat is 1001; expected at most 1000"),
+        ({"image_size": 10**6}, "EnvConfig.image_size is 1000000; expected at most 1024"),
+        ({"noops": 10**6}, "EnvConfig.noops is 1000000; expected at most 10000"),
+        ({"timeout": -1.0}, "EnvConfig.timeout is -1.0; expected at least 0"),
+        ({"channels": "middle"}, "EnvConfig.channels cannot be 'middle'"),
     ],
 )
 def test_options_out_of_range(options, message):
@@ -106,7 +122,7 @@ def test_every_family_keeps_the_protocol(task):
         ("gym_CartPole-v1", {}, 500),
         ("gym_CartPole-v1", {"time_limit": 9, "action_repeat": 2}, 5),
         ("atari_pong", {"time_limit": 108_000}, 27_000),
-        ("atari_pong", {}, 0),
+        ("atari_pong", {}, 27_000),
         ("tests.envs.toys:Counter", {}, 0),
     ],
 )

@@ -1,13 +1,23 @@
+import contextlib
+import io
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from common.envs import EnvConfig, make
+from common.envs import EnvConfig, make, vector
 from common.envs.handles import LocalHandle, ProcessHandle
-from common.errors import UserError
-from tests.envs.toys import Counter, Faulty
+from common.envs.pictures import NoPicture
+from common.envs.waiting import Stopped, stopped_by
+from common.errors import UserError, warn_once
+from tests.envs.toys import Counter, Faulty, Single
 
 TOYS = "tests.envs.toys"
 
@@ -145,10 +155,126 @@ def test_repeated_crashes_end_the_run():
         _steps(envs, 9)
 
 
-def test_crashes_with_steps_between_are_borne():
+def test_crashes_with_steps_between_are_borne_for_a_while():
     envs = _faulty("none", fault="raise", at=2)
     rows = _steps(envs, 20)
     assert rows["is_last"].sum() == 6
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 300))
+def test_crashes_that_come_too_often_end_the_run(period, calm):
+    """However long it went well before: one step in so many is the limit."""
+    spoilt = Faulty()
+    spoilt.steps = 0
+
+    def step(action):
+        spoilt.steps += 1
+        if spoilt.steps > calm and (spoilt.steps - calm) % (period + 1) == 0:
+            raise RuntimeError("the motor burnt out")
+        return Faulty.step(spoilt, action)
+
+    spoilt.step = step
+    envs = make(lambda: spoilt, EnvConfig(workers="none"), 0)
+    with contextlib.redirect_stderr(io.StringIO()):
+        if period >= vector.SHARE:
+            _steps(envs, calm + 12 * (period + 2))
+            return
+        with pytest.raises(UserError, match=rf"10 times within {9 * period} steps, .* in 20"):
+            _steps(envs, calm + 12 * (period + 2))
+
+
+def test_a_worker_that_hangs_is_ended_and_its_episode_closed(tmp_path, capfd):
+    envs = _faulty("process", fault="hang", at=2, once=str(tmp_path / "done"))
+    rows = [_steps(envs, 2)]
+    hung = envs._slots[0].handle
+    hung._timeout = 0.3  # Of this step; what is built anew has as long as ever.
+    rows += [_steps(envs, 4)]
+    envs.close()
+    found = {key: np.concatenate([part[key] for part in rows])[:, 0] for key in rows[0]}
+    np.testing.assert_array_equal(found["vector"][:, 0], [0, 1, 1, 0, 1, 2])
+    np.testing.assert_array_equal(found["is_last"], [0, 0, 1, 0, 0, 0])
+    assert hung._process.exitcode == -signal.SIGKILL
+    printed = capfd.readouterr().err
+    assert "environment 0 crashed (no answer for 0.3 s, its env.timeout)" in printed
+
+
+def test_an_environment_that_is_never_built_is_named_and_ended():
+    config = EnvConfig(workers="process", timeout=0.5, kwargs={"fault": "stuck"})
+    with pytest.raises(UserError, match="could not be built: no answer for 0.5 s"):
+        make(f"{TOYS}:Faulty", config, 0)
+
+
+def test_waiting_for_a_worker_is_given_up_where_the_run_is_told_to_stop(tmp_path):
+    envs = _faulty("process", fault="hang", at=1, once=str(tmp_path / "done"))
+    _steps(envs, 1)
+    with pytest.raises(Stopped), stopped_by((tmp_path / "done").exists):
+        _steps(envs, 1)
+    process = envs._slots[0].handle._process
+    envs.close()
+    assert process.exitcode is not None
+
+
+def test_a_worker_that_hangs_ends_after_its_parent(tmp_path):
+    """Nobody is left to end it: the parent was killed."""
+    code = (
+        "import numpy as np; from common.envs import EnvConfig, make\n"
+        "if __name__ == '__main__':\n"
+        f"    kwargs = dict(fault='hang', at=0, once={str(tmp_path / 'hangs')!r})\n"
+        "    config = EnvConfig(workers='process', kwargs=kwargs)\n"
+        f"    envs = make('{TOYS}:Faulty', config, 0)\n"
+        "    print(envs._slots[0].handle._process.pid, flush=True)\n"
+        "    envs.step(np.zeros((1, 1)))\n"
+    )
+    (tmp_path / "parent.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        while not (tmp_path / "hangs").exists():
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    while True:  # Until it is gone; the suite's own limit ends a test that waits for ever.
+        try:
+            os.kill(worker, 0)
+            state = pathlib.Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        if state == "Z":  # Ended; nobody has asked how.
+            return
+        time.sleep(0.05)
+
+
+def test_a_render_that_fails_is_no_crash():
+    config = EnvConfig(workers="process")
+    for task, words in (("floating", "float64"), ("broken", "render.. raised OSError: no display")):
+        envs = make(f"{TOYS}:{task}", config, 0)
+        _steps(envs, 2)
+        with pytest.raises(NoPicture, match=words):
+            envs.render()
+        assert not _steps(envs, 1)["is_last"].any()
+        envs.close()
+
+
+def test_fewer_environments_where_not_all_can_be_built(capsys):
+    Single.alive = 0
+    warn_once.cache_clear()
+    with pytest.raises(UserError, match="create a second one.*set --env.workers process"):
+        make(Single, EnvConfig(workers="none"), 0, num_envs=3)
+    assert not Single.alive and "Traceback" in capsys.readouterr().err
+    envs = make(Single, EnvConfig(workers="none"), 0, num_envs=3, fewer=True)
+    assert envs.num_envs == 1 and len(_steps(envs, 3)["reward"]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "only 1 of 3 environments can be built" in line and "create a second one" in line
+    # Beside it there is no room at all in this process.
+    alone = make(f"{TOYS}:Single", EnvConfig(workers="none"), 0, num_envs=3, fewer=True)
+    assert alone.num_envs == 1 and type(alone._slots[0].handle) is ProcessHandle
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "one in a process of its own can be" in line and "--env.workers process" in line
+    alone.close()
+    with pytest.raises(UserError, match="create a second one"):  # Nor can it be sent elsewhere.
+        make(lambda: Single(), EnvConfig(workers="none"), 0, num_envs=3, fewer=True)
+    envs.close()
 
 
 @pytest.mark.parametrize("workers", ["none", "process"])

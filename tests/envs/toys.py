@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import gymnasium
@@ -76,8 +77,8 @@ class Faulty(gymnasium.Env):
     """Shows its step count and its random number, and fails in a chosen way.
 
     Args:
-        fault: "raise", "kill", "build", or a bad observation: "nan", "shape", "dtype",
-            "reward", "word".
+        fault: "raise", "kill", "hang", "build" or "stuck" while it is built, or a bad
+            observation: "nan", "shape", "dtype", "ragged", "reward", "word".
         at: The step that fails; 0 is the reset.
         once: A file whose absence makes the fault happen, and which it creates, so that
             the copy that follows is sound. Empty: the fault happens every time.
@@ -86,6 +87,10 @@ class Faulty(gymnasium.Env):
     def __init__(self, fault: str = "", at: int = 2, once: str = ""):
         if fault == "build":
             raise RuntimeError("the maze has no exit")
+        while fault == "stuck":
+            if once:
+                open(once, "w").close()
+            time.sleep(0.1)
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
         self.fault, self.at, self.once = fault, at, once
@@ -112,6 +117,10 @@ class Faulty(gymnasium.Env):
             raise RuntimeError("the motor burnt out")
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.fault == "hang":
+            time.sleep(0.1)
+        if self.fault == "ragged":
+            return (observation, 1.0)
         if self.fault == "nan":
             observation[1] = np.nan
         if self.fault == "shape":
@@ -124,6 +133,93 @@ class OldStyle(Faulty):
 
     def step(self, action):
         return self.observe(), 1.0, False, {}
+
+
+class Single(gymnasium.Env):
+    """One of which only one may be alive in a process; its episodes have ``end`` steps."""
+
+    alive = 0
+
+    def __init__(self, end: int = 12):
+        if Single.alive:
+            raise RuntimeError("cannot create a second one")
+        Single.alive = 1
+        self.observation_space = spaces.Box(0, np.inf, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self.end = end
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.full(1, self.count, np.float32), 1.0, False, self.count >= self.end, {}
+
+    def close(self):
+        Single.alive = 0
+
+
+class Fixed(gymnasium.Env):
+    """Has a given observation space and shows draws from it, and a given ``info``."""
+
+    def __init__(self, space: gymnasium.Space, info: Any = None):
+        self.observation_space, self.info = space, info
+        self.action_space = spaces.Discrete(2)
+        self.shown: list[Any] = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.count = 0
+        return self.observe(), self.info
+
+    def step(self, action):
+        self.count += 1
+        return self.observe(), 1.0, False, self.count == 4, self.info
+
+    def observe(self):
+        self.shown.append(self.observation_space.sample())
+        return self.shown[-1]
+
+
+class Pictures(Single):
+    """Shows the pictures that it is given, one after the other, the last again and again.
+
+    Args:
+        pictures: Arrays; or an error that ``render`` raises.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def __init__(self, *pictures: Any):
+        Single.alive = 0
+        super().__init__(end=5)
+        self.pictures = list(pictures)
+
+    def render(self):
+        picture = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
+        if isinstance(picture, Exception):
+            raise picture
+        return picture
+
+
+def transparent():
+    """A factory of an environment whose pictures have an alpha channel."""
+    return Pictures(np.full((40, 30, 4), 9, np.uint8))
+
+
+def floating():
+    """A factory of an environment whose pictures are floats."""
+    return Pictures(np.zeros((40, 30, 3)))
+
+
+def broken():
+    """A factory of an environment that cannot draw."""
+    return Pictures(OSError("no display"))
 
 
 class Modules(Faulty):

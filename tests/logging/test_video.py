@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import imageio.v3
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from common.envs.pictures import NoPicture
+from common.errors import UserError, warn_once
 from common.logging import video
 
 # The reader that these tests use forks; our writer does not.
@@ -73,6 +75,76 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_arrays_that_are_no_video(tmp_path, frames, name):
     with pytest.raises(ValueError, match="a video is uint8"):
         video.write_video(tmp_path / name, frames)
+
+
+def filmed(pictures):
+    """What a film makes of pictures, which are arrays, None or errors."""
+    film = video.Film()
+    for picture in pictures:
+
+        def draw(picture=picture):
+            if isinstance(picture, Exception):
+                raise picture
+            return picture
+
+        film.add(draw)
+    return film.video()
+
+
+FRAME = np.full((6, 8, 3), 7, np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_film_of_frames(channels):
+    pictures = [np.full((6, 8, channels), i, np.uint8) for i in range(3)]
+    found = filmed(pictures)
+    assert found.shape == (3, 6, 8, 3) and found.dtype == np.uint8
+    np.testing.assert_array_equal(found[:, 0, 0, 0], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        (FRAME.astype(np.float32), "its picture is float32 (6, 8, 3)"),
+        (FRAME[:5], "its picture changes its size from (6, 8, 3) to (5, 8, 3)"),
+        (FRAME[None], "its picture is uint8 (1, 6, 8, 3)"),
+        (np.zeros((6, 8, 2), np.uint8), "its picture is uint8 (6, 8, 2)"),
+        (NoPicture("render() raised OSError: no display"), "no display"),
+    ],
+)
+def test_a_film_that_cannot_be_made_is_one_warning(bad, words, capsys):
+    warn_once.cache_clear()
+    for _ in range(2):
+        assert filmed([FRAME, bad, FRAME, bad]) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the environment cannot be filmed: ") and words in line
+
+
+def test_no_picture_is_no_film_and_no_warning(capsys):
+    assert filmed([]) is None and filmed([None, FRAME]) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_films_have_a_largest_size(monkeypatch, capsys):
+    warn_once.cache_clear()
+    monkeypatch.setattr(video, "_LARGEST_FILM", 3 * FRAME.nbytes)
+    assert len(filmed([FRAME] * 9)) == 4
+    assert "films end after 0 MiB of pictures" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_written_ends_nothing(tmp_path, monkeypatch, capsys):
+    warn_once.cache_clear()
+    (tmp_path / "file").write_text("")
+    sink = video.VideoSink(tmp_path / "file")
+    sink.video(10, "eval/policy", gradient(2, 8, 8, 3))
+    assert "warning: no video of eval/policy: cannot write" in capsys.readouterr().err
+
+    def missing():
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    video.VideoSink(tmp_path).video(10, "eval/policy", gradient(2, 8, 8, 3))
+    assert "No ffmpeg exe could be found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -247,6 +247,15 @@ def test_spaces_are_understood():
     assert kinds == {"image": ("image", (32, 32, 3)), **vectors}
 
 
+@pytest.mark.parametrize("key", ["größe", "速度", "a b", "1st", "x/y", "x_y", "-"])
+def test_observations_may_have_names_of_any_kind(key):
+    specs = {"x_y": ObservationSpec((2,), "vector"), key: ObservationSpec((3,), "vector")}
+    model = world_model(TINY, specs, choice(2))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    biases = [x.shape for x in jax.tree.leaves(params["decoder"]) if x.shape in ((2,), (3,))]
+    assert len(biases) == len(specs)
+
+
 def test_bfloat16():
     specs = {"image": ObservationSpec((32, 32, 1), "image"), **VECTOR}
     batch = random_batch(specs, ACTIONS)

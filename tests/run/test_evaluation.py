@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import types
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.envs import EnvConfig, make
-from common.run import evaluation
-from common.run.evaluation import Evaluation, Results, evaluate, play
+from common.envs.base import env_seed
+from common.errors import UserError, warn_once
+from common.run import driver, environments, evaluation
+from common.run.driver import ActFunction
+from common.run.environments import COPIES, for_evaluation
+from common.run.evaluation import Evaluation, Results, evaluate, play, trained_policy
 from tests.envs.known import Echo
-from tests.envs.toys import Counter
+from tests.envs.toys import Counter, Pictures, Single
+from tests.fake_agent import EVAL_ACTION, Config, make_agent
+
+TOYS = "tests.envs.toys"
 
 
 class Lengths(Echo):
@@ -33,13 +44,101 @@ def constant(rows):
 
 
 def test_every_environment_plays_exactly_its_first_episode():
-    config = EnvConfig(workers="process", amount=1)
+    config = EnvConfig(workers="auto", amount=1)
     Lengths.seeded.clear()
     result = play(Lengths, config, 8, 3, lambda envs: constant).tasks[Lengths]
     np.testing.assert_array_equal(result.lengths, Lengths.seeded)
     assert len(set(Lengths.seeded)) > 3
     np.testing.assert_allclose(result.returns, 0.25 * result.lengths)
     assert result.video is None
+
+
+@pytest.mark.parametrize("num_envs, episodes", [(1, 4), (3, 3), (3, 7), (4, 6)])
+def test_episodes_are_shared_out_beforehand(num_envs, episodes):
+    """The first ones of every environment count, however long they are."""
+    count = lambda amount: np.full((amount, 1), 0.25, np.float32)  # noqa: E731
+    envs = make(Lengths, EnvConfig(workers="none"), 5, num_envs=num_envs)
+    result = evaluate(lambda rows: count(num_envs), envs, episodes)
+    expected = []
+    for env in range(num_envs):
+        alone = Lengths()
+        for number in range(episodes // num_envs + (env < episodes % num_envs)):
+            alone.reset(seed=None if number else env_seed(5, env))
+            expected.append(alone.end)
+    np.testing.assert_array_equal(result.lengths, expected)
+    np.testing.assert_allclose(result.returns, 0.25 * result.lengths)
+
+
+@pytest.mark.parametrize(
+    "workers, amount, episodes, copies, remote",
+    [
+        ("none", 1, 3, 3, False),
+        ("none", 4, 40, COPIES, False),
+        ("auto", 1, 3, 3, False),
+        ("auto", 2, 3, 2, True),
+        ("process", 1, 3, 1, True),
+    ],
+)
+def test_evaluations_step_where_training_does(
+    workers, amount, episodes, copies, remote, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(environments, "make", lambda *args, **kwargs: calls.append((args, kwargs)))
+    (build,) = for_evaluation("gym_X-v0", EnvConfig(workers=workers, amount=amount)).values()
+    build(7, episodes)
+    (((task, config, seed, number), options),) = calls
+    assert (task, seed, number, options["fewer"]) == ("gym_X-v0", 7, copies, True)
+    assert config.workers == ("process" if remote else "none")
+
+
+def test_where_only_one_can_be_built_it_plays_all_episodes(capsys):
+    Single.alive = 0
+    warn_once.cache_clear()
+    right = lambda rows: np.eye(2, dtype=np.float32)[[1] * len(rows["is_first"])]  # noqa: E731
+    result = play(Single, EnvConfig(), 3, 0, lambda envs: right).all
+    np.testing.assert_array_equal(result.lengths, [12] * 3)
+    assert not Single.alive
+    assert "only 1 of 3 environments can be built" in capsys.readouterr().err
+
+
+def test_an_episode_without_end_is_cut_and_named(monkeypatch, capsys):
+    warn_once.cache_clear()
+    monkeypatch.setattr(driver, "LONGEST", 30)
+    envs = make(Echo, EnvConfig(workers="none", kwargs={"end": 10**9}), 0, num_envs=2)
+    result = evaluate(constant, envs, 6)
+    np.testing.assert_array_equal(result.lengths, [30, 30])
+    np.testing.assert_allclose(result.returns, 0.25 * 30)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "gone on for 30 agent steps" in line and "--env.time_limit" in line and "cut" in line
+
+
+def test_a_known_limit_that_is_kept_cuts_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(driver, "LONGEST", 2)
+    options = dict(workers="none", time_limit=9, action_repeat=2, kwargs={"end": 10**9})
+    envs = make(Echo, EnvConfig(**options), 0, num_envs=2)
+    np.testing.assert_array_equal(evaluate(constant, envs, 3).lengths, [5] * 3)
+    assert capsys.readouterr().err == ""
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 12), st.integers(1, 7), st.integers(1, 9))
+def test_every_episode_is_played_once_or_cut(num_envs, episodes, end, bound):
+    envs = make(Echo, EnvConfig(workers="none", kwargs={"end": end}), 0, num_envs=num_envs)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
+        patch.setattr(driver, "LONGEST", bound)
+        lengths = evaluate(constant, envs, episodes).lengths
+    cut = bound < end
+    assert len(lengths) == (min(num_envs, episodes) if cut else episodes)
+    assert set(lengths) == {min(bound, end)}
+
+
+def test_waiting_for_an_environment_that_hangs_is_given_up_when_told(tmp_path):
+    """Also while it is built."""
+    for fault in ("hang", "stuck"):
+        flag = tmp_path / fault
+        kwargs = {"fault": fault, "at": 1, "once": str(flag)}
+        config = EnvConfig(workers="process", kwargs=kwargs)
+        assert play(f"{TOYS}:Faulty", config, 2, 0, lambda envs: constant, stop=flag.exists) is None
 
 
 def test_metrics_and_words():
@@ -79,6 +178,32 @@ def test_no_film_where_the_environment_cannot_be_drawn():
     envs = make(lambda: env, EnvConfig(workers="none"), 0)
     policy = lambda rows: np.zeros((1, envs.action_spec.size), np.float32)  # noqa: E731
     assert evaluate(policy, envs, film=True).video is None
+
+
+@pytest.mark.parametrize("picture", [np.zeros((9, 9, 3)), OSError("no display")])
+def test_pictures_that_cannot_be_filmed_change_no_score(picture, capsys):
+    warn_once.cache_clear()
+    right = lambda rows: np.eye(2, dtype=np.float32)[[1]]  # noqa: E731
+    envs = make(lambda: Pictures(picture), EnvConfig(workers="none"), 0)
+    result = evaluate(right, envs, film=True)
+    assert result.video is None and result.lengths == [5] and result.returns == [5]
+    assert capsys.readouterr().err.count("warning: the environment cannot be filmed") == 1
+
+
+def test_a_policy_is_made_only_for_environments_that_it_was_trained_in():
+    envs = make(Echo, EnvConfig(workers="none"), 0, num_envs=2)
+    agent = make_agent(Config(), envs.observation_specs, envs.action_spec)
+    loaded = types.SimpleNamespace(
+        observations=envs.observation_specs, actions=envs.action_spec,
+        act_function=ActFunction(agent), params={},
+    )  # fmt: skip
+    result = evaluate(trained_policy(loaded, 0)(envs), envs)
+    np.testing.assert_allclose(result.returns, 5 * EVAL_ACTION)
+    other = make(Counter, EnvConfig(workers="none"), 0)
+    with pytest.raises(
+        UserError, match="trained on other observations or actions: action was 1 numb"
+    ):
+        trained_policy(loaded, 0)(other)
 
 
 def test_stops_when_told():
