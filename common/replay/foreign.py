@@ -184,7 +184,7 @@ def _type_fault(key: str, value: np.ndarray, dtype: np.dtype) -> str:
         return words + "(numbers only)"
     kind = "bool" if dtype.kind == "b" else f"numpy.{dtype}"
     if dtype == np.uint8 and value.dtype.kind == "f":
-        scaled = f"(255 * {key})" if value.size and np.nanmax(value) <= 1 else key
+        scaled = key if (value > 1).any() else f"(255 * {key})"
         return words + f"({scaled}.round().astype({kind}))"
     return words + f"({key}.astype({kind}))"
 
@@ -204,9 +204,10 @@ def _finite_fault(key: str, value: np.ndarray) -> str:
 
 def _action_faults(shaped: Arrays, actions: ActionSpec | None) -> Iterator[str]:
     action = shaped.get("action")
-    if action is None or not action.size:
+    finite = np.zeros(0) if action is None else action[np.isfinite(action)]
+    if not finite.size:
         return
-    low, high = np.nanmin(action), np.nanmax(action)
+    low, high = finite.min(), finite.max()
     if low < -1 - ROUNDING or high > 1 + ROUNDING:
         yield (
             f"'action' reaches from {low:g} to {high:g}, expected -1 to 1 (scale it by the bounds "

@@ -61,6 +61,10 @@ TOGETHER = [
     ("dreamer", "transformer.width=48 transformer.heads=3 dynamics=transformer"),
     ("planet", "transformer.width=7 transformer.heads=7 transformer.kv_heads=7"),
     ("planet", "tdm.width=90 tdm.heads=9 tdm.kv_heads=3"),
+    ("dreamer", "transformer.width=90 transformer.heads=9 transformer.kv_heads=9"),
+    ("planet", "tdm.width=90 tdm.heads=9"),
+    ("planet", "tokeniser=uniform tdm.low=20,20 tdm.high=29,29"),
+    ("planet", "planner.candidates=50 planner.top=5"),
     ("planet", "planner.candidates=50 planner.top=50"),
     ("planet", "planner.candidates=3000 planner.top=2000"),
     ("planet", "planner.candidates=5 planner.method=shooting"),
@@ -77,6 +81,23 @@ def test_every_order_is_taken_and_read_back(name, words, tmp_path):
     assert first != program.default_config
     assert all(other == first for other in others)
     check_reads_back(program, first, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("dreamer", "world_model.transformer"), ("planet", "world_model.transformer"),
+     ("planet", "tdm")],
+)  # fmt: skip
+def test_every_valid_size_is_taken_and_read_back(name, group):
+    program = PROGRAMS[name]
+    sizes = itertools.product((16, 48, 90, 256), (1, 2, 3, 8, 12), (1, 2, 3, 4, 6))
+    valid = [one for one in sizes if one[0] % one[1] == one[1] % one[2] == 0]
+    for values in valid:
+        paths = [f"{group}.{option}" for option in ("width", "heads", "kv_heads")]
+        pairs = list(zip(paths, map(str, values), strict=True))
+        config = parsed(program, pairs)
+        assert parsed(program, pairs[::-1]) == config
+        assert configs.update(program.default_config, configs.to_dict(config)) == config
 
 
 @pytest.mark.parametrize(
