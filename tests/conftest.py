@@ -6,6 +6,8 @@ import os
 import pathlib
 import sys
 
+import hypothesis
+
 pytest_plugins = ["tests.memory"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -32,3 +34,6 @@ def _stay_on_one_core() -> None:
 
 
 _stay_on_one_core()
+# No test may depend on how fast the machine is.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
