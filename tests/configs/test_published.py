@@ -263,6 +263,22 @@ def test_every_preset_loads_strictly_and_goes_after_any_other(name):
         assert np.isfinite(parse_schedule(schedule)(0))
 
 
+FROM_STATE = ["dmc_proprio", "quickstart", "gym", "planet_state"]
+
+
+@pytest.mark.parametrize("agent, default", [("dreamer", Config()), ("planet", PlanetConfig())])
+@pytest.mark.parametrize("name", FROM_STATE)
+def test_presets_that_learn_from_state_standardise(name, agent, default):
+    for before in ([], ["dmc_vision"], ["atari"]):
+        config = update(default, presets.load_presets([*before, name], agent))
+        assert config.world_model.vector_transform == "standard"
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - {"dmc_proprio"}))
+def test_presets_that_learn_from_pixels_leave_vectors_as_they_are(name):
+    assert load("gym", name).world_model.vector_transform == "identity"
+
+
 @pytest.mark.parametrize("name", presets.preset_names())
 def test_only_agents_that_exist_are_named(name):
     content = presets.read_mapping(presets.FOLDER / f"{name}.yaml")
