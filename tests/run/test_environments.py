@@ -16,6 +16,7 @@ from common.envs import waiting
 from common.errors import UserError, warn_once
 from common.run import checkpoint, folder
 from common.run import train as training
+from common.run.environments import open_environments
 from common.run.evaluation import play, trained_policy
 from common.run.loading import LoadedAgent
 from tests import fake_agent
@@ -36,11 +37,6 @@ def evaluated(logdir, episodes):
     """Lengths of episodes that what was trained plays."""
     agent = LoadedAgent(fake_agent.load_program(), logdir)
     return play(agent.config.task, agent.config.env, episodes, 0, trained_policy(agent, 0)).all
-
-
-def fake(*words):
-    """The command line of the tiny agent."""
-    return cli.main("fake", fake_agent.load_program, words)
 
 
 @pytest.mark.parametrize("workers", ["process", "none"])
@@ -87,12 +83,15 @@ def test_one_environment_a_process_trains_and_is_evaluated(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_an_unknown_time_limit_is_said_before_training(tmp_path, capsys):
-    run(tmp_path / "a", "Single")
-    run(tmp_path / "b", "Single", env__time_limit=20)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "--env.time_limit" in line]
-    (line,) = lines
-    assert "no time limit is known" in line and "after 27,000 agent steps" in line
+def test_an_unknown_time_limit_is_said_before_training(capsys):
+    Single.alive = 0
+    for limit in (0, 20):
+        options = {"task": f"{TOYS}:Single", "env.time_limit": limit}
+        config = update(fake_agent.load_program().default_config, options)
+        open_environments(config, None, 0, 1).close()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "no time limit is known" in line and "set --env.time_limit" in line
+    assert "after 27,000 agent steps" in line
 
 
 def test_an_environment_that_changed_is_not_played_in(tmp_path, monkeypatch):
@@ -130,6 +129,7 @@ def test_amounts_have_bounds():
 
 
 def test_eval_plays_a_bounded_number_of_episodes(tmp_path, capsys):
-    run(tmp_path, "Single", run__random_episodes=0, run__eval_episodes=0)
-    assert fake("eval", "--logdir", str(tmp_path), "--episodes", "1000000") == 2
+    (tmp_path / "export.npz").write_text("")
+    words = ["eval", "--logdir", str(tmp_path / "export.npz"), "--episodes", "1000000"]
+    assert cli.main("fake", fake_agent.load_program, words) == 2
     assert "--episodes must be at most 10000, not 1000000" in capsys.readouterr().err
