@@ -16,7 +16,7 @@ from common import config as configs
 from common.command import commands
 from common.command import line as cli
 from common.config import update
-from common.errors import UserError
+from common.errors import STOPPED, UserError
 from common.run import folder as run_folder
 from common.run.program import Model, Program
 from common.run.progress import Result
@@ -110,14 +110,15 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
         return Result(False, 0, 0, args[2])
 
     monkeypatch.setattr(common.run.train, "train", train)
-    assert run("train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3") == 0
+    words = "train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3"
+    assert run(*words) == STOPPED  # As the result says, unlike a run that is complete.
     ((made, config, logdir),) = calls
     assert made.name == "dreamer"
     assert config.world_model.rssm.deter == 7
     assert config.world_model.rssm.hidden == 200  # dmc_vision's, not atari's 600
     assert logdir == pathlib.Path("runs/dreamer-dmc_walker_walk-3")
     task = "my.module:make_maze"
-    assert run("train", "--task", task, "--logdir", "~/x") == 0
+    assert run("train", "--task", task, "--logdir", "~/x") == STOPPED
     assert calls[1][2] == pathlib.Path.home() / "x"
     config = update(Config(), {"task": task})
     assert commands.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
