@@ -55,10 +55,10 @@ OPTIONS = {
 ENDLESS = 10**8
 LAST_FRAMES = 400
 """How far the run goes after the last kill."""
-SECONDS = {"starting": 6.0, "running": 3.0}
-"""How long until a kill at most, from the start of the process or its first line of progress."""
-STARTING = 0.25
-"""Share of the kills that fall while the run starts."""
+MOMENTS = {"starting": (0.2, 6.0), "running": (0.2, 3.0), "saving": (0.6, 2.0)}
+"""From when on a process is killed: from its start, its first line of progress, or its first
+checkpoint. How often that is, and within how many seconds from there."""
+POLL_SECONDS = 0.01
 
 
 def command(logdir: pathlib.Path, environments: int, frames: int) -> list[str]:
@@ -83,13 +83,17 @@ def kill_once(logdir: pathlib.Path, environments: int, rng: random.Random) -> di
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
-    lines = []
-    moment = "starting" if rng.random() < STARTING else "running"
-    for line in process.stdout if moment == "running" else ():
+    lines: list[str] = []
+    moment = rng.choices(list(MOMENTS), [share for share, _ in MOMENTS.values()])[0]
+    for line in process.stdout if moment != "starting" else ():
         lines.append(line)
         if line.startswith(("frames ", "resumed ")):
             break
-    time.sleep(rng.uniform(0, SECONDS[moment]))
+    while moment == "saving" and (checkpoint.latest(directory) or 0) <= before:
+        if process.poll() is not None:
+            break
+        time.sleep(POLL_SECONDS)
+    time.sleep(rng.uniform(0, MOMENTS[moment][1]))
     ended = process.poll()
     process.kill()
     lines += process.communicate()[0].splitlines(keepends=True)
@@ -97,7 +101,7 @@ def kill_once(logdir: pathlib.Path, environments: int, rng: random.Random) -> di
         raise UserError(f"the run ended by itself with {ended}: {''.join(lines[-5:])}")
     resumed = [line for line in lines if line.startswith("resumed at frame ")]
     started_at = int(resumed[0].split()[3].replace(",", "")) if resumed else 0
-    if moment == "running" and started_at != before:
+    if moment != "starting" and started_at != before:
         raise UserError(f"the run went on at frame {started_at}, its checkpoint was at {before}")
     reached = [int(line.split()[1].replace(",", "")) for line in lines if line[:7] == "frames "]
     after = (checkpoint.metadata(directory) or {}).get("frames", 0)
@@ -189,6 +193,7 @@ def record(kills: list[dict[str, Any]], environments: int, end: dict[str, int]) 
         "environments": environments,
         "moments": dict(moments),
         "kills_that_left_a_checkpoint_unfinished": sum(bool(one["hidden"]) for one in kills),
+        "checkpoints_that_were_gone_on_from": len({one["checkpoint_before"] for one in kills}),
         "frames_after_the_checkpoint": {"mean": round(float(np.mean(lost)), 1), "most": max(lost)},
         "seconds": round(sum(one["seconds"] for one in kills), 1),
         "end": end,

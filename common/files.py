@@ -65,9 +65,12 @@ def make_folder(path: pathlib.Path) -> None:
 
     Raises:
         WriteError: It could not be made.
+        FileExistsError: A file has its name, which no room on the disk would mend.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -110,7 +110,8 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
         return Result(False, 0, 0, args[2])
 
     monkeypatch.setattr(common.run.train, "train", train)
-    assert run("train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3") == STOPPED
+    words = "train", "--configs", "atari", "dmc_vision", "--deter", "7", "--seed=3"
+    assert run(*words) == STOPPED  # As the result says, unlike a run that is complete.
     ((made, config, logdir),) = calls
     assert made.name == "dreamer"
     assert config.world_model.rssm.deter == 7
