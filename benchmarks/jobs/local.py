@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from benchmarks.jobs import record as records
 from benchmarks.jobs.plan import Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
 from benchmarks.jobs.work import Work
@@ -114,8 +115,11 @@ class _Pool:
         self._plan, self._retries, self.stopping = plan, retries, False
         self._queue = deque(jobs)
         self._works: set[Work] = set()
+        self._slots = len(slots)
+        self._said = False
         self._threads = [
-            threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in slots
+            threading.Thread(target=self._serve, args=(number, slot), daemon=True)
+            for number, slot in enumerate(slots)
         ]
 
     def start(self) -> None:
@@ -133,9 +137,25 @@ class _Pool:
         for work in list(self._works):
             work.stop()
 
-    def _serve(self, slot: Slot) -> None:
+    def _wait_for_room(self, number: int) -> None:
+        """Waits while runs of a launcher that was killed have the place of a slot."""
+        while not self.stopping and self._queue:
+            count = records.orphans(
+                (self._plan.record(x), self._plan.log(x)) for x in self._plan.jobs
+            )
+            if number < self._slots - count:
+                return
+            if not self._said:
+                self._said = True
+                print(f"{count} runs of a launcher that was killed go on; waiting", flush=True)
+            time.sleep(1)
+
+    def _serve(self, number: int, slot: Slot) -> None:
         os.sched_setaffinity(0, slot.cores)  # Of this thread, and of the processes it starts.
         while not self.stopping:
+            self._wait_for_room(number)
+            if self.stopping:
+                return
             try:
                 job = self._queue.popleft()
             except IndexError:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 
 from benchmarks.suites import Suite
@@ -180,23 +181,50 @@ def read(logdir: pathlib.Path) -> Plan:
     if not path.exists():
         raise UserError(f"there is no job list in {logdir}; the run command makes one")
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         jobs = tuple(Job(**job) for job in values.pop("jobs"))
         values |= {name: tuple(values[name]) for name in ("configs", "options")}
-        return Plan(logdir, **values, jobs=jobs)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a job list of this package: {error}") from error
+        plan = Plan(logdir, **values, jobs=jobs)
+        _check(plan)
+        return plan
+    except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is not a job list of this package: {words}; the run command writes it anew"
+        ) from error
+
+
+def _check(plan: Plan) -> None:
+    """Raises a TypeError where an entry is of another type, or no name of a folder."""
+    words = plan.suite, plan.agent, *plan.configs, *plan.options
+    for word in (*words, *(text for job in plan.jobs for text in (job.game, job.task))):
+        if not isinstance(word, str):
+            raise TypeError(f"{str(word)[:50]!r} is no word")
+    for name in (plan.agent, *(job.game for job in plan.jobs)):
+        if pathlib.PurePath(name).name != name:
+            raise ValueError(f"{name[:50]!r} is no name of a folder")
+    for number in (plan.frames, *(job.seed for job in plan.jobs)):
+        if type(number) is not int or number < 0:
+            raise TypeError(f"{str(number)[:50]!r} is no whole number")
+    if not plan.jobs or not plan.frames:
+        raise ValueError("it lists nothing to do")
 
 
 def extend(plan: Plan) -> Plan:
     """Adds the jobs that a folder lists already; touches nothing.
+
+    A list that is damaged counts as empty, with a warning.
 
     Raises:
         UserError: The folder lists runs of another agent, or of other options.
     """
     if not (plan.logdir / JOBS).exists():
         return plan
-    earlier = read(plan.logdir)
+    try:
+        earlier = read(plan.logdir)
+    except UserError as error:
+        warnings.warn(f"{error}, without jobs that only it named", stacklevel=2)
+        return plan
     for name in ("suite", "agent", "configs", "options", "frames"):
         before, now = getattr(earlier, name), getattr(plan, name)
         if before != now:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import secrets
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -12,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.jobs import record as records
 from benchmarks.jobs import work
 from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
@@ -40,7 +43,8 @@ class Request(NamedTuple):
 def launch(plan: Plan, jobs: Sequence[Job], request: Request, retries: int) -> bool:
     """Works on jobs until none is left, or until SIGTERM or Ctrl-C.
 
-    The cluster is that of RAY_ADDRESS; without it, one is started here for as long.
+    The cluster is that of RAY_ADDRESS; without it, one is started here for as long, which listens
+    on the loopback interface and asks for a token that only this user's processes have.
 
     Args:
         plan: The job list, in a folder that every machine of the cluster sees.
@@ -64,6 +68,9 @@ def launch(plan: Plan, jobs: Sequence[Job], request: Request, retries: int) -> b
 def _connect() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if not address and "ray" not in sys.modules:
+        _keep_to_this_machine()
     try:
         import ray
     except ImportError as error:
@@ -71,7 +78,6 @@ def _connect() -> Any:
             "--launcher ray needs ray: pip install 'world-model-agents[cluster]'"
         ) from error
     paths = os.pathsep.join(filter(None, [str(work.ROOT), os.environ.get("PYTHONPATH")]))
-    address = os.environ.get("RAY_ADDRESS")
     try:
         _check_address(address or "")
         ray.init(
@@ -86,6 +92,18 @@ def _connect() -> Any:
             f"cannot reach the Ray cluster of RAY_ADDRESS={address}: {str(error).splitlines()[0]}"
         ) from error
     return ray
+
+
+def _keep_to_this_machine() -> None:
+    """Has a Ray that is started here listen on the loopback interface alone, and ask for a token.
+
+    Ray reads these variables when it is imported. The name of the first is about the systems
+    on which Ray does so by itself.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _check_address(address: str) -> None:
@@ -128,7 +146,7 @@ class _Queue:
         watch = Watch(self._plan, self._jobs, self._retries)
         with stop_signals(self._stop):
             while self._running or (self._waiting and not self._stopping):
-                while self._waiting and not self._stopping and len(self._running) < self._parallel:
+                while self._waiting and not self._stopping and self._has_room():
                     job = self._waiting.popleft()
                     task = self._task.remote(
                         self._plan, job, self._retries, self._environment, self._stop_file
@@ -140,6 +158,13 @@ class _Queue:
                 watch.look()
         self._stop_file.unlink(missing_ok=True)
         return not self._stopping
+
+    def _has_room(self) -> bool:
+        """Whether one job more may run; runs on this machine whose launcher was killed count."""
+        if len(self._running) >= self._parallel:
+            return False
+        jobs = ((self._plan.record(job), self._plan.log(job)) for job in self._plan.jobs)
+        return len(self._running) + records.orphans(jobs) < self._parallel
 
     def _collect(self, task: Any, job: Job) -> None:
         """Looks at a task that ended; one that was lost with its machine is repeated."""

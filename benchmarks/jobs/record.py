@@ -14,7 +14,15 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import socket
+import warnings
+from collections.abc import Iterable, Iterator
+
+_TYPES = {
+    "attempts": list, "failures": int, "failed": bool, "pid": int, "launcher": int,
+    "exit": int | None,
+}  # fmt: skip
+"""Of the entries that are no text."""
 
 
 @dataclasses.dataclass
@@ -29,6 +37,7 @@ class Attempt:
         outcome: "done", "failed", "stopped" by a signal, or "lost" where whoever started it
             was killed before the end; empty before.
         exit: The exit code; negative for a signal, None where it is not known.
+        launcher: Number of the process that started it; 0 where it is not known.
     """
 
     started: str
@@ -37,6 +46,7 @@ class Attempt:
     ended: str = ""
     outcome: str = ""
     exit: int | None = None
+    launcher: int = 0
 
 
 @dataclasses.dataclass
@@ -55,7 +65,7 @@ class Record:
 
     def begin(self, host: str) -> Attempt:
         """Adds an attempt."""
-        self.attempts.append(Attempt(_now(), host))
+        self.attempts.append(Attempt(_now(), host, launcher=os.getpid()))
         return self.attempts[-1]
 
     def end(self, outcome: str, code: int | None = None) -> None:
@@ -71,12 +81,55 @@ class Record:
 
 
 def read(path: pathlib.Path) -> Record:
-    """Reads a record; an empty one where there is none."""
+    """Reads a record; an empty one where there is none, or, with a warning, a damaged one."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
+        record = Record([Attempt(**one) for one in values.pop("attempts")], **values)
+        _check(record)
+        return record
     except FileNotFoundError:
         return Record()
-    return Record([Attempt(**one) for one in values.pop("attempts")], **values)
+    except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())
+        warnings.warn(f"the record {path} is damaged and counts as empty: {words}", stacklevel=2)
+        return Record()
+
+
+def _check(record: Record) -> None:
+    """Raises a TypeError where an entry is of another type than it is declared."""
+    for part in (record, *record.attempts):
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            wanted = _TYPES.get(field.name, str)
+            if not isinstance(value, wanted):
+                raise TypeError(f"{field.name} is {str(value)[:50]!r}")
+
+
+def orphans(jobs: Iterable[tuple[pathlib.Path, pathlib.Path]]) -> int:
+    """Counts the runs on this machine that go on although their launcher was killed.
+
+    Args:
+        jobs: The record and the log file of every job.
+    """
+    host = socket.gethostname()
+    count = 0
+    for path, log in jobs:
+        if not held(log):
+            continue
+        last = next(reversed(read(path).attempts), None)
+        if last and last.host == host and not last.outcome and not _alive(last.launcher):
+            count += 1
+    return count
+
+
+def _alive(pid: int) -> bool:
+    if not pid:  # Of a version that did not note it.
+        return True
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"  # It was killed, and whoever started it has not looked yet.
 
 
 def renew(record: pathlib.Path, log: pathlib.Path) -> None:

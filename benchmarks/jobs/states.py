@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -16,6 +17,10 @@ from common.run import checkpoint
 from common.run.folder import CHECKPOINTS, METRICS
 
 _TAIL = 1 << 16
+_COUNTERS = ("frames", "finished_frames")
+_DAMAGE = (
+    AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 _SHOWN = 6
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -50,10 +55,12 @@ def progress(plan: Plan, job: Job) -> Progress:
     for line in _last_lines(plan.folder(job) / METRICS):
         try:
             values = json.loads(line)
-            frames = max(frames, values["frames"])
-        except (ValueError, KeyError, TypeError):  # Cut short.
+            if math.isfinite(values["frames"]):
+                frames = max(frames, values["frames"])
+            speed = float(values.get("time/frames_per_s") or speed)
+        except _DAMAGE:  # Cut short.
             continue
-        speed = values.get("time/frames_per_s") or speed
+    speed = speed if math.isfinite(speed) else 0.0
     frames = min(frames, plan.frames)
     if records.held(plan.log(job)):
         return Progress("running", frames, speed)
@@ -62,7 +69,19 @@ def progress(plan: Plan, job: Job) -> Progress:
 
 
 def _metadata(plan: Plan, job: Job) -> dict[str, int]:
-    return checkpoint.metadata(plan.folder(job) / CHECKPOINTS) or {}
+    """Counters of the newest checkpoint; none, with a warning, where it cannot be read."""
+    folder = plan.folder(job) / CHECKPOINTS
+    try:
+        found = checkpoint.metadata(folder)
+        if found is not None:
+            return {name: int(found[name]) for name in _COUNTERS if name in found}
+    except _DAMAGE:
+        pass
+    if checkpoint.latest(folder) is not None:
+        warnings.warn(
+            f"the newest checkpoint in {folder} is damaged; {job} counts as not done", stacklevel=2
+        )
+    return {}
 
 
 def _last_lines(path: pathlib.Path) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -19,6 +20,7 @@ from common.errors import UserError
 from tests.benchmarks.scripted import FINISH, scripted
 
 DEADLINE = 600
+ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 WAIT_FOR_STOP = """
 trap 'echo saved; exit 0' TERM
 echo working
@@ -74,6 +76,42 @@ def test_gpus_are_those_that_may_be_seen(tmp_path):
     assert local.gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
     assert local.gpus({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == []
     assert local.gpus({"JAX_PLATFORMS": "cpu"}, tmp_path) == []
+
+
+LAUNCH = """
+import os, pathlib, sys
+from benchmarks.jobs import local
+from benchmarks.jobs import plan as plans
+from tests.benchmarks.scripted import ScriptedPlan
+
+plan = ScriptedPlan(**vars(plans.read(pathlib.Path(sys.argv[1]))))
+local.launch(plan, plan.jobs, local.make_slots(2, None, [], sorted(os.sched_getaffinity(0))), 0)
+"""
+WAIT_FOR_WORD = """
+echo working
+while ! test -e "$(dirname "$0")/go"; do sleep 0.05; done
+"""
+
+
+def test_runs_of_a_launcher_that_was_killed_are_counted(tmp_path):
+    """Of four jobs two go on without their launcher: a new one of two slots begins none."""
+    plan = scripted(tmp_path, WAIT_FOR_WORD + FINISH, games="abcd")
+    words = [sys.executable, "-u", "-c", LAUNCH, str(tmp_path)]
+    here = {"env": {**os.environ, "PYTHONPATH": ROOT}, "text": True, "stdout": subprocess.PIPE}
+    first = subprocess.Popen(words, **here)
+    wait_for(lambda: sum(printed(plan, job, "working") for job in plan.jobs) == 2)
+    first.kill()
+    first.communicate()
+    files = [(plan.record(job), plan.log(job)) for job in plan.jobs]
+    assert records.orphans(files) == 2
+    again = subprocess.Popen(words, **here)
+    said = "2 runs of a launcher that was killed go on; waiting\n"
+    assert said in iter(again.stdout.readline, "")
+    assert sum(printed(plan, job, "working") for job in plan.jobs) == 2
+    (tmp_path / "go").touch()
+    again.communicate(timeout=DEADLINE)
+    assert all(states.finished(plan, job) for job in plan.jobs)
+    assert records.orphans(files) == 0
 
 
 def test_local_does_all_jobs_on_their_own_cores(tmp_path, capsys):
@@ -142,6 +180,80 @@ def test_submitit_and_ray_are_asked_for_where_missing(tmp_path, monkeypatch):
         slurm.launch(plan, plan.jobs, slurm.Request(), 0)
     with pytest.raises(UserError, match=r"pip install 'world-model-agents\[cluster\]'"):
         ray_cluster.launch(plan, plan.jobs, ray_cluster.Request(), 0)
+
+
+class FakeRay(types.ModuleType):
+    """Notes how Ray is started."""
+
+    def init(self, **options):
+        self.options = options
+
+
+VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS",
+             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")  # fmt: skip
+
+
+@pytest.mark.parametrize("mine", [{}, {"RAY_AUTH_TOKEN_PATH": "x"}, {"RAY_AUTH_MODE": "disabled"}])
+def test_a_ray_of_our_own_keeps_to_this_machine(mine, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ) | mine)
+    for name in set(VARIABLES) - set(mine):
+        os.environ.pop(name, None)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    real = __import__
+
+    def find(name, *rest):
+        if name == "ray":  # As late as the real one reads them.
+            assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+            assert os.environ["RAY_AUTH_MODE"] == mine.get("RAY_AUTH_MODE", "token")
+            return FakeRay("ray")
+        return real(name, *rest)
+
+    monkeypatch.setattr("builtins.__import__", find)
+    assert ray_cluster._connect().options["include_dashboard"] is False
+    assert len(os.environ.get("RAY_AUTH_TOKEN", "")) == (0 if "RAY_AUTH_TOKEN_PATH" in mine else 64)
+
+
+LISTENS = """
+import pathlib, sys
+from benchmarks.jobs import ray_cluster
+
+def listening():
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in pathlib.Path("/proc/net", name).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                found.add(words[1].partition(":")[0])
+    return found
+
+before = listening()
+ray = ray_cluster._connect()
+assert ray.get(ray.remote(lambda: 3).remote()) == 3
+print(*sorted(listening() - before))
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.readline()
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_real_ray_listens_on_the_loopback_interface_and_asks_for_a_token():
+    ray = pytest.importorskip("ray")
+    variables = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENS], env=variables | {"PYTHONPATH": ROOT}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    addresses, gcs = (process.stdout.readline().split() for _ in range(2))
+    # As /proc writes 127.0.0.1 and ::1.
+    assert set(addresses) <= {"0100007F", "00000000000000000000000001000000"}
+    code = f"import ray; ray.init(address={gcs[0]!r}); print('in')"
+    without = variables | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}
+    stranger = subprocess.run(
+        [sys.executable, "-c", code], env=without, text=True, capture_output=True, timeout=DEADLINE
+    )
+    process.communicate("\n")
+    assert ray and "in" not in stranger.stdout.split() and stranger.returncode
 
 
 def test_a_ray_cluster_that_is_gone_is_named(tmp_path, monkeypatch):

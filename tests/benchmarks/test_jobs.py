@@ -161,6 +161,16 @@ def test_printed_commands_are_those_left_and_nothing_is_touched(tmp_path, capsys
     assert capsys.readouterr().out.splitlines() == lines[1:]
 
 
+def test_jobs_that_only_the_list_names_are_not_started(tmp_path, capsys):
+    words = ["dmc_proprio", "run", *TINY, "--logdir", tmp_path, "--print-commands"]
+    plan = plans.make(suite("dmc_proprio"), tmp_path, "dreamer", TINY[1:3], TINY[4:5], 2, ())
+    mine = Job("evil", 0, "subprocess:getoutput")
+    plans.write(plans.Plan(**{**vars(plan), "jobs": (*plan.jobs, mine)}))
+    assert main(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and not any("evil" in line or "subprocess" in line for line in lines)
+
+
 @pytest.mark.parametrize("word, module", [("score", "scores"), ("report", "page")])
 def test_scores_and_reports_have_commands_of_their_own(word, module, monkeypatch):
     called = types.ModuleType("command")
@@ -229,6 +239,81 @@ def test_a_job_is_locked_as_long_as_its_process_lives(tmp_path):
     process.communicate()
     assert states.progress(plan, job).state == "waiting"
     assert Work(plan, job, retries=0).run() == "done"
+
+
+DAMAGED = ["", "{", "[]", "3", "\x00", "[" * 100_000, '{"attempts": 3}', '{"attempts": [3]}',
+           '{"attempts": [{"started": 1, "host": "x"}]}', '{"attempts": [], "failures": "x"}',
+           '{"attempts": [], "failed": true, "more": 1}', '{"failures": 1}']  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_record_is_an_empty_one_and_named(text, tmp_path):
+    plan = scripted(tmp_path)
+    path = plan.record(plan.jobs[0])
+    path.write_text(text)
+    with pytest.warns(UserWarning, match=f"the record {path} is damaged and counts as empty"):
+        assert records.read(path) == records.Record()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert states.progress(plan, plan.jobs[0]).state == "waiting"
+        assert Work(plan, plan.jobs[0], retries=0).run() == "done"
+    assert len(records.read(path).attempts) == 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["", "[]", "{}", '{"metadata": 3}', "[" * 100_000,
+     '{"metadata": {"frames": "x", "finished_frames": null}}'],
+)  # fmt: skip
+def test_a_damaged_checkpoint_stops_no_other_job(index, tmp_path, capsys):
+    plan = scripted(tmp_path)
+    one, other, _ = plan.jobs
+    for job in (one, other):
+        leave(plan, job, plan.frames, finished=plan.frames)
+    path = plan.folder(one) / "checkpoints" / f"{plan.frames:012d}" / "checkpoint.json"
+    path.write_text(index)
+    with pytest.warns(UserWarning, match=f"newest checkpoint in {path.parents[1]} is damaged; a s"):
+        assert states.progress(plan, one).state == "waiting"
+    with pytest.warns(UserWarning, match="damaged"):
+        assert main("atari", "status", "--logdir", tmp_path) == 0
+    assert "1 done, 2 waiting" in capsys.readouterr().out
+
+
+def test_odd_lines_of_metrics_are_passed_over(tmp_path):
+    plan = scripted(tmp_path)
+    leave(plan, plan.jobs[0], 10)
+    lines = ['{"frames": 20, "time/frames_per_s": 3}', '{"frames": "x"}', "[]", "[" * 100_000,
+             '{"frames": 30, "time/frames_per_s": "x"}', '{"frames": 1e400}', "\x00"]  # fmt: skip
+    (plan.folder(plan.jobs[0]) / "metrics.jsonl").write_text("\n".join(lines))
+    assert states.progress(plan, plan.jobs[0])[:2] == ("waiting", 30)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", "[" * 100_000, '{"jobs": 3}', '{"jobs": [{"game": "../x", "seed": 0}]}'],
+)
+def test_a_damaged_job_list_is_an_empty_one_and_named(text, tmp_path, capsys):
+    plan = scripted(tmp_path)
+    (tmp_path / "jobs.json").write_text(text)
+    with pytest.warns(UserWarning, match=r"jobs\.json is not a job list of this package"):
+        assert plans.extend(plan) == plan
+    assert main("atari", "status", "--logdir", tmp_path) == 2
+    err = capsys.readouterr().err
+    assert "jobs.json is not a job list" in err and "the run command writes it anew" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"frames": "x"}, {"frames": 0}, {"agent": "../.."}, {"configs": [3]}, {"jobs": []},
+     {"jobs": [{"game": "a/b", "seed": 0, "task": "x"}]}, {"suite": None},
+     {"jobs": [{"game": "a", "seed": "0", "task": "x"}]}],
+)  # fmt: skip
+def test_a_job_list_of_other_entries_is_refused(change, tmp_path):
+    scripted(tmp_path)
+    values = json.loads((tmp_path / "jobs.json").read_text())
+    (tmp_path / "jobs.json").write_text(json.dumps(values | change))
+    with pytest.raises(UserError, match="not a job list of this package"):
+        plans.read(tmp_path)
 
 
 def test_a_file_system_without_locks_works_all_the_same(tmp_path, monkeypatch):
