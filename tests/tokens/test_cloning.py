@@ -35,6 +35,8 @@ def make_episode(rng, gain, rows):
         "action": np.pad(-states[:-1] @ gain.T, ((1, 0), (0, 0))).astype(np.float32),
         "reward": np.zeros(rows, np.float32),
         "is_first": np.arange(rows) == 0,
+        "is_last": np.arange(rows) == rows - 1,
+        "is_terminal": np.zeros(rows, bool),
     }
 
 
