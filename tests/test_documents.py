@@ -24,7 +24,13 @@ from tests.compiling import compiled
 from tests.tiny import BATCH, TINY, random_batch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "benchmarks/results/README.md", "docs/component.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "benchmarks/results/README.md",
+    "docs/component.md",
+    "docs/security.md",
+)
 MOST_LINES = 249
 """Of README.md, so that a newcomer reads it."""
 HORIZON = 3
