@@ -216,7 +216,8 @@ def _log(info: Any) -> dict[str, float]:
 def _finite(value: Any) -> float | None:
     """Returns a number as rows hold it; None where it is none, or not finite as float32."""
     try:
-        array = np.asarray(value)
+        # Python's integers may be larger than NumPy's.
+        array = np.asarray(float(value) if isinstance(value, int) else value)
     except Exception:  # Whatever the conversion of somebody's type raises.
         return None
     if array.shape or array.dtype.kind not in "fiub":
