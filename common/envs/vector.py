@@ -29,7 +29,7 @@ Open = Callable[[Build, int, int], Handle]
 MAX_CRASHES = 3
 """Crashes without a completed step in between that end a run."""
 SHARE = 20
-"""Steps that an environment has to make per crash, on average over ``RECENT`` crashes."""
+"""Steps that an environment has to make from crash to crash, on average over the last ``RECENT``."""
 RECENT = 10
 
 
@@ -225,7 +225,7 @@ class _Slot:
         steps = self._steps - self._crashed_at[0]
         if self._crashes >= MAX_CRASHES:
             often = f"{self._crashes} times without a completed step"
-        elif len(self._crashed_at) == RECENT and steps < SHARE * RECENT:
+        elif len(self._crashed_at) == RECENT and steps < SHARE * (RECENT - 1):
             often = (
                 f"{RECENT} times within {steps} steps, more often than once in {SHARE}, which is "
                 "the limit"
