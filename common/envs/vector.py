@@ -29,7 +29,7 @@ Open = Callable[[Build, int, int], Handle]
 MAX_CRASHES = 3
 """Crashes without a completed step in between that end a run."""
 SHARE = 20
-"""Steps that an environment has to make from crash to crash, on average over the last ``RECENT``."""
+"""Steps that an environment has to make from crash to crash, the mean of ``RECENT`` crashes."""
 RECENT = 10
 
 
