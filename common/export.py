@@ -102,14 +102,7 @@ def read_export(path: str | pathlib.Path) -> Exported:
         exported = Exported(
             str(meta["agent"]), dict(meta["config"]), observations, actions, _nested(arrays)
         )
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _DAMAGE as error:
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged or no export ({words}); export it again") from error
     for name, array in arrays.items():

@@ -217,10 +217,9 @@ def _action_faults(shaped: Arrays, actions: ActionSpec | None) -> Iterator[str]:
     if actions is None or len(shaped.get("is_first", ())) != len(action):
         return
     # The row of a reset holds no action.
-    rows, begin = action[~shaped["is_first"].astype(bool)], 0
-    for part in actions.parts:
-        block = rows[:, begin : begin + part.size]
-        begin += part.size
+    rows = action[~shaped["is_first"].astype(bool)]
+    for part, entries in actions.blocks:
+        block = rows[:, entries]
         choice = block.argmax(1)[:, None] == np.arange(part.size)
         if part.kind == "categorical" and np.abs(block - choice).max(initial=0) > ROUNDING:
             yield (

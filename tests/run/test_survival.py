@@ -30,7 +30,7 @@ from common.run.online import Handover
 from common.run.program import Program
 from tests import fake_agent
 from tests.run.test_offline import episode
-from tests.run.test_train import counters, listing, metrics, replayed, run
+from tests.run.test_train import counters, listing, metrics, replayed, run, stop_evaluation
 
 QUIET = {"run__eval_episodes": 0, "run__random_episodes": 0}
 DEFAULT = {"replay__prefetch": ReplayConfig().prefetch}
@@ -127,15 +127,7 @@ def test_a_run_that_somebody_else_began_meanwhile_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("at, evaluated", [(1, [50, 100]), (2, [50, 100])])
 def test_an_evaluation_that_was_cut_is_repeated(at, evaluated, tmp_path, monkeypatch):
-    calls, play = [], base_run.play_in
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == at:
-            signal.raise_signal(signal.SIGTERM)
-        return play(*args, **kwargs)
-
-    monkeypatch.setattr(base_run, "play_in", interrupted)
+    stop_evaluation(monkeypatch, at)
     run(tmp_path, run__random_episodes=0)
     assert counters(tmp_path)["evaluation_due"]
     run(tmp_path, run__random_episodes=0)

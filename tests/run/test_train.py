@@ -58,6 +58,19 @@ def replayed(logdir):
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0].files}
 
 
+def stop_evaluation(monkeypatch, at):
+    """Sends SIGTERM as the evaluation of this number begins, the random policy's included."""
+    calls, play = [], base_run.play_in
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return play(*args, **kwargs)
+
+    monkeypatch.setattr(base_run, "play_in", interrupted)
+
+
 def listing(folder):
     """Every file below a folder with its content."""
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -259,16 +272,7 @@ class TestResume:
     @pytest.mark.parametrize("at, frames", [(1, 0), (2, 50), (3, 100)])
     def test_sigterm_ends_evaluations_too(self, at, frames, tmp_path, monkeypatch, capsys):
         """In the random policy's, in one of the run, and in the last one."""
-        calls = []
-        play = base_run.play_in
-
-        def interrupted(*args, **kwargs):
-            calls.append(1)
-            if len(calls) == at:
-                signal.raise_signal(signal.SIGTERM)
-            return play(*args, **kwargs)
-
-        monkeypatch.setattr(base_run, "play_in", interrupted)
+        stop_evaluation(monkeypatch, at)
         before = signal.getsignal(signal.SIGTERM)
         run(tmp_path)
         assert signal.getsignal(signal.SIGTERM) == before
