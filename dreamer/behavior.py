@@ -112,10 +112,7 @@ class Behavior:
         trajectory = imagine(model, world, act, start, noise.latent, noise.action)
         raw_reward = model.reward(world, trajectory.features).mean()
         reward, magnitude = stream_norm(raw_reward, reward_magnitude, self._config.reward_norm)
-        discount = model.discount(world, trajectory.features).mean()
-        if model.config.predict_discount:
-            true = model.config.discount_factor * (1 - is_terminal.astype(jnp.float32))
-            discount = jnp.concatenate([true[None], discount[1:]])
+        discount = self._discount(world, trajectory, is_terminal)
         loss, returns, metrics = self.policy_loss(params, updates, trajectory, reward, discount)
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
@@ -125,6 +122,16 @@ class Behavior:
             trajectory, reward, discount, returns.target, returns.weight, magnitude, metrics
         )
         return loss, jax.lax.stop_gradient(imagined)
+
+    def _discount(self, world: Params, trajectory: Trajectory, is_terminal: Array) -> Array:
+        """Returns the discounts ``[H + 1, N]``; the first is the true one, see ``losses``."""
+        config = self._model.config
+        discount = self._model.discount(world, trajectory.features).mean()
+        if self._config.include_start and not config.predict_discount:
+            return discount
+        goes_on = 1 - is_terminal * jnp.float32(config.predict_discount)
+        first = goes_on * (config.discount_factor if self._config.include_start else 1.0)
+        return jnp.concatenate([first[None], discount[1:]])
 
     def policy_loss(
         self,
@@ -139,13 +146,11 @@ class Behavior:
         config = self._config
         slow = params["slow_critic" if config.slow_target else "critic"]
         value = self._networks.value(slow, trajectory.features).mean()
-        returns = compute_returns(
-            reward, discount, value, lambda_=config.lambda_, include_start=config.include_start
-        )
+        returns = compute_returns(reward, discount, value, lambda_=config.lambda_)
         policy = jax.tree.map(lambda x: x[:-1], trajectory.policies)
         loss, metrics = actor_loss(
             policy, trajectory.actions[1:-1], returns, value[:-2],
-            gradient=self.gradient, mix=self.mix(updates),
+            include_start=config.include_start, gradient=self.gradient, mix=self.mix(updates),
             entropy_scale=self.entropy_scale(updates),
         )  # fmt: skip
         metrics = {f"actor/{k}": v for k, v in (metrics | {"loss": loss}).items()}

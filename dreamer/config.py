@@ -54,7 +54,8 @@ class BehaviorConfig(Options):
             "reinforce", "both", or "auto" (reinforce for discrete actions, else dynamics).
         actor_grad_mix: With "both", the share of the gradient through the model.
         actor_entropy: Weight of the policy's entropy.
-        include_start: Whether the critic learns the replayed start state too (V2) or not (V1).
+        include_start: Whether the replayed start state counts as the first imagined one
+            (V2) or not (V1).
         slow_target: Whether returns come from a slow copy of the critic (V2).
         slow_target_update: Critic updates between two copies.
         slow_target_fraction: Share of the critic that a copy takes over.

@@ -10,8 +10,9 @@ critic (DreamerV2, arXiv:2010.02193, Eq. 4 to 6):
 The action of row k + 1 was chosen in state k and first shows in r[k+1], so the actor
 pairs state k with G[k+1] and weight w[k], for k = 0..H−2. The critic pairs state k with
 G[k] and w[k], for k = 0..H−1. Dreamer V1 (arXiv:1912.01603) leaves out the replayed
-state: its critic starts at row 1. The weights are the same, so that nothing is learned beyond
-a replayed state that was terminal; V1's own begin anew with 1 at row 1, as if none were.
+state: its critic starts at row 1, its actor weighs G[k+1] by w[k+1], and d[0] is whether the
+replayed state goes on, 1 or 0. That is V1's own loss, whose weights begin with 1 at row 1, but
+that nothing is learned beyond a terminal state.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ class Returns(NamedTuple):
     weight: Array
 
 
-def compute_returns(
-    reward: Array, discount: Array, value: Array, *, lambda_: float, include_start: bool
-) -> Returns:
+def compute_returns(reward: Array, discount: Array, value: Array, *, lambda_: float) -> Returns:
     """Computes lambda-returns and weights.
 
     Args:
@@ -50,10 +49,7 @@ def compute_returns(
         discount: ``[H + 1, N]``, the first of the replayed state; the last one is not used.
         value: ``[H + 1, N]``, of the (slow) critic; the first one is not used.
         lambda_: Mixing of the lambda-return.
-        include_start: Whether the critic learns the replayed state too (V2) or not (V1); the
-            weights count from it on either way.
     """
-    del include_start
     chex.assert_rank([reward, discount, value], 2)
     chex.assert_equal_shape([reward, discount, value])
     target = lambda_return(
@@ -68,6 +64,7 @@ def actor_loss(
     returns: Returns,
     baseline: Array,
     *,
+    include_start: bool,
     gradient: str,
     mix: Array | float,
     entropy_scale: Array | float,
@@ -81,6 +78,7 @@ def actor_loss(
         action: Actions of rows 1..H−1 ``[H - 1, N, A]``.
         returns: Of the whole trajectory.
         baseline: Slow critic at rows 0..H−2 ``[H - 1, N]``.
+        include_start: Whether weights count from the replayed state (V2) or from row 1 (V1).
         gradient: "dynamics", "reinforce" or "both".
         mix: Share ρ of the gradient through the model ("both" only).
         entropy_scale: Weight η of the entropy.
@@ -102,7 +100,7 @@ def actor_loss(
         if gradient == "both":
             objective = mix * target + (1 - mix) * objective
     entropy = policy.entropy()
-    weight = returns.weight[: target.shape[0]]
+    weight = returns.weight[:-1] if include_start else returns.weight[1:]
     loss = -(weight * (objective + entropy_scale * entropy)).mean()
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
@@ -114,7 +112,7 @@ def critic_loss(value: Prediction, target: Array, weight: Array, *, include_star
         value: The critic's distributions at rows 0..H−1 ``[H, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Of ``compute_returns`` ``[H, N]``.
-        include_start: Whether row 0 counts, as in ``compute_returns``.
+        include_start: Whether the critic learns the replayed state too (V2) or not (V1).
     """
     chex.assert_rank([target, weight], 2)
     chex.assert_equal_shape([value.mean(), target, weight])

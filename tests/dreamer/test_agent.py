@@ -301,16 +301,31 @@ def test_there_are_two_modes(acting):
         dreamer.acting.act(params, jax.random.key(0), blank, observation, "evaluate")
 
 
-@pytest.mark.parametrize("include_start", [True, False])
-def test_a_terminal_start_weighs_what_is_imagined_behind_it(include_start):
-    behavior = dataclasses.replace(CONFIG.behavior, include_start=include_start)
-    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), box(2))
+def _imagined(include_start, predict_discount):
+    """What is imagined from a terminal state and from another one."""
+    config = dataclasses.replace(
+        CONFIG,
+        behavior=dataclasses.replace(CONFIG.behavior, include_start=include_start),
+        world_model=dataclasses.replace(CONFIG.world_model, predict_discount=predict_discount),
+    )
+    dreamer = build(config, box(2))
     state, noise = fresh_state(dreamer), dreamer.draw_noise(jax.random.key(0), (1, 2))
     arguments = state.params["actor"], state.params, state.normalisers["reward"], state.updates
     start, terminal = dreamer.model.initial(2), np.array([True, False])
-    _, imagined = compiled(dreamer.behavior.actor_loss)(
-        *arguments, noise.imagination, start, terminal
-    )
+    return compiled(dreamer.behavior.actor_loss)(*arguments, noise.imagination, start, terminal)[1]
+
+
+@pytest.mark.parametrize("include_start", [True, False])
+def test_a_terminal_start_weighs_what_is_imagined_behind_it(include_start):
+    imagined = _imagined(include_start, predict_discount=True)
     np.testing.assert_array_equal(imagined.weight[:, 0], [1, 0, 0])
-    first, second = 0.99, imagined.discount[1, 1]
+    first, second = 0.99 if include_start else 1, imagined.discount[1, 1]
     np.testing.assert_allclose(imagined.weight[:, 1], [1, first, first * second], rtol=1e-6)
+
+
+@pytest.mark.parametrize("include_start, first", [(True, 0.99), (False, 1)])
+def test_without_a_discount_head_no_start_is_terminal(include_start, first):
+    """Weights of V1 then begin at the first imagined row, as published."""
+    imagined = _imagined(include_start, predict_discount=False)
+    weight = np.array([1, first, first * 0.99])
+    np.testing.assert_allclose(imagined.weight, weight[:, None].repeat(2, 1), rtol=1e-6)

@@ -51,18 +51,17 @@ def v2_losses(
 
 
 def v1_losses(reward, discount, value, *, lambda_):
-    """Returns the actor's and the critic's loss of Dreamer V1: no value of the start is learned.
+    """Returns the actor's and the critic's loss of Dreamer V1: the start state is left out.
 
-    What is imagined counts as far as the start, its true discount, lets one get there.
+    Everything counts as far as the start goes on, which is its discount; V1 itself had 1 there.
     """
     actor, values = [], []
     for n in range(reward.shape[1]):
         imagined = [x[1:, n] for x in (reward, discount, value)]
         target = lambda_returns(*imagined, lambda_)
-        reached = 1.0
         for k in range(len(target)):
-            actor.append(-reached * target[k])
-            reached *= discount[k, n]
+            weight = discount[0, n] * np.prod(imagined[1][:k])
+            actor.append(-weight * target[k])
             distance = target[k] - imagined[2][k]
-            values.append(reached * (0.5 * distance**2 + 0.5 * np.log(2 * np.pi)))
+            values.append(weight * (0.5 * distance**2 + 0.5 * np.log(2 * np.pi)))
     return np.mean(actor), np.mean(values)
