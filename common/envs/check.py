@@ -165,9 +165,10 @@ def _problems(envs: Envs, rows: Rows) -> list[str]:
         if (values == values[:1]).all():
             problems.append(f"observation {key!r} never changes")
         elif spec.kind == "vector" and np.abs(values).max() > LARGE:
+            largest = np.abs(values).max()
             problems.append(
-                f"observation {key!r} reaches {np.abs(values).max():.4g}; scale it to about -1 .. 1, "
-                "or learn with --vector_transform standard, as the preset gym does"
+                f"observation {key!r} reaches {largest:.4g}; scale it to about -1 .. 1, or learn "
+                "with --vector_transform standard, as the preset gym does"
             )
     rewards = np.stack([row["reward"] for row in rows])
     if (rewards == 0).all():
