@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
 
 # Compiling takes most of the suite's time: keep the results, for subprocesses too.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ["XDG_CACHE_HOME"] = str(ROOT / ".cache" / "home")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -31,6 +31,10 @@ HELD = {
         "tests/command/test_trust.py::test_eval_asks_for_the_task_that_a_file_names",
         "tests/command/test_trust.py::test_what_eval_asks_for_is_what_it_takes",
     ),
+    "A run that this user began": (
+        "tests/command/test_trust.py::test_a_run_that_was_begun_here_needs_no_word",
+        "tests/command/test_trust.py::test_where_nothing_can_be_noted_the_word_is_asked_for",
+    ),
     "The same holds for `train`": (
         "tests/command/test_trust.py::test_a_preset_of_a_file_asks_for_its_task",
         "tests/command/test_trust.py::test_a_preset_whose_task_was_repeated_trains",

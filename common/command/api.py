@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.command.commands import LoadProgram
 from common.command.line import prepare
 from common.command.presets import resolve
-from common.command.trust import check_presets
+from common.command.trust import check_presets, remember_run
 
 if TYPE_CHECKING:
     from common.run.progress import Result
@@ -39,6 +39,7 @@ def train(
     names = (presets,) if isinstance(presets, str) else tuple(presets)
     config = resolve(program, names, options)
     check_presets(program, names, options, config)
+    remember_run(logdir, config)
     from common.run.train import train as run
 
     return run(program, config, logdir, **handed)

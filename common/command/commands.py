@@ -43,6 +43,7 @@ def _train(load_program: LoadProgram, parsed: Flags) -> int:
     given = parsed.extra.get("logdir")
     logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
     run_folder.check(logdir, program.name, config)
+    trust.remember_run(logdir, config)
     from common.report.page import write_report
     from common.run import train as training
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
 
 from common.command import flags
+from common.command.cache import cache_folder
 from common.command.commands import COMMANDS, LoadProgram
 from common.command.memory import restart_with_huge_pages
 from common.command.table import HELP, Command, find, listing
@@ -40,8 +40,7 @@ def prepare() -> None:
     """Sets what JAX should do, where the user did not: share memory, cache, keep quiet."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / DISTRIBUTION / "jax"))
+    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
     settings = sys.modules["jax"].config if "jax" in sys.modules else None
     if settings is not None and not settings.jax_compilation_cache_dir:
         settings.update("jax_compilation_cache_dir", cache or None)  # Too late for the variable.

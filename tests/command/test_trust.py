@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -97,6 +98,43 @@ def test_what_eval_asks_for_is_what_it_takes(tmp_path, capsys, monkeypatch):
     assert played == [(task, {"end": 3})]
     other = refusal(capsys, "eval", "--logdir", "run", "--task", "gym_CartPole-v1")
     assert f"names the task {task!r}, not 'gym_CartPole-v1'" in other
+
+
+@pytest.mark.parametrize("from_python", [False, True])
+def test_a_run_that_was_begun_here_needs_no_word(from_python, tmp_path, capsys, monkeypatch):
+    """The word was given to train; elsewhere, or with other arguments, it is asked for again."""
+    played, task = [], "tests.envs.known:Echo"
+
+    def play(task, env, *_, **__):
+        played.append(env.kwargs)
+        raise UserError("played")
+
+    monkeypatch.setattr(common.run.evaluation, "play", play)
+    monkeypatch.setattr(common.run.train, "train", lambda *_, **__: Result(False, 0, 0, tmp_path))
+    if from_python:
+        options = {"task": task, "env.kwargs": {"end": 3}}
+        train_from_python(fake_agent.load_program, "run", (), options)
+    else:
+        run("train", "--task", task, "--env.kwargs.end", "3", "--logdir", "run")
+    stranger(tmp_path / "run", task, {"end": 3})
+    for place in ("run", "run/export.npz", str(tmp_path / "run")):
+        assert "error: played" in refusal(capsys, "eval", "--logdir", place)
+    assert played == [{"end": 3}] * 3
+    shutil.copytree("run", "copy")
+    assert "repeat it" in refusal(capsys, "eval", "--logdir", "copy")
+    for other in ((task, {"end": 4}), (SHELL, {"end": 3})):
+        stranger(tmp_path / "run", *other)
+        assert "repeat it" in refusal(capsys, "eval", "--logdir", "run")
+    assert len(played) == 3
+
+
+def test_where_nothing_can_be_noted_the_word_is_asked_for(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(common.run.train, "train", lambda *_, **__: Result(False, 0, 0, tmp_path))
+    run("train", "--task", "tests.envs.known:Echo", "--logdir", "run")
+    stranger(tmp_path / "run", "tests.envs.known:Echo", {})
+    assert "repeat it" in refusal(capsys, "eval", "--logdir", "run")
 
 
 def test_a_task_that_runs_no_code_of_others_needs_no_word(tmp_path, capsys, monkeypatch):
