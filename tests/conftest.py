@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import sys
 
 import hypothesis
@@ -20,6 +21,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
 )
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Folders of pytest get the same names again: no run of them was begun before.
+    for marks in (ROOT / ".cache" / "home").glob("*/runs"):
+        shutil.rmtree(marks, ignore_errors=True)
 
 
 def _stay_on_one_core() -> None:
