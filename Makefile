@@ -1,10 +1,11 @@
-# `make train`: watch an agent learn. `make test`: the whole test suite. Both set up .venv first.
+# `make train`: watch an agent learn. `make test`: the whole test suite. `make mutants`: whether
+# the tests notice mistakes. Each sets up .venv first.
 SHELL := /bin/bash
 LOGDIR ?= runs/quickstart
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: train test lint clean
+.PHONY: train test lint mutants clean
 
 train:
 	@bash .ci/setup train
@@ -25,6 +26,10 @@ lint:
 	@bash .ci/setup test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+mutants:
+	@bash .ci/setup test
+	.venv/bin/python -m tests.mutants $(ARGS)
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from common.checks import AT, Count, Finite, NonNegative, Options, Range, Share, Whole, refuse
+from common.envs.registry import action_repeat
 from common.errors import UserError
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
@@ -107,3 +108,10 @@ class Config(Settings):
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
+
+    def settled(self) -> Self:
+        """Returns it with the discount factor of the action repeat that the run has."""
+        if not self.world_model.discount_repeat:
+            return self
+        repeat = action_repeat(self.task, self.env.action_repeat)
+        return dataclasses.replace(self, world_model=self.world_model.at_repeat(repeat))

@@ -3,16 +3,19 @@
 The files of ``configs/`` come with the package; a path names a file of the user's own.
 A preset may list others under ``includes``, which come before it, and may hold a mapping
 ``agents`` from an agent's name to values that only that agent takes, so that agents share
-the presets of a suite.
+the presets of a suite, and likewise ``tasks`` from patterns of tasks' names, so that a preset
+serves several.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config import DEEPEST, read_mapping, update
+from common.envs.registry import split
 from common.errors import UserError, nearest
 from common.run.program import Config, Program
 
@@ -51,18 +54,26 @@ def resolve(
     Raises:
         UserError: An unknown preset or option, or a value that its option cannot have.
     """
-    return update(program.default_config, load_presets(names, program.name), *values)
+    task = program.default_config.task
+    for some in (load_presets(names, program.name), *values):
+        task = some.get("task", task)
+    presets = load_presets(names, program.name, task)
+    return update(program.default_config, presets, *values).settled()
 
 
-def load_presets(names: Sequence[str], agent: str) -> dict[str, Any]:
+def load_presets(names: Sequence[str], agent: str, task: Any = "") -> dict[str, Any]:
     """Composes presets from left to right into one nested mapping.
 
     A preset may list others under ``includes``, which come before it, and may hold a
-    mapping ``agents`` from an agent's name to values that only that agent takes.
+    mapping ``agents`` from an agent's name to values that only that agent takes. Either may
+    hold a mapping ``tasks`` from patterns such as "dmc_walker_*" to values over its other ones,
+    which runs take whose task, or every one of whose tasks, is of that name.
 
     Args:
         names: Names of presets that come with the package, or paths of YAML files.
         agent: Whose values to take from ``agents``, such as "dreamer".
+        task: The task of the run, or several as ``--task`` takes them; what is no name is of
+            no pattern.
 
     Raises:
         UserError: An unknown preset, a file that is not a mapping, or a circle.
@@ -70,13 +81,14 @@ def load_presets(names: Sequence[str], agent: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     known: dict[pathlib.Path, dict[str, Any]] = {}
     for name in names:
-        _merge(merged, _load_preset(name, agent, {}, known))
+        _merge(merged, _load_preset(name, agent, task, {}, known))
     return merged
 
 
 def _load_preset(
     name: str,
     agent: str,
+    task: Any,
     parents: Mapping[pathlib.Path, str],
     known: dict[pathlib.Path, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def _load_preset(
     Args:
         name: Its name.
         agent: Whose values to take.
+        task: Whose values to take as well.
         parents: The presets that include this one, by their files.
         known: What every file gave that was read before, filled here: presets that include
             one twice each do not make it be read many times.
@@ -102,10 +115,12 @@ def _load_preset(
     content = read_mapping(path)
     merged: dict[str, Any] = {}
     for other in _includes(name, content.pop("includes", [])):
-        _merge(merged, _load_preset(other, agent, {**parents, place: name}, known))
+        _merge(merged, _load_preset(other, agent, task, {**parents, place: name}, known))
     agents = _agents(name, agent, content.pop("agents", {}))
-    _merge(merged, content)
-    _merge(merged, agents.get(agent) or {})
+    for values in (content, agents.get(agent) or {}):
+        _merge(merged, {key: value for key, value in values.items() if key != "tasks"})
+        for some in _of_task(name, task, values.get("tasks")):
+            _merge(merged, some)
     known[place] = merged
     return merged
 
@@ -129,6 +144,21 @@ def _agents(name: str, agent: str, found: Any) -> Mapping[str, Mapping[str, Any]
         if not isinstance(values or {}, Mapping):
             raise UserError(f"preset {name!r}: agents.{other} must be a mapping of options")
     return agents
+
+
+def _of_task(name: str, task: Any, found: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields the values of every pattern that a task is of, in order of the file."""
+    patterns = found or {}
+    if not isinstance(patterns, Mapping):
+        raise UserError(f"preset {name!r}: tasks must be a mapping from patterns to options")
+    for pattern, values in patterns.items():
+        if not isinstance(values or {}, Mapping) or "task" in (values or {}):
+            raise UserError(
+                f"preset {name!r}: tasks.{pattern} must be a mapping of options other than task"
+            )
+        parts = [part for part in split(task) if isinstance(part, str)]
+        if parts and all(fnmatch.fnmatchcase(part, str(pattern)) for part in parts):
+            yield values or {}
 
 
 def known_agents() -> list[str]:

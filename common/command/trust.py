@@ -93,7 +93,7 @@ def check_presets(
     files = [name for name in names if not is_own(name)]
     if "task" in values or not files:
         return
-    found = load_presets(files, program.name)
+    found = load_presets(files, program.name, config.task)
     task = config.task if "task" in found else ""
     kwargs = found.get("env", {}).get("kwargs") or {}
     check_task(task or (config.task if kwargs else ""), kwargs, None, " and ".join(files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from common.checks import AT, NonNegative, Options, Share, refuse
+from common.checks import AT, NonNegative, Options, Share, Whole, refuse
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
@@ -31,6 +31,9 @@ class WorldModelConfig(Options):
         predict_discount: Whether there is a discount head; without one every state is
             taken to continue with the constant discount factor.
         discount_factor: Discount factor of one agent step, γ.
+        discount_repeat: Action repeat that discount_factor is meant for: a run with another one
+            takes γ to the power of their ratio, so that as many seconds count. 0 for γ as it
+            stands.
         reward_scale: Weight of the reward term, c_r.
         discount_scale: Weight of the discount term, c_d.
         reward_transform: What is applied to rewards before they are learned:
@@ -56,6 +59,7 @@ class WorldModelConfig(Options):
     kl: KLConfig = KLConfig()
     predict_discount: bool = True
     discount_factor: Share = 0.99
+    discount_repeat: Whole = 0
     reward_scale: NonNegative = 1.0
     discount_scale: NonNegative = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"
@@ -71,3 +75,14 @@ class WorldModelConfig(Options):
         if self.discount.likelihood not in ("auto", "bernoulli"):
             found = f"is {self.discount.likelihood}, whose mean may leave 0 to 1"
             refuse(self, f"{AT}discount.likelihood {found}; expected auto or bernoulli")
+
+    def at_repeat(self, repeat: int) -> WorldModelConfig:
+        """Returns it for an action repeat: γ^(repeat / discount_repeat), where one is named.
+
+        Args:
+            repeat: Simulator steps per action.
+        """
+        if not self.discount_repeat:
+            return self
+        factor = self.discount_factor ** (repeat / self.discount_repeat)
+        return dataclasses.replace(self, discount_factor=factor, discount_repeat=repeat)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from common.checks import Count, Options, Positive, Range, Seed, Whole
 from common.envs.config import EnvConfig
@@ -80,3 +80,7 @@ class Settings(Options):
     env: EnvConfig = EnvConfig()
     replay: ReplayConfig = ReplayConfig()
     run: RunConfig = RunConfig()
+
+    def settled(self) -> Self:
+        """Returns it with what follows from several options written out, as a run keeps it."""
+        return self

@@ -172,7 +172,7 @@ def test_no_order_of_flags_matters(name, tmp_path_factory, data):
     join = lambda value: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)  # noqa: E731
     orders = list(itertools.permutations((path, join(value)) for path, value in values.items()))
     try:
-        expected = built(program.default_config, values)
+        expected = built(program.default_config, values).settled()
     except UserError:
         for order in orders:
             with pytest.raises(UserError):

@@ -1,0 +1,184 @@
+"""Small mistakes put into the code, one at a time, and whether the tests notice.
+
+``make mutants`` draws some of all that cosmic-ray knows to make in the rooms that join the
+parts, tries each in a copy of the working tree, and writes the share that was noticed, with
+every mistake that was not, to ``benchmarks/results/reliability/mutants.json``. The same
+command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.metadata
+import json
+import os
+import pathlib
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+from cosmic_ray.commands.init import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec
+
+from common.files import replacing
+from common.logging.terminal import format_seconds
+from common.run.versions import describe
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "reliability" / "mutants.json"
+ROOMS = {
+    "common/run": ("tests/run", "tests/integration/test_command_line.py"),
+    "dreamer": ("tests/dreamer", "tests/integration/test_known_optimum.py"),
+    "planet": ("tests/planet",),
+    "benchmarks/tdm": ("tests/benchmarks",),
+}
+"""The rooms, and the tests that are to notice; those of a module's name come before the others."""
+TIMEOUT = 900
+"""Seconds after which a mistake counts as noticed, because the tests hang."""
+
+
+def possible(room: str) -> list[MutationSpec]:
+    """Returns the mistakes that can be made in a room, one for every place of the code.
+
+    Of several at one place, such as all other operators, one stands for them. What
+    stands in an annotation only is left out, since nothing ever runs it.
+    """
+    modules = sorted((ROOT / room).glob("*.py"))
+    with tempfile.TemporaryDirectory() as folder:
+        with use_db(pathlib.Path(folder) / "mutants.sqlite", WorkDB.Mode.create) as database:
+            init(modules, database, {})
+            found = [item.mutations[0] for item in database.work_items]
+    unions = {path: set(_annotations(path)) for path in modules}
+    places: dict[tuple[Any, ...], MutationSpec] = {}
+    for one in random.Random(0).sample(sorted(found, key=_name), len(found)):
+        lines = range(one.start_pos[0], one.end_pos[0] + 1)
+        in_annotation = not unions[one.module_path].isdisjoint(lines)
+        if "BitOr" in one.operator_name and in_annotation:
+            continue
+        kind = one.operator_name.partition("_")[0]
+        places.setdefault((one.module_path, one.start_pos, one.end_pos, kind), one)
+    return list(places.values())
+
+
+def _annotations(path: pathlib.Path) -> Iterator[int]:
+    """Yields the lines of a module on which an annotation stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if part is not None:
+                yield from range(part.lineno, part.end_lineno + 1)
+
+
+def _name(one: MutationSpec) -> str:
+    path = one.module_path.relative_to(ROOT)
+    return f"{path}:{one.start_pos[0]}:{one.start_pos[1]} {one.operator_name} {one.occurrence}"
+
+
+def draw(rooms: Sequence[str], number: int, seed: int) -> list[tuple[str, MutationSpec]]:
+    """Draws so many mistakes of every room, in turn."""
+    drawn = []
+    for room in rooms:
+        all_of_them = possible(room)
+        chosen = random.Random(seed).sample(all_of_them, min(number, len(all_of_them)))
+        drawn.append([(room, one) for one in chosen])
+    return [one for turn in zip(*drawn, strict=True) for one in turn]
+
+
+def copy_tree(folder: pathlib.Path) -> None:
+    """Copies what git knows, or would know, of the working tree."""
+    words = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def attempt(room: str, one: MutationSpec, folder: pathlib.Path) -> dict[str, Any]:
+    """Makes one mistake in the copy, runs the tests, and takes it back."""
+    path = one.module_path.relative_to(ROOT)
+    own = sorted((folder / "tests").glob(f"*/test_{path.stem}.py"))
+    tests = [str(test.relative_to(folder)) for test in own] + list(ROOMS[room])
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    moved = attrs.evolve(one, module_path=folder / path)
+    begin = time.monotonic()
+    result = mutate_and_test([moved], shlex.join(words), TIMEOUT)
+    changed = [line for line in (result.diff or "").splitlines() if line[:1] in ("+", "-")]
+    return {
+        "mistake": _name(one),
+        "room": room,
+        "outcome": str(result.test_outcome.value if result.test_outcome else result.worker_outcome),
+        "seconds": round(time.monotonic() - begin, 1),
+        "change": [line for line in changed if not line.startswith(("+++", "---"))],
+        "noticed_by": _failed(result.output or ""),
+    }
+
+
+def _failed(output: str) -> str:
+    """Returns the first test that failed, by pytest's summary."""
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return lines[0].split(" - ")[0].split(" ", 1)[1] if lines else output[-200:].strip()
+
+
+def record(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the shares that were noticed, by room, and all that was tried."""
+    rooms = {}
+    for room in dict.fromkeys(one["room"] for one in tried):
+        some = [one for one in tried if one["room"] == room]
+        noticed = sum(one["outcome"] != "survived" for one in some)
+        rooms[room] = {"tried": len(some), "noticed": noticed, "share": noticed / len(some)}
+    noticed = sum(one["outcome"] != "survived" for one in tried)
+    return {
+        "versions": describe(),
+        "cosmic_ray": importlib.metadata.version("cosmic-ray"),
+        "rooms": rooms,
+        "share": noticed / len(tried),
+        "survived": [one for one in tried if one["outcome"] == "survived"],
+        "tried": [one for one in tried if one["outcome"] != "survived"],
+    }
+
+
+def main() -> int:
+    """Tries mistakes; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--number", type=int, default=50, help="mistakes of every room (50)")
+    parser.add_argument("--seed", type=int, default=0, help="which are drawn (0)")
+    parser.add_argument("--rooms", nargs="+", choices=list(ROOMS), default=list(ROOMS))
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    given = parser.parse_args()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+    drawn = draw(given.rooms, given.number, given.seed)
+    before = json.loads(given.results.read_text()) if given.results.exists() else {}
+    tried = [*before.get("survived", ()), *before.get("tried", ())]
+    known = {one["mistake"] for one in tried}
+    left = [(room, one) for room, one in drawn if _name(one) not in known]
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy_tree(pathlib.Path(folder))
+        os.chdir(folder)
+        for number, (room, one) in enumerate(left, 1):
+            result = attempt(room, one, pathlib.Path(folder))
+            tried.append(result)
+            each = (time.monotonic() - begin) / number
+            rest = format_seconds(each * (len(left) - number))
+            print(
+                f"{number} of {len(left)}  {result['outcome']:9}  {result['mistake']}  eta {rest}"
+            )
+            with replacing(given.results) as path:
+                path.write_text(json.dumps(record(tried), indent=1) + "\n")
+    shares = {room: f"{one['share']:.0%}" for room, one in record(tried)["rooms"].items()}
+    print(f"noticed: {shares}; {given.results}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
