@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -90,7 +92,7 @@ def draw(rooms: Sequence[str], number: int, seed: int) -> list[tuple[str, Mutati
         all_of_them = possible(room)
         chosen = random.Random(seed).sample(all_of_them, min(number, len(all_of_them)))
         drawn.append([(room, one) for one in chosen])
-    return [one for turn in zip(*drawn, strict=True) for one in turn]
+    return [one for turn in itertools.zip_longest(*drawn) for one in turn if one]
 
 
 def copy_tree(folder: pathlib.Path) -> None:
@@ -130,21 +132,24 @@ def _failed(output: str) -> str:
 
 
 def record(tried: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the shares that were noticed, by room, and all that was tried."""
-    rooms = {}
-    for room in dict.fromkeys(one["room"] for one in tried):
-        some = [one for one in tried if one["room"] == room]
-        noticed = sum(one["outcome"] != "survived" for one in some)
-        rooms[room] = {"tried": len(some), "noticed": noticed, "share": noticed / len(some)}
-    noticed = sum(one["outcome"] != "survived" for one in tried)
+    """Returns the shares that were noticed, by room and in all, and every attempt."""
+    rooms = list(dict.fromkeys(one["room"] for one in tried))
     return {
         "versions": describe(),
         "cosmic_ray": importlib.metadata.version("cosmic-ray"),
-        "rooms": rooms,
-        "share": noticed / len(tried),
+        "rooms": {room: _share([one for one in tried if one["room"] == room]) for room in rooms},
+        **_share(tried),
         "survived": [one for one in tried if one["outcome"] == "survived"],
-        "tried": [one for one in tried if one["outcome"] != "survived"],
+        "others": [one for one in tried if one["outcome"] != "survived"],
     }
+
+
+def _share(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts outcomes; where the tests could not be run, nothing was tried."""
+    outcomes = [one["outcome"] for one in tried]
+    noticed, survived = outcomes.count("killed"), outcomes.count("survived")
+    both = noticed + survived
+    return {"tried": both, "noticed": noticed, "share": noticed / both if both else None}
 
 
 def main() -> int:
@@ -158,25 +163,22 @@ def main() -> int:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
     drawn = draw(given.rooms, given.number, given.seed)
     before = json.loads(given.results.read_text()) if given.results.exists() else {}
-    tried = [*before.get("survived", ()), *before.get("tried", ())]
+    tried = [*before.get("survived", ()), *before.get("others", ())]
     known = {one["mistake"] for one in tried}
     left = [(room, one) for room, one in drawn if _name(one) not in known]
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, contextlib.chdir(folder):
         copy_tree(pathlib.Path(folder))
-        os.chdir(folder)
         for number, (room, one) in enumerate(left, 1):
             result = attempt(room, one, pathlib.Path(folder))
             tried.append(result)
             each = (time.monotonic() - begin) / number
             rest = format_seconds(each * (len(left) - number))
-            print(
-                f"{number} of {len(left)}  {result['outcome']:9}  {result['mistake']}  eta {rest}"
-            )
+            print(f"{number} of {len(left)}, {rest} left: {_name(one)}: {result['outcome']}")
             with replacing(given.results) as path:
                 path.write_text(json.dumps(record(tried), indent=1) + "\n")
-    shares = {room: f"{one['share']:.0%}" for room, one in record(tried)["rooms"].items()}
-    print(f"noticed: {shares}; {given.results}")
+    total = _share(tried)
+    print(f"noticed: {total['noticed']} of {total['tried']}; {given.results}")
     return 0
 
 
