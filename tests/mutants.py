@@ -174,7 +174,8 @@ def main() -> int:
             tried.append(result)
             each = (time.monotonic() - begin) / number
             rest = format_seconds(each * (len(left) - number))
-            print(f"{number} of {len(left)}, {rest} left: {_name(one)}: {result['outcome']}")
+            place = f"{number} of {len(left)}, {rest} left: {_name(one)}"
+            print(f"{place}: {result['outcome']}", flush=True)
             with replacing(given.results) as path:
                 path.write_text(json.dumps(record(tried), indent=1) + "\n")
     total = _share(tried)

@@ -62,9 +62,7 @@ def test_what_is_noticed_and_what_is_not_is_written_once(shop, monkeypatch, caps
     lines = {one["mistake"].split(":")[1] for one in record["survived"]}
     assert lines == {"9"}  # The function that nothing tests.
     assert all(one["change"] and one["outcome"] == "killed" for one in record["others"])
-    assert {one["noticed_by"] for one in record["others"]} >= {
-        "tests/shop/test_till.py::test_price"
-    }
+    assert {one["noticed_by"] for one in record["others"]} == {TEST}
     noticed, survived = len(record["others"]), len(record["survived"])
     assert (record["noticed"], record["tried"]) == (noticed, noticed + survived)
     assert record["share"] == noticed / (noticed + survived) == record["rooms"]["shop"]["share"]
