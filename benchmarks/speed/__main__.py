@@ -4,6 +4,7 @@
     python -m benchmarks.speed dmc_vision           # those of one shape
     python -m benchmarks.speed update               # one piece at every shape
     python -m benchmarks.speed 'dmc_vision/*coder'  # wildcards
+    python -m benchmarks.speed update --jobs 8 --results DIR  # on a host with a GPU
 
 Every workload runs in a process of its own, so that its peak memory is its own, with the
 same settings as training. Results go to benchmarks/results/speed, one JSON each.
@@ -12,6 +13,7 @@ same settings as training. Results go to benchmarks/results/speed, one JSON each
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -36,6 +38,9 @@ def main() -> int:
     parser.add_argument("workloads", nargs="*", help="shape, piece, or wildcard of shape/piece")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each (7)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="compiled at the same time; timed in turn (1)"
+    )
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     return exit_code(lambda: _run(parser.parse()))
@@ -44,8 +49,9 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.speed import workloads
 
-    if arguments.repeats < 1:
-        raise UserError(f"--repeats is {arguments.repeats}; expected at least 1")
+    for name in ("repeats", "jobs"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name} is {getattr(arguments, name)}; expected at least 1")
     if arguments.list:
         print("\n".join(workloads.names()))
         return 0
@@ -53,7 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.here:
         print(json.dumps(_time(selected[0], arguments.repeats)))
         return 0
-    failed = [name for name in selected if not _time_apart(name, arguments)]
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as jobs:
+        ended_well = list(jobs.map(lambda name: _time_apart(name, arguments), selected))
+    failed = [name for name, well in zip(selected, ended_well, strict=True) if not well]
     if failed:
         print(f"error: no result for {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,17 +1,22 @@
 """Times a compiled function beside one known quantity, a large matrix product.
 
 Figures of one machine move by a fifth from day to day; their ratio to the matrix product
-moves less.
+moves less. Processes on one machine may compile at the same time; each times alone, once
+none of them compiles.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
+import pathlib
 import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -22,6 +27,8 @@ from common.nets import conv
 
 MATMUL_SIZE = 2048
 WARM_UP = 2
+TURNS = pathlib.Path(tempfile.gettempdir()) / "world-model-agents-speed.lock"
+"""Locked by whoever compiles, with others, and by whoever times, alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +83,16 @@ def measure(
     # Counted on one implementation of the convolutions, so that it is the same everywhere.
     with conv.use_implementation("matmul"):
         flops = count_flops(lambda *args: function(*args), *args)
-    start = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=0 if feed_back else ()).lower(*args).compile()
-    compile_seconds = time.perf_counter() - start
+    with _turn(fcntl.LOCK_SH):
+        start = time.perf_counter()
+        compiled = jax.jit(function, donate_argnums=0 if feed_back else ()).lower(*args).compile()
+        compile_seconds = time.perf_counter() - start
+        matmul_gflops(1)
     memory = compiled.memory_analysis()
-    before = matmul_gflops()
-    seconds, core_seconds = [], []
-    for _ in range(WARM_UP + repeats):
-        start, start_core = time.perf_counter(), time.process_time()
-        out = jax.block_until_ready(compiled(*args))
-        seconds.append(time.perf_counter() - start)
-        core_seconds.append(time.process_time() - start_core)
-        if feed_back:
-            args = (out[0], *args[1:])
+    with _turn(fcntl.LOCK_EX):
+        before = matmul_gflops()
+        seconds, core_seconds = _time(compiled, args, WARM_UP + repeats, feed_back)
+        after = matmul_gflops()
     seconds, core_seconds = seconds[WARM_UP:], core_seconds[WARM_UP:]
     median = statistics.median(seconds)
     return Measurement(
@@ -99,11 +103,34 @@ def measure(
         compile_seconds=compile_seconds,
         flops=flops,
         gflops=flops / median / 1e9,
-        matmul_gflops=max(before, matmul_gflops()),
+        matmul_gflops=max(before, after),
         scratch_gib=memory.temp_size_in_bytes / 2**30 if memory else 0.0,
         peak_gib=peak_gib(),
         load_average=load,
     )
+
+
+@contextlib.contextmanager
+def _turn(kind: int) -> Iterator[None]:
+    """Waits until nobody times and, where ``kind`` is ``LOCK_EX``, until nobody compiles."""
+    with TURNS.open("w") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+def _time(
+    compiled: Callable[..., Any], args: tuple[Any, ...], calls: int, feed_back: bool
+) -> tuple[list[float], list[float]]:
+    """Returns wall-clock seconds and processor time of every call."""
+    seconds, core_seconds = [], []
+    for _ in range(calls):
+        start, start_core = time.perf_counter(), time.process_time()
+        out = jax.block_until_ready(compiled(*args))
+        seconds.append(time.perf_counter() - start)
+        core_seconds.append(time.process_time() - start_core)
+        if feed_back:
+            args = (out[0], *args[1:])
+    return seconds, core_seconds
 
 
 def matmul_gflops(repeats: int = 7) -> float:

@@ -1,4 +1,4 @@
-"""What is timed: shapes, and pieces of work at each shape."""
+"""What is timed: pieces of work at each shape."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.speed.harness import Measurement, measure
+from benchmarks.speed.shapes import SHAPES, WALKER, Shape
 from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
-from common.agent import Agent
-from common.command.presets import resolve
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
 from common.run.config import Settings
-from common.run.program import Program
-from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from common.tokens import tdm
 from common.tokens.steps import pad
 from dreamer.config import Config as DreamerConfig
-from dreamer.program import load_program as load_dreamer
 from planet.config import Config as PlanetConfig
 from planet.latent_model import latent_rollout
 from planet.planner import make_planner
@@ -34,110 +30,12 @@ from planet.program import load_program as load_planet
 from planet.search import Rollout
 from planet.token_model import token_rollout
 
-RGB = {"image": ObservationSpec((64, 64, 3), "image")}
-GRAY = {"image": ObservationSpec((64, 64, 1), "image")}
-CARTPOLE = {
-    "position": ObservationSpec((3,), "vector"),
-    "velocity": ObservationSpec((2,), "vector"),
-}
-
-
-WALKER = {"state": ObservationSpec((24,), "vector")}
 UNCACHED_CANDIDATES = 4
 """Candidates of the roll-out that remembers nothing, which takes so long."""
-
-
-def _continuous(size: int) -> ActionSpec:
-    part = ActionPart((), "continuous", size, (-1.0,) * size, (1.0,) * size, (size,))
-    return ActionSpec((part,))
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """Sizes at which the pieces are timed.
-
-    Attributes:
-        summary: One line about it.
-        presets: Presets, composed from left to right.
-        observations: What the environment shows.
-        actions: What the environment takes.
-        options: Values over those of the presets.
-        load_program: Which agent it is.
-    """
-
-    summary: str
-    presets: tuple[str, ...]
-    observations: Mapping[str, ObservationSpec]
-    actions: ActionSpec
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    load_program: Callable[[], Program] = load_dreamer
-
-    def config(self) -> DreamerConfig | PlanetConfig:
-        """Returns the agent's configuration at this shape, with batches of 16x50 by default."""
-        sizes = {"replay.batch": 16, "replay.length": 50}
-        return resolve(self.load_program(), self.presets, sizes, self.options)
-
-    def agent(self) -> Agent:
-        """Builds the agent of this shape."""
-        return self.load_program().make_agent(self.config(), self.observations, self.actions)
-
-
-TOKENS = {
-    "model": "tdm",
-    # Every token of a window is scored against every other one: 50 rows would take 8 GiB.
-    "replay.length": 16,
-    "tdm": {"context": 16, "decode": "argmax"},
-    "planner": {"method": "shooting", "horizon": 10, "iterations": 1, "candidates": 128},
-}
-SHAPES = {
-    "dmc_vision": Shape(
-        "DreamerV2 on the control suite from pixels", ("dmc_vision",), RGB, _continuous(6)
-    ),
-    "atari": Shape(
-        "DreamerV2 on Atari", ("atari",), GRAY, ActionSpec((ActionPart((), "categorical", 18),))
-    ),
-    "quickstart": Shape(
-        "the README's first run, cartpole from its state", ("quickstart",), CARTPOLE, _continuous(1)
-    ),
-    "small": Shape(
-        "about 0.55 million parameters, from pixels",
-        ("dmc_vision", "size_xs"),
-        RGB,
-        _continuous(6),
-        {
-            "world_model.rssm": {"stoch": 8, "classes": 8, "deter": 128, "hidden": 128},
-            "world_model.encoder": {"depth": 7},
-            "world_model.decoder": {"depth": 7},
-            "world_model.reward": {"units": 128},
-            "actor": {"units": 128},
-            "critic": {"units": 128},
-        },
-    ),
-    "planet": Shape(
-        "PlaNet on the control suite from pixels, the reward model of the paper",
-        ("planet",),
-        RGB,
-        _continuous(6),
-        {"world_model.reward": {"layers": 2, "units": 200}},
-        load_planet,
-    ),
-    "tdm": Shape(
-        "random shooting in the token-level dynamics, a walker from its state",
-        ("dmc_proprio",),
-        WALKER,
-        _continuous(6),
-        TOKENS | {"tdm.order": "autoregressive"},
-        load_planet,
-    ),
-    "tdm_parallel": Shape(
-        "the same with all entries of a row at once",
-        ("dmc_proprio",),
-        WALKER,
-        _continuous(6),
-        TOKENS | {"tdm.order": "parallel"},
-        load_planet,
-    ),
-}
+SEEDS = 8
+"""Agents whose updates are one program."""
+CHAIN = 16
+"""Updates of one agent that are one program."""
 
 
 def update(shape: Shape, repeats: int) -> Measurement:
@@ -146,6 +44,36 @@ def update(shape: Shape, repeats: int) -> Measurement:
     state = jax.jit(agent.init)(jax.random.key(0))
     args = state, jax.random.key(1), _batch(shape, shape.config())
     return measure(agent.update, args, repeats, feed_back=True)
+
+
+def low_precision_update(shape: Shape, repeats: int) -> Measurement:
+    """The same with the world model's products in bfloat16."""
+    options = {**shape.options, "world_model.precision": "bfloat16"}
+    return update(dataclasses.replace(shape, options=options), repeats)
+
+
+def several_seeds(shape: Shape, repeats: int) -> Measurement:
+    """One update of each of several agents, in one program."""
+    agent, keys = shape.agent(), jax.random.split(jax.random.key(0), SEEDS)
+    state = jax.jit(jax.vmap(agent.init))(keys)
+    batch = _repeat(_batch(shape, shape.config()), SEEDS)
+    return measure(jax.vmap(agent.update), (state, keys, batch), repeats, feed_back=True)
+
+
+def chained_updates(shape: Shape, repeats: int) -> Measurement:
+    """Several updates of one agent, one after the other in one program."""
+    agent, keys = shape.agent(), jax.random.split(jax.random.key(1), CHAIN)
+    state = jax.jit(agent.init)(jax.random.key(0))
+
+    def chain(state: Any, keys: jax.Array, batches: Any) -> Any:
+        return jax.lax.scan(lambda state, now: agent.update(state, *now), state, (keys, batches))
+
+    batches = _repeat(_batch(shape, shape.config()), CHAIN)
+    return measure(chain, (state, keys, batches), repeats, feed_back=True)
+
+
+def _repeat(batch: dict[str, jax.Array], times: int) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda x: jnp.stack([x] * times), batch)
 
 
 def model(shape: Shape, repeats: int) -> Measurement:
@@ -274,6 +202,9 @@ def _time_net(
 
 PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "update": update,
+    "update-bfloat16": low_precision_update,
+    "update-seeds": several_seeds,
+    "update-chain": chained_updates,
     "model": model,
     "policy-1": lambda shape, repeats: policy(shape, repeats, 1),
     "policy-8": lambda shape, repeats: policy(shape, repeats, 8),
@@ -359,10 +290,11 @@ def frames(piece: str, config: DreamerConfig | PlanetConfig) -> int:
     """Rows of experience that one call of a piece works on; of a planner, imagined ones."""
     if piece == "planner-uncached":
         return config.planner.horizon * UNCACHED_CANDIDATES
+    times = {"update-seeds": SEEDS, "update-chain": CHAIN}.get(piece, 1)
     kind, _, envs = piece.replace("-separate", "-1").partition("-")
     if kind == "policy":
         return int(envs)
     if kind == "planner":
         search = config.planner
         return int(envs) * search.horizon * search.iterations * search.candidates
-    return config.replay.batch * config.replay.length
+    return times * config.replay.batch * config.replay.length

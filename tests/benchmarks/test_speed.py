@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -148,6 +150,47 @@ def test_imagined_steps_of_the_token_planners():
     )
 
 
+def test_several_updates_in_one_program_are_so_many_updates(monkeypatch: pytest.MonkeyPatch):
+    programs = []
+
+    def count(function, args, repeats, feed_back=False):
+        programs.append(str(jax.make_jaxpr(function)(*args)))
+        return count_flops(function, *args)
+
+    monkeypatch.setattr(workloads, "measure", count)
+    quickstart = workloads.SHAPES["quickstart"]
+    shape = dataclasses.replace(quickstart, presets=("quickstart", "debug"))
+    once = workloads.update(shape, 1)
+    assert workloads.chained_updates(shape, 1) == workloads.CHAIN * once
+    assert workloads.several_seeds(shape, 1) == workloads.SEEDS * once
+    assert workloads.low_precision_update(shape, 1) == once
+    assert ["bf16" in program for program in programs] == [False, False, False, True]
+    config = quickstart.config()
+    assert workloads.frames("update-chain", config) == workloads.CHAIN * 16 * 50
+    assert workloads.frames("update-seeds", config) == workloads.SEEDS * 16 * 50
+
+
+def test_whoever_times_waits_for_whoever_compiles(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(harness, "TURNS", tmp_path / "turns")
+    order, times = [], threading.Event()
+
+    def time_alone():
+        times.set()
+        with harness._turn(fcntl.LOCK_EX):
+            order.append("timed")
+
+    timing = threading.Thread(target=time_alone)
+    with harness._turn(fcntl.LOCK_SH), harness._turn(fcntl.LOCK_SH):
+        timing.start()
+        times.wait()
+        timing.join(0.2)
+        order.append("compiled")
+    timing.join()
+    assert order == ["compiled", "timed"]
+
+
 def test_peers_name_known_workloads():
     compared = [name for name in workloads.names() if record.peers(name)]
     assert "dmc_vision/update" in compared
@@ -168,9 +211,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_command_writes_a_record(tmp_path: pathlib.Path):
-    done = run("quickstart/policy-1", "--repeats", "1", "--results", str(tmp_path))
+    options = ["--repeats", "1", "--jobs", "2", "--results", str(tmp_path)]
+    done = run("quickstart/policy-*", *options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("quickstart/policy-1")
+    shown = sorted(line.split()[0] for line in done.stdout.splitlines())
+    assert shown == ["quickstart/policy-1", "quickstart/policy-8"]
     result = json.loads((tmp_path / "quickstart-policy-1.json").read_text())
     assert result["frames_per_second"] == pytest.approx(1 / result["median"])
     config = workloads.SHAPES["quickstart"].config()
@@ -179,6 +224,8 @@ def test_command_writes_a_record(tmp_path: pathlib.Path):
 
 
 def test_command_names_a_mistake():
+    done = run("quickstart", "--jobs", "0")
+    assert (done.returncode, done.stderr) == (2, "error: --jobs is 0; expected at least 1\n")
     done = run("quikstart")
     assert done.returncode == 2
     assert done.stderr == "error: unknown workload 'quikstart'; did you mean 'quickstart'?\n"

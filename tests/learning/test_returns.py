@@ -80,6 +80,15 @@ def test_nothing_passes_a_zero_discount():
     assert np.all(np.asarray(discount_weights(discount))[3:] == 0)
 
 
+def test_weights_of_a_constant_discount_cost_no_compilation():
+    """A GPU's compiler spent seconds on the windowed reduction of a constant, and said so."""
+
+    def weights() -> jax.Array:
+        return discount_weights(jax.numpy.full((15, 800), 0.99))
+
+    assert "reduce-window" not in jax.jit(weights).lower().as_text("hlo")
+
+
 def test_weights_have_no_gradient():
     gradient = jax.grad(lambda d: discount_weights(d).sum())(np.array([0.9, 0.8, 0.7]))
     np.testing.assert_array_equal(gradient, 0)
