@@ -20,7 +20,7 @@ test:
 	@marks="not slow"; command -v $(BROWSERS) >/dev/null || { marks="not slow and not browser"; \
 	  echo ">> Tests of pages are left out: there is no Chromium."; }; \
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "$$marks" $(ARGS)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$$marks" $(ARGS)
 
 lint:
 	@bash .ci/setup test

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import hypothesis
+import pytest
 
 pytest_plugins = ["tests.memory"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -17,11 +18,14 @@ if str(ROOT) not in sys.path:
 # Compiling takes most of the suite's time: keep the results, for subprocesses too.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["XDG_CACHE_HOME"] = str(ROOT / ".cache" / "home")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:
+    from tests.compiling import compile_fast
+
+    compile_fast()
     # Folders of pytest get the same names again: no run of them was begun before.
     for marks in (ROOT / ".cache" / "home").glob("*/runs"):
         shutil.rmtree(marks, ignore_errors=True)
@@ -43,3 +47,18 @@ _stay_on_one_core()
 # No test may depend on how fast the machine is.
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
+LONGEST = (
+    "test_run_end_to_end",
+    "test_token_model",
+    "test_tdm_experiments",
+    "test_command_line",
+    "test_known_optimum",
+    "test_token_agent",
+)
+"""Modules that take a minute or more on one core."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest modules, so that no worker is left with one at the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))

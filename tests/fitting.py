@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from common.learning.optimizers import OptimizerConfig, make_optimizer
+from tests.compiling import thorough
 
 Learned = TypeVar("Learned")
 
@@ -60,4 +61,4 @@ def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x:
         done = jnp.arange(updates) / updates
         return jax.lax.scan(update, (params, optimizer.init(params)), (inputs, done))[0][0]
 
-    return jax.jit(run)(key, inputs)
+    return jax.jit(run, compiler_options=thorough())(key, inputs)

@@ -20,7 +20,6 @@ from common.command.commands import COMMANDS
 from common.command.line import with_program
 from common.model.world_model import world_model
 from common.spaces import action_spec, observation_specs
-from tests.compiling import compiled
 from tests.tiny import BATCH, TINY, random_batch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -105,7 +104,7 @@ def compiled_model(*arguments):
     """The real model; each of its functions is compiled as one, which takes less time."""
     model = world_model(*arguments)
     names = ("loss", "observe", "imagine", "decode")
-    return model._replace(**{name: compiled(getattr(model, name)) for name in names})
+    return model._replace(**{name: jax.jit(getattr(model, name)) for name in names})
 
 
 def test_the_component_does_what_the_readme_shows(monkeypatch):

@@ -1,4 +1,4 @@
-"""A whole benchmark of a debug agent: three tasks, two seeds, with what goes wrong in practice."""
+"""A whole benchmark of a debug agent: two tasks, two seeds, with what goes wrong in practice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common.run import checkpoint
 
 DEADLINE = 800
 SUITE = "dmc_proprio"
-GAMES = ("cartpole_balance", "cartpole_swingup", "pendulum_swingup")
+GAMES = ("cartpole_balance", "pendulum_swingup")
 WORDS = [*f"--configs {SUITE} debug --seeds 2 --retries 1 --games".split(), *GAMES]
 OPTIONS = "-- --run.frames 202 --run.random_episodes 0 --run.pretrain 1 --run.video false".split()
 BROKEN = "cartpole_balance", 1
@@ -112,7 +112,7 @@ def check_failure(plan: Plan, out: str) -> None:
 def check_complete(logdir: pathlib.Path) -> None:
     """All run folders are complete."""
     plan = plans.read(logdir)
-    assert len(plan.jobs) == 6
+    assert len(plan.jobs) == 4
     for job in plan.jobs:
         folder = plan.folder(job)
         assert states.progress(plan, job).state == "done"
@@ -126,9 +126,9 @@ def check_scored(logdir: pathlib.Path) -> None:
     plan = plans.read(logdir)
     table = logdir / "scores.json"
     out = ask("score", "--runs", str(logdir), "--json", str(table))
-    assert "(3 of 20 tasks)" in out and "protocol: 0.000202M frames, state, evaluation" in out
+    assert "(2 of 20 tasks)" in out and "protocol: 0.000202M frames, state, evaluation" in out
     (agent,) = json.loads(table.read_text())["agents"]
-    assert agent["name"] == "dreamer" and len(agent["missing"]) == 17
+    assert agent["name"] == "dreamer" and len(agent["missing"]) == 18
     rows = {row["task"]: row for row in json.loads(table.read_text())["tasks"]}
     for game in GAMES:
         finals = [last_return(plan.folder(job)) for job in plan.jobs if job.game == game]
@@ -136,7 +136,7 @@ def check_scored(logdir: pathlib.Path) -> None:
         assert rows[game]["return"] == pytest.approx(sum(finals) / 2)
     ask("report", "--runs", str(logdir), "--out", str(logdir / "page"), "--bootstrap", "100")
     page = (logdir / "page" / "report.html").read_text()
-    assert all(game in page for game in GAMES) and "3 of 20 tasks" in page
+    assert all(game in page for game in GAMES) and "2 of 20 tasks" in page
 
 
 def last_return(folder: pathlib.Path) -> float:
@@ -182,9 +182,9 @@ def test_local(tmp_path):
     finish(launcher, -signal.SIGKILL)
     finish(start(tmp_path, "--jobs", "2"), 0)
     check_complete(tmp_path)
-    assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in status(tmp_path)
+    assert "4 jobs: 4 done; 808 of 808 frames (100.0%)" in status(tmp_path)
     out = finish(start(tmp_path, "--jobs", "2"), 0)
-    assert "6 jobs in" in out and "started:" not in out
+    assert "4 jobs in" in out and "started:" not in out
     check_complete(tmp_path)
     check_scored(tmp_path)
 
@@ -222,7 +222,7 @@ def test_ray(tmp_path, monkeypatch):
         out = finish(launcher, 0)
         assert f"lost: {job}, WorkerCrashedError; trying again" in out
         assert outcomes(plan, job)[-1] == "lost"
-        assert "6 jobs: 6 done; 1,212 of 1,212 frames (100.0%)" in out
+        assert "4 jobs: 4 done; 808 of 808 frames (100.0%)" in out
         check_complete(tmp_path)
         check_scored(tmp_path)
     finally:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 import common
-from tests.compiling import fast_options
 from tests.test_documents import fenced
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "component.md"
 
 
-@pytest.fixture
-def _compile_fast(monkeypatch):
-    fast = functools.partial(jax.jit, compiler_options=fast_options())
-    monkeypatch.setattr(jax, "jit", fast)
-
-
-@pytest.mark.usefixtures("_compile_fast")
 def test_the_script_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mctx")
     monkeypatch.chdir(tmp_path)

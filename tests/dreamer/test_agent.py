@@ -24,7 +24,6 @@ from dreamer.agent import Dreamer, make_agent
 from dreamer.behavior import slow_copy
 from dreamer.config import ActorConfig, BehaviorConfig, Config
 from dreamer.networks import make_networks
-from tests.compiling import compiled
 from tests.tiny import BATCH, TIME, TINY, VECTOR, box, choice, random_batch, random_params
 
 CONFIG = Config(
@@ -82,7 +81,7 @@ class Counted:
             self.traces += 1
             return dreamer.update(*args)
 
-        self.update = compiled(update)
+        self.update = jax.jit(update)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ def test_update_compiles_once(dreamer, counted, states, batch):
 def test_seeds_can_be_trained_side_by_side(dreamer, counted, states, batch):
     batches = jax.tree.map(lambda *x: np.stack(x), batch, random_batch(VECTOR, choice(3), seed=1))
     keys = jax.random.split(jax.random.key(7), 2)
-    together, metrics = compiled(jax.vmap(dreamer.update))(states, keys, batches)
+    together, metrics = jax.jit(jax.vmap(dreamer.update))(states, keys, batches)
     for seed in range(2):
         alone = counted.update(_take(states, seed), keys[seed], _take(batches, seed))
         jax.tree.map(
@@ -143,7 +142,7 @@ def test_each_optimizer_trains_its_own_parameters(dreamer, counted, states, batc
     assert _changed(state.params, after.params) == {
         "world_model", "actor", "critic", "slow_critic",
     }  # fmt: skip
-    learned, *_ = compiled(dreamer.update_model)(state, noise, batch, None)
+    learned, *_ = jax.jit(dreamer.update_model)(state, noise, batch, None)
     assert _changed(state.params, learned.params) == {"world_model"}
     assert _changed(state.optimizers, learned.optimizers) == {"world_model"}
     # Learning in imagination leaves the model as its own update left it.
@@ -163,7 +162,7 @@ def acting():
     behavior = dataclasses.replace(CONFIG.behavior, exploration_noise=0.3)
     dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), MIXED)
     params = fresh_state(dreamer).params
-    return dreamer, params, compiled(dreamer.acting.act_with_noise, static_argnames="mode")
+    return dreamer, params, jax.jit(dreamer.acting.act_with_noise, static_argnames="mode")
 
 
 def _act_noise(dreamer, amount, seed):
@@ -206,7 +205,7 @@ def test_actions_are_valid_and_remembered(acting, mode):
 def test_act_draws_noise_from_the_key(acting):
     dreamer, params, _ = acting
     observation, blank = _observation(2, [True, True]), dreamer.acting.initial_carry(2)
-    act = compiled(dreamer.acting.act, static_argnames="mode")
+    act = jax.jit(dreamer.acting.act, static_argnames="mode")
     actions = [
         np.asarray(act(params, jax.random.key(seed), blank, observation, mode="train")[0])
         for seed in (0, 0, 1)
@@ -219,7 +218,7 @@ def test_dreamer_v1_and_mixed_actions(batch):
     dreamer = build(V1, MIXED)
     batch = random_batch(VECTOR, MIXED)
     state = fresh_state(dreamer)
-    after, metrics = compiled(dreamer.update)(state, jax.random.key(1), batch)
+    after, metrics = jax.jit(dreamer.update)(state, jax.random.key(1), batch)
     assert _changed(state.params, after.params) == set(state.params)
     assert all(np.isfinite(value) for value in metrics.values())
 
@@ -262,7 +261,7 @@ def test_the_magnitude_of_rewards_is_carried_on(batch):
     norm = StreamNormConfig(momentum=0.5)
     behavior = dataclasses.replace(CONFIG.behavior, reward_norm=norm)
     dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), choice(3))
-    state, update = fresh_state(dreamer), compiled(dreamer.update_with_noise)
+    state, update = fresh_state(dreamer), jax.jit(dreamer.update_with_noise)
     magnitude = 1.0
     for seed in range(2):
         noise = dreamer.draw_noise(jax.random.key(seed), (BATCH, TIME))
@@ -312,7 +311,7 @@ def _imagined(include_start, predict_discount):
     state, noise = fresh_state(dreamer), dreamer.draw_noise(jax.random.key(0), (1, 2))
     arguments = state.params["actor"], state.params, state.normalisers["reward"], state.updates
     start, terminal = dreamer.model.initial(2), np.array([True, False])
-    return compiled(dreamer.behavior.actor_loss)(*arguments, noise.imagination, start, terminal)[1]
+    return jax.jit(dreamer.behavior.actor_loss)(*arguments, noise.imagination, start, terminal)[1]
 
 
 @pytest.mark.parametrize("include_start", [True, False])

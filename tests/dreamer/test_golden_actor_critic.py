@@ -23,7 +23,6 @@ from dreamer.behavior import Imagined, slow_copy
 from dreamer.config import BehaviorConfig, Config
 from dreamer.networks import make_networks
 from tests import golden_data, golden_weights
-from tests.compiling import compiled
 from tests.golden_checks import (
     behavior_noise,
     blank_state,
@@ -93,19 +92,19 @@ def test_losses_with_free_inputs(case):
             behavior = Imagined(trajectory, *rest, *returns, jnp.ones(()), metrics)
             return loss, behavior
 
-        gradients, behavior = compiled(jax.grad(actor_loss, (0, 1), has_aux=True))(
+        gradients, behavior = jax.jit(jax.grad(actor_loss, (0, 1), has_aux=True))(
             params["actor"], inputs
         )
         check_gradients(g, "grad_actor_loss.w.", {"actor": gradients[0]})
         for name, gradient in gradients[1].items():
             assert_gradients(gradient, g[f"grad_actor_loss.{name}"], name)
-        gradient, metrics = compiled(jax.grad(dreamer.behavior.critic_loss, has_aux=True))(
+        gradient, metrics = jax.jit(jax.grad(dreamer.behavior.critic_loss, has_aux=True))(
             params["critic"], behavior
         )
         check_gradients(g, "grad_critic_loss.w.", {"critic": gradient})
         metrics |= behavior.metrics
         check_metrics(g, "", metrics, dreamer.behavior.mix(step))
-        outputs = compiled(functools.partial(_outputs, dreamer))(params, behavior)
+        outputs = jax.jit(functools.partial(_outputs, dreamer))(params, behavior)
         outputs |= {"actor_loss": metrics["actor/loss"], "critic_loss": metrics["critic/loss"]}
         for name, want in golden_weights.weights(g, "out").items():
             assert_values(outputs[name], want, name)
@@ -159,7 +158,7 @@ def test_two_behavior_updates(file):
         flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         start = RSSMState(flatten(g["in.start_deter"]), flatten(g["in.start_stoch"]))
         starts = start, flatten(g["in.is_terminal"])
-        update = compiled(dreamer.update_behavior)
+        update = jax.jit(dreamer.update_behavior)
         golden = golden_weights.weights(g, "w")
         for step in updates(g):
             prefix = f"s{step}."

@@ -12,7 +12,6 @@ from common.model.memory import LatentMemory
 from dreamer.acting import ActNoise
 from dreamer.agent import Noise
 from tests import golden_data, golden_weights
-from tests.compiling import compiled
 from tests.golden_checks import (
     batch_of,
     behavior_noise,
@@ -60,7 +59,7 @@ def test_two_updates():
     with golden_data.every_array(_scope("s")) as g:
         dreamer, state = _dreamer(g)
         order = golden_weights.vector_order(g)
-        update = compiled(dreamer.update_with_noise)
+        update = jax.jit(dreamer.update_with_noise)
         golden = golden_weights.weights(g, "w")
         start = None
         for step in updates(g):
@@ -105,8 +104,8 @@ def test_acting(mode):
         rows = golden_weights.weights(g, "policy.in")
         calls = golden_weights.weights(g, f"policy.{mode}")
         carry = dreamer.acting.initial_carry(rows["is_first"].shape[1])
-        act = compiled(dreamer.acting.act_with_noise, static_argnames="mode")
-        infer = compiled(dreamer.model.losses)
+        act = jax.jit(dreamer.acting.act_with_noise, static_argnames="mode")
+        infer = jax.jit(dreamer.model.losses)
         for call in range(len(rows["is_first"])):
             observation = {key: x[call] for key, x in rows.items()}
             want = {key: x[call] for key, x in calls.items()}

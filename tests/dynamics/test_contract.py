@@ -19,7 +19,6 @@ from common.dynamics.transformer import TransformerConfig
 from common.model.components import DYNAMICS
 from common.model.config import WorldModelConfig
 from common.nets import precision
-from tests.compiling import compiled
 
 BATCH, TIME, ACTION, EMBED = 3, 5, 2, 6
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -86,15 +85,15 @@ class Case:
     def __init__(self, variant):
         keys = jax.random.split(jax.random.key(1), 6)
         self.variant = variant
-        params = compiled(variant.functions.init)(keys[0])
+        params = jax.jit(variant.functions.init)(keys[0])
         # Fresh biases are zero and would hide mistakes.
         leaves, tree = jax.tree.flatten(params)
         rng = np.random.default_rng(0)
         leaves = [x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for x in leaves]
         self.params = jax.tree.unflatten(tree, leaves)
-        self.observe = compiled(functools.partial(variant.functions.observe, self.params))
-        self.observe_step = compiled(functools.partial(variant.functions.observe_step, self.params))
-        self.imagine_step = compiled(functools.partial(variant.functions.imagine_step, self.params))
+        self.observe = jax.jit(functools.partial(variant.functions.observe, self.params))
+        self.observe_step = jax.jit(functools.partial(variant.functions.observe_step, self.params))
+        self.imagine_step = jax.jit(functools.partial(variant.functions.imagine_step, self.params))
         self.embed = rng.normal(size=(BATCH, TIME, EMBED)).astype(np.float32)
         self.action = rng.normal(size=(BATCH, TIME, ACTION)).astype(np.float32)
         self.is_first = np.zeros((BATCH, TIME), bool)
@@ -207,7 +206,7 @@ def test_every_weight_and_input_gets_a_gradient(case):
     observed = case.observe(case.start, *case.rows())
     shapes = jax.tree.leaves((observed.states, observed.prior))
     random = [rng.normal(size=x.shape).astype(np.float32) for x in shapes]
-    gradient = compiled(jax.grad(loss, (0, 1, 2, 3)))
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3)))
     params, start, *inputs = gradient(case.params, case.start, case.embed, case.action, random)
     for name in case.variant.unread:
         assert not np.any(getattr(start, name))
@@ -224,7 +223,7 @@ def test_bfloat16_keeps_float32_outside(case):
         observed = observe(params, case.start, embed, action, is_first, noise=noise)
         return sum(x.mean() for x in jax.tree.leaves(observed)), observed
 
-    (_, got), gradient = compiled(jax.value_and_grad(loss, has_aux=True))(case.params)
+    (_, got), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(case.params)
     want = case.observe(case.start, *case.rows())
     for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert x.dtype == jnp.float32 and x.shape == y.shape and np.isfinite(x).all()

@@ -13,7 +13,6 @@ from common.dynamics import rssm
 from common.dynamics.rssm import RSSMState
 from common.nets.cells import make_cell
 from tests import golden_data, golden_weights
-from tests.compiling import compiled
 from tests.golden_data import assert_exact, assert_gradients, assert_values
 
 FILES = ("rssm_discrete", "rssm_gaussian")
@@ -95,7 +94,7 @@ def test_rollouts(file, case):
         start = RSSMState(g["in.init_deter"], g["in.init_stoch"])
         zeros = rssm.initial(model.config, len(g["in.embed"]))
         rows = g["in.embed"], g["in.action"], g["in.is_first"]
-        observe = compiled(functools.partial(_observe, model))
+        observe = jax.jit(functools.partial(_observe, model))
         for name, first in (("sampled", start), ("noinit", zeros), ("mode", start)):
             noise = (None, None)
             if name != "mode":
@@ -107,7 +106,7 @@ def test_rollouts(file, case):
             _check(model, g, {f"{name}.{key}": value for key, value in got.items()})
         for prefix in ("sampled.prior_", "sampled.post_", "noinit.prior_", "noinit.post_"):
             _check_gumbel(model, g, prefix)
-        _check(model, g, compiled(functools.partial(_imagine, model, g))(model.params))
+        _check(model, g, jax.jit(functools.partial(_imagine, model, g))(model.params))
         _check_gumbel(model, g, "imagine.")
         _check_bptt(model, g, start)
 
@@ -151,7 +150,7 @@ def _check_bptt(model, g, start):
 
     inputs = {"embed": g["in.embed"], "action": g["in.action"]}
     inputs |= {f"init_{name}": x for name, x in start._asdict().items()}
-    value, (by_weight, by_input) = compiled(jax.value_and_grad(loss, (0, 1)))(model.params, inputs)
+    value, (by_weight, by_input) = jax.jit(jax.value_and_grad(loss, (0, 1)))(model.params, inputs)
     assert_values(value, g["bptt.loss"], "bptt.loss")
     gradients = golden_weights.dump({"w": by_weight}) | by_input
     for name, gradient in gradients.items():
@@ -168,7 +167,7 @@ def test_layer_norm_gru(file, case):
             params.setdefault(layer, {})[leaf] = value
         sizes = x.shape[-1], h.shape[-1]
         cell = hk.transform(lambda x, h: make_cell("layer_norm_gru", *sizes)(x, h))
-        got = compiled(hk.without_apply_rng(cell).apply)(params, x, h)
+        got = jax.jit(hk.without_apply_rng(cell).apply)(params, x, h)
         assert_values(got, g["gru_out"], "gru_out")
 
 

@@ -14,7 +14,6 @@ from common.distributions import Normal
 from common.dynamics.base import Observed
 from common.dynamics.overshooting import overshooting_loss
 from common.model.world_model import world_model
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
 
 ROWS, STEPS = 2, 7
@@ -132,12 +131,12 @@ def test_term_of_the_world_model(latent):
     noise = model.draw_noise(keys[0], (BATCH, TIME))
     ahead = model.draw_overshooting(keys[1], (BATCH, TIME))
     assert ahead.shape == (3, BATCH, TIME, TINY.rssm.stoch)
-    losses = compiled(model.losses)(params, noise, batch, None, ahead)
+    losses = jax.jit(model.losses)(params, noise, batch, None, ahead)
     assert losses.terms["overshooting"].mean() > 0
     scales = {"x": 1, "reward": 2, "discount": 5, "kl": 1, "overshooting": 4}
     want = sum(scale * losses.terms[name].mean() for name, scale in scales.items())
     np.testing.assert_allclose(losses.total, want, rtol=1e-5)
-    gradient = compiled(
+    gradient = jax.jit(
         jax.grad(lambda p: model.losses(p, noise, batch, None, ahead).terms["overshooting"].mean())
     )(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
@@ -145,7 +144,7 @@ def test_term_of_the_world_model(latent):
     assert trained == {
         "encoder": True, "rssm": True, "decoder": False, "reward": False, "discount": False
     }  # fmt: skip
-    total, metrics = compiled(model.loss)(params, keys[0], batch)
+    total, metrics = jax.jit(model.loss)(params, keys[0], batch)
     assert metrics["overshooting_loss"] > 0 and np.isfinite(total)
 
 
@@ -157,5 +156,5 @@ def test_free_nats_of_the_kl_are_those_of_overshooting():
         model = world_model(dataclasses.replace(TINY, kl=kl), VECTOR, ACTIONS)
         noise = model.draw_noise(jax.random.key(0), (BATCH, TIME))
         batch, params = random_batch(VECTOR, ACTIONS), random_params(model.init)
-        terms.append(compiled(model.losses)(params, noise, batch).terms["overshooting"])
+        terms.append(jax.jit(model.losses)(params, noise, batch).terms["overshooting"])
     assert terms[0].mean() > 0 and not terms[1].any()

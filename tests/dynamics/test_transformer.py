@@ -18,7 +18,6 @@ from common.model.config import WorldModelConfig
 from common.model.learn import learn_model
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from tests.compiling import compiled
 from tests.reference import attention
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 
@@ -36,9 +35,9 @@ class Case:
     def __init__(self, config):
         functions = transformer.functions(config, ACTION, EMBED)
         self.params = jax.tree.map(lambda x: 5 * x, random_params(functions.init))
-        self.observe = compiled(functools.partial(functions.observe, self.params))
+        self.observe = jax.jit(functools.partial(functions.observe, self.params))
         self.imagine = functools.partial(functions.imagine_step, self.params)
-        self.imagine_step = compiled(self.imagine)
+        self.imagine_step = jax.jit(self.imagine)
         rng = np.random.default_rng(0)
         self.embed = rng.normal(size=(BATCH, TIME, EMBED)).astype(np.float32)
         self.action = rng.normal(size=(BATCH, TIME, ACTION)).astype(np.float32)
@@ -147,7 +146,7 @@ def test_gradient_of_imagination_reaches_actions_through_the_window(case):
         return jax.lax.scan(step, start, actions)[0].deter.sum()
 
     actions = case.action[:, :steps].swapaxes(0, 1)
-    reached = np.abs(compiled(jax.grad(last))(actions)).max((1, 2)) > 0
+    reached = np.abs(jax.jit(jax.grad(last))(actions)).max((1, 2)) > 0
     np.testing.assert_array_equal(reached, np.arange(steps) > 0)
 
 
@@ -180,7 +179,7 @@ def test_latent_overshooting_trains_the_transformer():
     def loss(params):
         return model.losses(params, noise, batch, None, ahead).terms["overshooting"].mean()
 
-    value, gradient = compiled(jax.value_and_grad(loss))(random_params(model.init))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(random_params(model.init))
     assert value > 0
     for x in jax.tree.leaves(gradient["transformer"]):
         assert np.isfinite(x).all()
@@ -217,7 +216,7 @@ def test_world_model_learns_to_remember():
 
     params = model.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 300)
-    run = compiled(lambda step: jax.lax.scan(update, step, keys))
+    run = jax.jit(lambda step: jax.lax.scan(update, step, keys))
     _, metrics = run((params, optimizer.init(params)))
     loss = np.asarray(metrics["world_model/reward_loss"]) - 0.5 * np.log(2 * np.pi)
     # Half the variance is the best that a model without memory can do: 5 of 6 rewards are 1 or -1.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import types
 
 import gymnasium
 import jax
@@ -23,7 +21,6 @@ from common.command import line as cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
 from dreamer.program import load_program, main
-from tests.compiling import compiled, fast_options
 from tests.envs.toys import Counter
 
 COUNTER = "tests.envs.toys:Counter"
@@ -31,24 +28,14 @@ COUNTER = "tests.envs.toys:Counter"
 
 
 def python(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
-    """Runs a module as a user would, from another folder; compiles faster."""
-    flags = [f"--{name}={str(value).lower()}" for name, value in (fast_options() or {}).items()]
+    """Runs a module as a user would, from another folder."""
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=cwd,
-        env={**os.environ, "XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags])},
         capture_output=True,
         text=True,
         timeout=800,
     )
-
-
-@pytest.fixture(autouse=True)
-def _compile_fast(monkeypatch):
-    """What runs in this process compiles faster too."""
-    fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
-    for module in (common.run.driver, common.run.learner):
-        monkeypatch.setattr(module, "jax", fast)
 
 
 @pytest.fixture(scope="module")

@@ -83,8 +83,15 @@ def solve(
     return metrics["random/return_mean"], metrics["eval/return_mean"], len(traces)
 
 
-@pytest.mark.parametrize("environment", [known.Corridor, known.Wind], ids=lambda x: x.__name__)
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize(
+    ("agent", "environment"),
+    [
+        ("dreamer", known.Corridor),
+        ("planet", known.Wind),
+        pytest.param("dreamer", known.Wind, marks=pytest.mark.slow),
+        pytest.param("planet", known.Corridor, marks=pytest.mark.slow),
+    ],
+)
 def test_known_optimum_is_reached(agent, environment, tmp_path):
     """Discrete and continuous actions; both kinds of end."""
     random, learned, traces = solve(agent, environment, tmp_path)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import types
-
-import jax
 import numpy as np
 import pytest
 
 import common
-import common.run.driver
-import common.run.learner
 import dreamer.program
 import planet.program
 from common.envs import EnvConfig, make_one
 from common.logging import read_jsonl
-from tests.compiling import compiled
 from tests.envs import known
 from tests.integration import test_known_optimum
 
 AGENTS = {"dreamer": dreamer, "planet": planet}
-
-
-@pytest.fixture
-def _compile_fast(monkeypatch):
-    fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
-    for module in (common.run.driver, common.run.learner):
-        monkeypatch.setattr(module, "jax", fast)
 
 
 def train(agent, logdir, options):
@@ -39,7 +26,6 @@ def train(agent, logdir, options):
     return metrics
 
 
-@pytest.mark.usefixtures("_compile_fast")
 @pytest.mark.parametrize("agent", [pytest.param("dreamer", marks=pytest.mark.slow), "planet"])
 def test_from_state(agent, tmp_path, capsys):
     """Two environments while training, one in evaluation, and a checkpoint to go on from."""
@@ -60,7 +46,6 @@ def test_from_state(agent, tmp_path, capsys):
         assert action.shape == (1,)
 
 
-@pytest.mark.usefixtures("_compile_fast")
 @pytest.mark.parametrize("agent", ["dreamer", pytest.param("planet", marks=pytest.mark.slow)])
 def test_from_pixels(agent, tmp_path):
     """Images, vectors and discrete actions; the report predicts images with closed eyes."""
@@ -70,11 +55,12 @@ def test_from_pixels(agent, tmp_path):
     assert list((tmp_path / "videos").glob("open_loop_image*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "environment"),
     [
         ("dreamer", known.Corridor),
-        pytest.param("planet", known.Wind, marks=pytest.mark.slow),
+        ("planet", known.Wind),
     ],
     ids=["dreamer", "planet"],
 )

@@ -10,7 +10,6 @@ from common.dynamics.rssm import RSSMState
 from common.model.losses import targets
 from dreamer.agent import Noise
 from tests import golden_data, golden_weights
-from tests.compiling import compiled
 from tests.golden_checks import (
     batch_of,
     blank_state,
@@ -41,7 +40,7 @@ def test_three_updates(file):
         golden = golden_weights.weights(g, "w")
         like = state.params["world_model"]
         assert golden_weights.flatten(like).keys() == golden.keys()
-        update = compiled(dreamer.update_model)
+        update = jax.jit(dreamer.update_model)
         start = dreamer.model.initial(len(batch["reward"]))
         for step in updates(g):
             prefix = f"s{step}."
@@ -75,7 +74,7 @@ def _check_terms(g, prefix, model, arguments, order):
     """Compares the gradient of every unscaled loss term alone, where they are recorded."""
     if not golden_weights.weights(g, f"{prefix}term_grad"):
         return
-    terms = compiled(jax.jacrev(lambda *a: _means(model.losses(*a))))(*arguments)
+    terms = jax.jit(jax.jacrev(lambda *a: _means(model.losses(*a))))(*arguments)
     for term, gradient in terms.items():
         check_gradients(g, f"{prefix}term_grad.{term}.", gradient, order)
 
@@ -90,7 +89,7 @@ def _check_heads(g, prefix, model, params, losses):
     if f"{prefix}discount_mean" in g:
         discount = model.discount(params, feature).mean()
         assert_values(discount, g[f"{prefix}discount_mean"], "discount_mean")
-    for key, mean in compiled(model.decode)(params, states).items():
+    for key, mean in jax.jit(model.decode)(params, states).items():
         name = f"{prefix}decoder_mean_{key}"
         if model.observations[key].kind == "image":
             assert_values(mean[0, 0] - 0.5, g[f"{name}_first"], name)

@@ -10,7 +10,6 @@ import pytest
 from common.model.imagine import CONTEXT, imagine, open_loop
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 
 HORIZON, ROWS = 4, 3
@@ -30,7 +29,7 @@ def params(model):
 def start(model, params):
     noise = model.draw_noise(jax.random.key(0), (ROWS,))
     action = jnp.full((ROWS, ACTIONS.size), 0.5)
-    return compiled(model.imagine_step)(params, noise, model.initial(ROWS), action)
+    return jax.jit(model.imagine_step)(params, noise, model.initial(ROWS), action)
 
 
 def _policy(feature, noise):
@@ -42,12 +41,12 @@ def _policy(feature, noise):
 def test_imagine_is_the_fold_of_its_steps(model, params, start):
     latent = model.draw_noise(jax.random.key(1), (HORIZON, ROWS))
     noise = jax.random.normal(jax.random.key(2), (HORIZON, ROWS, ACTIONS.size))
-    run = compiled(lambda s: imagine(model, params, _policy, s, latent, noise))
+    run = jax.jit(lambda s: imagine(model, params, _policy, s, latent, noise))
     features, actions, policies = run(start)
     assert features.shape[:2] == actions.shape[:2] == (HORIZON + 1, ROWS)
     assert policies.shape[:2] == (HORIZON, ROWS)
     np.testing.assert_array_equal(actions[0], np.zeros((ROWS, ACTIONS.size)))
-    step, state = compiled(model.imagine_step), start
+    step, state = jax.jit(model.imagine_step), start
     np.testing.assert_allclose(features[0], model.feature(params, state), atol=1e-6)
     for t in range(HORIZON):
         action, policy = _policy(features[t], noise[t])
@@ -65,7 +64,7 @@ def test_no_gradient_runs_through_what_the_policy_sees(model, params, start):
         trajectory = imagine(model, params, _policy, start._replace(deter=deter), latent, noise)
         return getattr(trajectory, output).sum()
 
-    gradient = compiled(jax.grad(run), static_argnames="output")
+    gradient = jax.jit(jax.grad(run), static_argnames="output")
     assert not np.asarray(gradient(start.deter, "actions")).any()
     assert np.abs(gradient(start.deter, "features")).min(0).max() > 0
 
@@ -73,9 +72,9 @@ def test_no_gradient_runs_through_what_the_policy_sees(model, params, start):
 def test_model_imagine_is_the_fold_of_imagine_step(model, params, start):
     actions = jax.random.uniform(jax.random.key(3), (ROWS, HORIZON, ACTIONS.size))
     key = jax.random.key(4)
-    states = compiled(model.imagine)(params, key, start, actions)
+    states = jax.jit(model.imagine)(params, key, start, actions)
     noise = model.draw_noise(key, (HORIZON, ROWS))
-    step, state = compiled(model.imagine_step), start
+    step, state = jax.jit(model.imagine_step), start
     for t in range(HORIZON):
         state = step(params, noise[t], state, actions[:, t])
         jax.tree.map(
@@ -89,7 +88,7 @@ def test_open_loop():
     params = random_params(model.init)
     time = CONTEXT + 3
     batch = random_batch(specs, ACTIONS, batch=3, time=time)
-    predict = compiled(lambda batch: open_loop(model, params, jax.random.key(0), batch, 2))
+    predict = jax.jit(lambda batch: open_loop(model, params, jax.random.key(0), batch, 2))
     got = predict(batch)
     assert set(got) == {"image"}
     truth, prediction = got["image"]

@@ -17,7 +17,6 @@ from common.errors import UserError
 from common.model.inputs import Inputs
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch, random_params
 
 SPECS = VECTOR | {
@@ -298,10 +297,10 @@ def test_statistics_of_another_model(params):
 def test_images_may_be_floats_where_that_is_said(model, params):
     batch = batch_with()
     floats = batch | {"image": (batch["image"] / 255 - 0.5).astype(np.float32)}
-    got = compiled(model.losses, static_argnames="float_images")(
+    got = jax.jit(model.losses, static_argnames="float_images")(
         params, None, floats, float_images=True
     )
-    want = compiled(model.losses)(params, None, batch)
+    want = jax.jit(model.losses)(params, None, batch)
     np.testing.assert_allclose(got.total, want.total, rtol=1e-5)
 
 
@@ -357,7 +356,7 @@ def test_a_step_behind_the_reach_has_all_the_past_that_acting_has(context):
     batch = random_batch(VECTOR, ACTIONS, time=24)
     batch["is_first"][:] = False
     noise = model.draw_noise(jax.random.key(1), (2, 24))
-    losses = compiled(model.losses)
+    losses = jax.jit(model.losses)
     acting = losses(params, noise, batch).observed.states.deter[:, 12:]
     cut = {key: x[:, 12:] for key, x in batch.items()}
     window = losses(params, noise[:, 12:], cut).observed.states.deter

@@ -15,7 +15,6 @@ import common
 import dreamer
 import planet
 from common.errors import UserError
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, MIXED, TINY, VECTOR, random_batch, random_params
 
 STANDARD = dataclasses.replace(TINY, vector_transform="standard")
@@ -46,8 +45,8 @@ def test_what_is_saved_is_loaded(config, actions, tmp_path):
     assert loaded.config == config and loaded.actions == actions
     assert loaded.observations == model.observations
     assert_same(dict(loaded.statistics), dict(statistics))
-    loss = compiled(model.loss)(params, KEY, batch, statistics=statistics)
-    assert_same(compiled(loaded.loss)(read, KEY, batch), loss)
+    loss = jax.jit(model.loss)(params, KEY, batch, statistics=statistics)
+    assert_same(jax.jit(loaded.loss)(read, KEY, batch), loss)
     again = tmp_path / "again.npz"  # Its statistics are its own.
     common.save_world_model(str(again), loaded, read)
     assert_same(dict(common.load_world_model(again)[0].statistics), dict(statistics))
@@ -109,7 +108,7 @@ def test_a_model_is_pickled_as_what_it_was_built_from(duplicate, counted):
     if counted:
         want = jax.eval_shape(model.loss, params, KEY, batch)
         assert jax.eval_shape(other.loss, params, KEY, batch) == want
-        losses = [compiled(m.loss)(params, KEY, batch)[0] for m in (model, other)]
+        losses = [jax.jit(m.loss)(params, KEY, batch)[0] for m in (model, other)]
         assert losses[0] == losses[1]
     else:
         with pytest.raises(UserError, match="begin with model.statistics"):

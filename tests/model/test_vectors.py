@@ -16,7 +16,6 @@ from common.model.learn import learn_model
 from common.model.vectors import vector_functions
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
 
 SPECS = VECTOR | {
@@ -95,8 +94,8 @@ def test_a_model_that_standardises_sees_what_its_statistics_say():
     params, statistics = random_params(model.init), model.track(model.statistics, batch)
     scaled = batch | {"x": (batch["x"] - batch["x"].mean((0, 1))) / batch["x"].std((0, 1))}
     noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
-    got = compiled(model.losses)(params, noise, batch, statistics=statistics)
-    want = compiled(plain.losses)(params, noise, scaled)
+    got = jax.jit(model.losses)(params, noise, batch, statistics=statistics)
+    want = jax.jit(plain.losses)(params, noise, scaled)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), got, want)
     states = want.observed.states
     natural = batch["x"].mean((0, 1)) + batch["x"].std((0, 1)) * plain.decode(params, states)["x"]
@@ -104,7 +103,7 @@ def test_a_model_that_standardises_sees_what_its_statistics_say():
     np.testing.assert_allclose(decoded, natural, rtol=1e-4)
     # A model that was loaded has them as its own.
     loaded = world_model(config, VECTOR, ACTIONS, statistics)
-    again = compiled(loaded.losses)(params, noise, batch)
+    again = jax.jit(loaded.losses)(params, noise, batch)
     jax.tree.map(np.testing.assert_array_equal, again, got)
 
 
@@ -129,7 +128,7 @@ def test_no_gradient_flows_into_or_out_of_statistics():
             + model.loss(params, jax.random.key(1), rows, statistics=tracked)[0]
         )
 
-    grads, _ = compiled(jax.grad(loss, (0, 1)))(model.statistics, batch["x"])
+    grads, _ = jax.jit(jax.grad(loss, (0, 1)))(model.statistics, batch["x"])
     assert all((x == 0).all() for x in jax.tree.leaves(grads))
 
 

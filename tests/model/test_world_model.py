@@ -20,7 +20,6 @@ from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config
 from planet.config import PLANET_MODEL
-from tests.compiling import compiled
 from tests.tiny import (
     ACTIONS,
     BATCH,
@@ -97,14 +96,14 @@ def params(model):
 def test_loss_is_the_weighted_sum_of_its_terms(model, params):
     batch = random_batch(VECTOR, ACTIONS)
     key = jax.random.key(3)
-    total, metrics = compiled(model.loss)(params, key, batch)
+    total, metrics = jax.jit(model.loss)(params, key, batch)
     scales = {"x": 1, "reward": 2, "discount": 5, "kl": 1}
     want = sum(scale * metrics[f"{name}_loss"] for name, scale in scales.items())
     np.testing.assert_allclose(total, want, rtol=1e-6)
     noise = model.draw_noise(key, (BATCH, TIME))
-    losses = compiled(model.losses)(params, noise, batch)
+    losses = jax.jit(model.losses)(params, noise, batch)
     np.testing.assert_allclose(losses.total, total, rtol=1e-6)
-    states = compiled(model.observe)(params, key, batch)
+    states = jax.jit(model.observe)(params, key, batch)
     jax.tree.map(np.testing.assert_array_equal, states, losses.observed.states)
     assert {name: term.shape for name, term in losses.terms.items()} == dict.fromkeys(
         scales, (BATCH, TIME)
@@ -121,8 +120,7 @@ def test_symlog_is_what_the_model_sees_and_predicts(model, params):
     logs = batch | {"x": np.sign(batch["x"]) * np.log(1 + np.abs(batch["x"]))}
     noise = np.random.default_rng(1).uniform(0.1, 0.9, (BATCH, TIME, TINY.rssm.stoch))
     got, want = (
-        compiled(net.losses)(params, noise, rows)
-        for net, rows in ((squashed, batch), (model, logs))
+        jax.jit(net.losses)(params, noise, rows) for net, rows in ((squashed, batch), (model, logs))
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), got, want)
     states = want.observed.states
@@ -131,9 +129,7 @@ def test_symlog_is_what_the_model_sees_and_predicts(model, params):
     np.testing.assert_allclose(squashed.decode(params, states)["x"], natural, rtol=1e-4)
     now = {"x": batch["x"][:, 0], "action": batch["action"][:, 0], "is_first": np.ones(2, bool)}
     states = [
-        compiled(net.observe_step)(
-            params, noise[:, 0], net.initial(2), now | {"x": rows["x"][:, 0]}
-        )
+        jax.jit(net.observe_step)(params, noise[:, 0], net.initial(2), now | {"x": rows["x"][:, 0]})
         for net, rows in ((squashed, batch), (model, logs))
     ]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *states)
@@ -158,7 +154,7 @@ def term_gradients(params):
         def means(params):
             return {k: x.mean() for k, x in model.losses(params, noise, batch).terms.items()}
 
-        return compiled(jax.jacrev(means))(params)
+        return jax.jit(jax.jacrev(means))(params)
 
     return gradients
 
@@ -192,7 +188,7 @@ def test_encoder_and_decoder_may_see_different_keys():
     model = world_model(config, specs, ACTIONS)
     params = random_params(model.init)
     batch = random_batch(specs, ACTIONS)
-    losses = compiled(model.losses)
+    losses = jax.jit(model.losses)
     noise = model.draw_noise(jax.random.key(1), (BATCH, TIME))
     before = losses(params, noise, batch)
     assert set(before.terms) == {"b", "reward", "discount", "kl"}
@@ -225,7 +221,7 @@ def test_images_of_many_sizes(shape):
 def test_several_images():
     shapes = {"left": (48, 48, 3), "right": (48, 48, 1), "top": (33, 57, 3)}
     model, run = _run_images(shapes)
-    terms, means = compiled(run)(random_params(model.init))
+    terms, means = jax.jit(run)(random_params(model.init))
     assert set(terms) == {*shapes, "x", "reward", "discount", "kl"}
     for key, shape in shapes.items():
         assert means[key].shape == (1, 2, *shape)
@@ -266,10 +262,10 @@ def test_bfloat16():
     )
     params = random_params(full.init)
     loss = lambda p: low.losses(p, noise, batch).total  # noqa: E731
-    got, gradients = compiled(jax.value_and_grad(loss))(params)
+    got, gradients = jax.jit(jax.value_and_grad(loss))(params)
     for x in jax.tree.leaves((got, gradients)):
         assert x.dtype == jnp.float32 and np.isfinite(x).all()
-    want = compiled(full.losses)(params, noise, batch).total
+    want = jax.jit(full.losses)(params, noise, batch).total
     np.testing.assert_allclose(got, want, rtol=0.01)
     for x in jax.tree.leaves(jax.eval_shape(low.init, jax.random.key(0))):
         assert x.dtype == jnp.float32

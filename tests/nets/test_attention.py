@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.nets.attention import KeysAndValues, make_layer
-from tests.compiling import compiled
 from tests.tiny import random_params
 
 ROWS, SHARING, STEPS, WIDTH, HEADS, GROUPS, LENGTH = 2, 3, 2, 12, 4, 2, 5
@@ -29,7 +28,7 @@ def attend(x, *memories):
 
     network = hk.without_apply_rng(hk.transform(run))
     params = jax.tree.map(lambda w: 5 * w, random_params(network.init, x, memories))
-    return compiled(network.apply)(params, x, memories)
+    return jax.jit(network.apply)(params, x, memories)
 
 
 def inputs():

@@ -13,7 +13,6 @@ from common.model.world_model import world_model
 from common.spaces import ObservationSpec
 from planet.agent import PlaNet, make_agent
 from planet.config import Config, PlannerConfig
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
 
 PLANNER = PlannerConfig(horizon=3, iterations=2, candidates=20, top=4)
@@ -33,9 +32,9 @@ def rows(amount, is_first=False):
 
 def test_updates_learn_and_nothing_else_changes():
     agent = make_agent(CONFIG, SPECS, ACTIONS)
-    state = compiled(agent.init)(jax.random.key(0))
+    state = jax.jit(agent.init)(jax.random.key(0))
     batch = random_batch(SPECS, ACTIONS)
-    update = compiled(agent.update)
+    update = jax.jit(agent.update)
     losses = []
     for i in range(30):
         state, metrics = update(state, jax.random.key(i), batch)
@@ -47,9 +46,9 @@ def test_updates_learn_and_nothing_else_changes():
 
 def test_noise_only_while_collecting():
     agent = planet()
-    params = compiled(agent.init)(jax.random.key(0)).params
-    act = compiled(agent.act, static_argnames="mode")
-    quiet = compiled(planet(exploration_noise=0.0).act, static_argnames="mode")
+    params = jax.jit(agent.init)(jax.random.key(0)).params
+    act = jax.jit(agent.act, static_argnames="mode")
+    quiet = jax.jit(planet(exploration_noise=0.0).act, static_argnames="mode")
     args = params, jax.random.key(1), agent.initial_carry(200), rows(200, True)
     planned, carry = act(*args, mode="eval")
     np.testing.assert_array_equal(planned, quiet(*args, mode="train")[0])
@@ -64,8 +63,8 @@ def test_noise_only_while_collecting():
 def test_a_reset_forgets_everything(warm_start):
     """State, action and belief: the first action of an episode is that of a fresh carry."""
     agent = planet(planner=dataclasses.replace(PLANNER, warm_start=warm_start))
-    params = compiled(agent.init)(jax.random.key(0)).params
-    act = compiled(agent.act, static_argnames="mode")
+    params = jax.jit(agent.init)(jax.random.key(0)).params
+    act = jax.jit(agent.act, static_argnames="mode")
     fresh, used = agent.initial_carry(2), agent.initial_carry(2)
     for i in range(3):
         _, used = act(params, jax.random.key(i), used, rows(2, i == 0), mode="train")
@@ -82,12 +81,12 @@ def test_a_warm_start_uses_the_last_belief():
         planet(planner=dataclasses.replace(one, warm_start=warm_start))
         for warm_start in (False, True)
     )
-    params = compiled(cold.init)(jax.random.key(0)).params
+    params = jax.jit(cold.init)(jax.random.key(0)).params
     carry = cold.initial_carry(1)
     belief = carry.belief._replace(mean=carry.belief.mean.at[:, 1].set(0.125))
     args = params, jax.random.key(2), carry._replace(belief=belief), rows(1)
     action = {
-        a: compiled(a.act, static_argnames="mode")(*args, mode="eval")[0] for a in (cold, warm)
+        a: jax.jit(a.act, static_argnames="mode")(*args, mode="eval")[0] for a in (cold, warm)
     }
     assert np.abs(action[cold]).max() < 0.8
     np.testing.assert_allclose(action[warm] - action[cold], 0.125, atol=1e-5)
@@ -102,8 +101,8 @@ def test_any_planner_plans_in_any_model(method, latent):
         world_model=dataclasses.replace(TINY, rssm=dataclasses.replace(TINY.rssm, latent=latent)),
     )
     agent = make_agent(config, VECTOR, choice(3))
-    params = agent.params(compiled(agent.init)(jax.random.key(0)))
-    act = compiled(agent.act, static_argnames="mode")
+    params = agent.params(jax.jit(agent.init)(jax.random.key(0)))
+    act = jax.jit(agent.act, static_argnames="mode")
     action, _ = act(params, jax.random.key(0), agent.initial_carry(4), rows(4, True), mode="train")
     np.testing.assert_array_equal(np.sort(action, -1), [[0, 0, 1]] * 4)
 
@@ -114,8 +113,8 @@ def test_acting_and_learning_see_the_same_bits(bits, same):
     gaussian = dataclasses.replace(TINY, rssm=dataclasses.replace(TINY.rssm, latent="gaussian"))
     config = dataclasses.replace(CONFIG, image_bits=bits)
     agent = PlaNet(world_model(gaussian, SPECS, ACTIONS), config)
-    state = compiled(agent.init)(jax.random.key(0))
-    act, update = compiled(agent.act, static_argnames="mode"), compiled(agent.update)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    act, update = jax.jit(agent.act, static_argnames="mode"), jax.jit(agent.update)
     found = []
     for value in (10, 100):
         image = np.full((2, 32, 32, 3), value, np.uint8)

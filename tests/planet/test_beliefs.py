@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from planet.beliefs import Belief, initial_belief, refit, sample, shift
-from tests.compiling import compiled
 from tests.tiny import MIXED, box
 
 
@@ -33,7 +32,7 @@ def test_candidates_are_valid_actions_and_follow_their_belief():
     probs = jnp.array([0.7, 0.3, 0.0])
     mean = belief.mean.at[..., :2].set(0.4).at[..., 2:].set(probs)
     belief = Belief(mean, jnp.full_like(mean, 0.2))
-    drawn = compiled(lambda k: sample(k, belief, 4000, MIXED))(jax.random.key(0))
+    drawn = jax.jit(lambda k: sample(k, belief, 4000, MIXED))(jax.random.key(0))
     assert drawn.shape == (2, 4000, 3, 5)
     continuous, one_hot = drawn[..., :2], drawn[..., 2:]
     assert np.abs(continuous).max() <= 1

@@ -11,7 +11,6 @@ import pytest
 
 from common.model.world_model import world_model
 from planet.latent_model import Learned, latent_model, latent_rollout, quantize_images
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, TINY, VECTOR, random_params
 
 ENVS, CANDIDATES, HORIZON = 2, 3, 4
@@ -32,17 +31,17 @@ def start(model, params):
     """Two states that differ."""
     noise = model.draw_noise(jax.random.key(5), (ENVS,))
     action = jnp.array([[0.9, -0.9], [-0.5, 0.1]])
-    return compiled(model.imagine_step)(params, noise, model.initial(ENVS), action)
+    return jax.jit(model.imagine_step)(params, noise, model.initial(ENVS), action)
 
 
 def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (ENVS, CANDIDATES, HORIZON, 2)).astype(np.float32)
     key = jax.random.key(1)
-    got = compiled(latent_rollout(model))(params, key, start, actions)
+    got = jax.jit(latent_rollout(model))(params, key, start, actions)
     assert got.shape == (ENVS, CANDIDATES)
     noise = model.draw_noise(key, (HORIZON, ENVS * CANDIDATES))
-    step = compiled(model.imagine_step)
+    step = jax.jit(model.imagine_step)
     for env in range(ENVS):
         for candidate in range(CANDIDATES):
             state = jax.tree.map(lambda x, env=env: x[env : env + 1], start)
@@ -64,8 +63,8 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
 def test_imagined_rows_are_those_that_the_model_decodes(model, params, start):
     planned, key = latent_model(model), jax.random.key(1)
     actions = np.random.default_rng(0).uniform(-1, 1, (ENVS, HORIZON, 2)).astype(np.float32)
-    observation, reward = compiled(planned.imagine)(Learned(params, None), key, start, actions)
-    states = compiled(model.imagine)(params, key, start, actions)
+    observation, reward = jax.jit(planned.imagine)(Learned(params, None), key, start, actions)
+    states = jax.jit(model.imagine)(params, key, start, actions)
     assert observation["x"].shape == (ENVS, HORIZON, 5) and reward.shape == (ENVS, HORIZON)
     np.testing.assert_allclose(observation["x"], model.decode(params, states)["x"], atol=1e-5)
     feature = model.feature(params, states)

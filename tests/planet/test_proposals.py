@@ -9,13 +9,12 @@ import numpy as np
 from planet.config import PlannerConfig
 from planet.planner import make_planner
 from planet.proposals import random_walk
-from tests.compiling import compiled
 from tests.tiny import MIXED, box
 
 
 def test_random_walks_are_valid_and_change_little():
     start = {"x": np.zeros((2, 1))}
-    walks = compiled(random_walk(MIXED, 3000, 5, step=0.25))({}, jax.random.key(0), start)
+    walks = jax.jit(random_walk(MIXED, 3000, 5, step=0.25))({}, jax.random.key(0), start)
     assert walks.shape == (2, 3000, 5, 5)
     continuous, one_hot = np.asarray(walks[..., :2]), np.asarray(walks[..., 2:])
     assert np.abs(continuous).max() <= 1
@@ -40,7 +39,7 @@ def test_the_planner_tries_random_walks():
     def value(amount):
         config = PlannerConfig(method="shooting", horizon=10, candidates=20, random_walk=amount)
         plan = make_planner(config, box(1))
-        run = compiled(lambda key: plan(rollout, {}, key, {"x": jnp.zeros((1, 1))}))
+        run = jax.jit(lambda key: plan(rollout, {}, key, {"x": jnp.zeros((1, 1))}))
         return float(run(jax.random.key(0)).value[0])
 
     assert value(300) > value(0) + 2

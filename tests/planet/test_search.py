@@ -12,7 +12,6 @@ import pytest
 
 from planet import cem, mppi, shooting
 from planet.beliefs import Belief, initial_belief, sample, to_action
-from tests.compiling import compiled
 from tests.tiny import MIXED, box, choice
 
 PLANNERS = {
@@ -44,7 +43,7 @@ def table(params, key, start, actions):
 
 
 def run(plan, rollout, params, start, key=0, **options):
-    function = compiled(lambda p, k, s: plan(rollout, p, k, s, **options))
+    function = jax.jit(lambda p, k, s: plan(rollout, p, k, s, **options))
     return jax.device_get(function(params, jax.random.key(key), start))
 
 

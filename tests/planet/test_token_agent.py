@@ -23,7 +23,6 @@ from planet.agent import PlanningAgent, make_agent
 from planet.config import Config, PlannerConfig
 from planet.program import main
 from planet.token_model import disturb, vector_model
-from tests.compiling import compiled
 from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params
 
 CONFIG = Config(
@@ -83,8 +82,8 @@ def test_jitter_is_what_the_update_learns_under():
 
 def test_updates_learn():
     one = make_agent(CONFIG, SPECS, ACTIONS)
-    state = compiled(one.init)(jax.random.key(0))
-    batch, update, losses = random_batch(SPECS, ACTIONS), compiled(one.update), []
+    state = jax.jit(one.init)(jax.random.key(0))
+    batch, update, losses = random_batch(SPECS, ACTIONS), jax.jit(one.update), []
     for i in range(60):
         state, metrics = update(state, jax.random.key(i), batch)
         losses.append(float(metrics["tdm/loss"]))
@@ -97,7 +96,7 @@ def test_the_model_reads_the_newest_rows_with_the_actions_that_were_taken():
     """Beyond the context nothing is kept; keys are sorted, the first action of all is zero."""
     one, rows = agent(), stream(5)
     params = {"tdm": random_params(one.model.init)}
-    act = compiled(one.act, static_argnames="mode")
+    act = jax.jit(one.act, static_argnames="mode")
     carry, taken = one.initial_carry(ENVS), [np.zeros((ENVS, 2), np.float32)]
     for time in range(5):
         action, carry = act(params, jax.random.key(time), carry, row(rows, time), mode="train")
@@ -114,7 +113,7 @@ def test_the_model_reads_the_newest_rows_with_the_actions_that_were_taken():
 def test_a_reset_forgets_everything(warm_start):
     one = agent(planner=dataclasses.replace(CONFIG.planner, warm_start=warm_start))
     params, rows = {"tdm": random_params(one.model.init)}, stream(4)
-    act = compiled(one.act, static_argnames="mode")
+    act = jax.jit(one.act, static_argnames="mode")
     used = one.initial_carry(ENVS)
     for time in range(3):
         _, used = act(params, jax.random.key(time), used, row(rows, time), mode="train")
@@ -132,7 +131,7 @@ def test_a_reward_that_nobody_tells_is_expected(order):
     config = dataclasses.replace(CONFIG.tdm, order=order)
     one = agent(tdm=config)
     params, rows = {"tdm": random_params(one.model.init)}, stream(3)
-    act = compiled(one.act, static_argnames="mode")
+    act = jax.jit(one.act, static_argnames="mode")
     carry = one.initial_carry(ENVS)
     for time in range(3):
         _, carry = act(params, jax.random.key(time), carry, row(rows, time, "reward"), mode="eval")
@@ -148,7 +147,7 @@ def test_a_reward_that_nobody_tells_is_expected(order):
 def test_discrete_actions():
     one = agent(actions=choice(3))
     params = {"tdm": random_params(one.model.init)}
-    act = compiled(one.act, static_argnames="mode")
+    act = jax.jit(one.act, static_argnames="mode")
     action, _ = act(params, jax.random.key(0), one.initial_carry(2), row(stream(1), 0), mode="eval")
     np.testing.assert_array_equal(np.sort(action, -1), [[0, 0, 1]] * 2)
 

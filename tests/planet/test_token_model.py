@@ -13,7 +13,6 @@ from common.tokens import tdm
 from common.tokens.steps import Steps
 from planet import cem
 from planet.token_model import token_rollout
-from tests.compiling import compiled
 from tests.planet.linear_system import (
     BIN_WIDTHS,
     BODIES,
@@ -27,6 +26,8 @@ from tests.planet.linear_system import (
 from tests.tiny import box, random_params
 
 ORDERS = ("autoregressive", "parallel")
+LEARNED = ("autoregressive", pytest.param("parallel", marks=pytest.mark.slow))
+"""The same, where a model must learn first, which takes a minute."""
 PAST, HORIZON = 2, 5
 
 
@@ -41,9 +42,9 @@ def test_returns_are_sums_of_imagined_rewards(order):
     model = tdm.functions(dataclasses.replace(CONFIG, order=order), *SIZES)
     params, steps = random_params(model.init), draw("plane", jax.random.key(3), batch=2, time=PAST)
     actions = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 1)).astype(np.float32)
-    start, imagine_step = compiled(model.start), compiled(model.imagine_step)
+    start, imagine_step = jax.jit(model.start), jax.jit(model.imagine_step)
     key = jax.random.key(0)
-    returns = compiled(token_rollout(model))(params, key, start(params, steps), actions)
+    returns = jax.jit(token_rollout(model))(params, key, start(params, steps), actions)
     for env in range(2):
         context = start(params, jax.tree.map(lambda x, env=env: x[env : env + 1], steps))
         for candidate in range(3):
@@ -56,7 +57,7 @@ def test_returns_are_sums_of_imagined_rewards(order):
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", LEARNED)
 def test_error_on_linear_systems_falls_below_the_bin_width(order, body):
     """Mean and argmax stay below it for six steps; samples scatter. One model learned both."""
     config, params = trained(order)
@@ -75,12 +76,12 @@ def test_error_on_linear_systems_falls_below_the_bin_width(order, body):
             return jax.lax.scan(step, futures, (keys, actions))[1].swapaxes(0, 1)
 
         actions = steps.action[:, PAST:].swapaxes(0, 1)[:, :, None]
-        got = compiled(imagine)(params, first(steps, PAST), actions)
+        got = jax.jit(imagine)(params, first(steps, PAST), actions)
         error = np.abs(got - want).mean(0) / BIN_WIDTHS
         assert (error < most).all(), (decode, error)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", LEARNED)
 def test_planning_on_a_linear_system_reaches_the_optimum(order):
     """The body has fewer actions than the model; doing nothing is far from the optimum."""
     config, params = trained(order)
@@ -92,7 +93,7 @@ def test_planning_on_a_linear_system_reaches_the_optimum(order):
         return cem.plan(token_rollout(model), params, key, start, actions=box(1), **sizes)
 
     steps = first(draw("plane", jax.random.key(5), batch=64, time=PAST), PAST)
-    plan = compiled(decide)(params, jax.random.key(0), steps)
+    plan = jax.jit(decide)(params, jax.random.key(0), steps)
     now, actions = steps.observation[:, -1], plan.belief.mean
     got, idle = (simulate("plane", now, a)[1].sum(-1).mean() for a in (actions, 0 * actions))
     best = best_return("plane", now, HORIZON).mean()

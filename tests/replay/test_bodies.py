@@ -14,7 +14,6 @@ from common.replay.bodies import Bodies
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps, pad
-from tests.compiling import compiled
 from tests.tiny import random_params
 
 LENGTH = 6
@@ -112,7 +111,7 @@ def test_filled_rows_do_not_count_in_the_loss():
     """What they hold changes no loss of the dynamics, and neither does leaving them out."""
     config = TDMConfig(bins=8, context=LENGTH, layers=1, heads=1, width=8, units=8)
     model = tdm.functions(config, 4, 2)
-    params, loss = random_params(model.init), compiled(model.loss)
+    params, loss = random_params(model.init), jax.jit(model.loss)
     bodies = Bodies({**make_bodies(), "small": [make_episode(0, 0, 3), make_episode(0, 1, 3)]})
     steps = bodies.sample(np.random.default_rng(0), 16, LENGTH)
     short = jax.tree.map(lambda x: x[~steps.has_observation.all(1)], steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 
 import gymnasium
 import jax
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
-import common.run.driver
 import dreamer
 from common.errors import UserError
 from common.export import export
@@ -26,7 +24,6 @@ from planet.agent import make_agent as make_planet
 from planet.config import Config as PlanetConfig
 from planet.config import PlannerConfig
 from planet.program import load_program as load_planet
-from tests.compiling import compiled
 from tests.tiny import TINY, random_params
 
 DREAMER = Config(
@@ -40,12 +37,6 @@ MAZE = Dict(
     image=Box(0, 255, (32, 32, 1), np.uint8),
     pose=Dict(at=Box(-1, 1, (2,)), room=Discrete(3, start=1)),
 )
-
-
-@pytest.fixture(autouse=True)
-def _compile_fast(monkeypatch):
-    fast = types.SimpleNamespace(**{**vars(jax), "jit": compiled})
-    monkeypatch.setattr(common.run.driver, "jax", fast)
 
 
 def exported(path, name, config, make, observations, actions):

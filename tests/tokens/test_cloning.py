@@ -9,7 +9,6 @@ from common.replay.bodies import Bodies
 from common.tokens import policy as token_policy
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad
-from tests.compiling import compiled
 from tests.fitting import fit, learned_once
 
 GAINS = {
@@ -67,7 +66,7 @@ def errors(name, seen=0, count=300):
 
     policy, params = cloned()
     past = rows(name, seen + 1)
-    act = compiled(policy.act, static_argnames="greedy")
+    act = jax.jit(policy.act, static_argnames="greedy")
     action = np.asarray(act(params, jax.random.key(0), past, greedy=True))
     actions, numbers = GAINS[name].shape
     np.testing.assert_array_equal(action[:, actions:], 0)

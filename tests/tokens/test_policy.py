@@ -15,7 +15,6 @@ from common.tokens import policy as token_policy
 from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps
 from common.tokens.transformer import branch
-from tests.compiling import compiled
 from tests.tiny import random_params
 from tests.tokens.test_tdm import ACTION, BATCH, CONFIGS, OBSERVATION, SMALL, TIME, random_steps
 
@@ -29,13 +28,13 @@ class Case:
         self.config = config
         functions = token_policy.functions(config, *SIZES)
         self.params = jax.tree.map(lambda x: 5 * x, random_params(functions.init))
-        bind = lambda function: functools.partial(compiled(function), self.params)  # noqa: E731
+        bind = lambda function: functools.partial(jax.jit(function), self.params)  # noqa: E731
         self.predict, self.start = bind(functions.predict), bind(functions.start)
-        static = functools.partial(compiled, static_argnames="greedy")
+        static = functools.partial(jax.jit, static_argnames="greedy")
         self.act = functools.partial(static(functions.act), self.params)
         self.choose = functools.partial(static(functions.choose), self.params)
-        self.loss = compiled(functions.loss)
-        self.gradient = compiled(jax.grad(lambda params, steps: functions.loss(params, steps)[0]))
+        self.loss = jax.jit(functions.loss)
+        self.gradient = jax.jit(jax.grad(lambda params, steps: functions.loss(params, steps)[0]))
 
 
 @pytest.fixture(scope="module")

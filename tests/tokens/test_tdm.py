@@ -15,7 +15,6 @@ from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps, pad
 from common.tokens.tdm import branch
-from tests.compiling import compiled
 from tests.tiny import random_params
 
 SMALL = TDMConfig(
@@ -42,11 +41,11 @@ class Case:
         self.config = config
         functions = tdm.functions(config, OBSERVATION, ACTION)
         self.params = jax.tree.map(lambda x: 5 * x, random_params(functions.init))
-        bind = lambda function: functools.partial(compiled(function), self.params)  # noqa: E731
+        bind = lambda function: functools.partial(jax.jit(function), self.params)  # noqa: E731
         self.predict, self.start = bind(functions.predict), bind(functions.start)
         self.imagine_step = bind(functions.imagine_step)
-        self.loss = compiled(functions.loss)
-        self.gradient = compiled(jax.grad(lambda params, steps: functions.loss(params, steps)[0]))
+        self.loss = jax.jit(functions.loss)
+        self.gradient = jax.jit(jax.grad(lambda params, steps: functions.loss(params, steps)[0]))
 
     def imagine(self, context, actions, key=0):
         """Observations ``[N, J, H, D]`` and rewards of actions ``[N, J, H, A]``."""
