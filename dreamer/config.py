@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Self
 
-from common.checks import AT, Count, Finite, NonNegative, Options, Range, Share, Whole, refuse
+from common.checks import Count, Finite, NonNegative, Options, Range, Share, Whole
 from common.envs.registry import action_repeat
-from common.errors import UserError
 from common.learning.normalize import StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
-from common.learning.schedules import parse_schedule
+from common.learning.schedules import check_schedules
 from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
 from common.nets.layers import Activation, Norm
@@ -80,11 +79,7 @@ class BehaviorConfig(Options):
     def __post_init__(self) -> None:
         """Raises an OptionError where a value is none that its option can have."""
         super().__post_init__()
-        for name in ("actor_grad_mix", "actor_entropy"):
-            try:
-                parse_schedule(getattr(self, name))
-            except UserError as error:
-                refuse(self, f"{AT}{name}: {error}")
+        check_schedules(self, "actor_grad_mix", "actor_entropy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from common.checks import NonNegative, Options, Share
+from common.learning.schedules import check_schedules, parse_schedule
 from common.types import Array, Params
 
 
@@ -20,6 +21,8 @@ class OptimizerConfig(Options):
 
     Attributes:
         lr: Learning rate.
+        lr_schedule: What the learning rate is multiplied by, a string: a number, or
+            "linear(1,0.1,5000)", "warmup(1000,1)", "exp(1,0.1,2000)" of the updates done so far.
         eps: Epsilon of Adam; ``adam`` says where it is added.
         clip: Largest global norm of the gradients; 0 does not clip.
         weight_decay: Every step multiplies all weights, biases and norms included, by one minus
@@ -37,6 +40,12 @@ class OptimizerConfig(Options):
     beta1: Share = 0.9
     beta2: Share = 0.999
     adam: Literal["tensorflow", "standard"] = "tensorflow"
+    lr_schedule: str = "1"
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where a value is none that its option can have."""
+        super().__post_init__()
+        check_schedules(self, "lr_schedule")
 
 
 class OptimizerState(NamedTuple):
@@ -100,11 +109,15 @@ def gradient_transformation(config: OptimizerConfig) -> optax.GradientTransforma
     The decay comes last and adds ``-weight_decay * w`` to the step, which is the same as
     multiplying the weights before the Adam step, since Adam does not look at them.
     """
+    factor = parse_schedule(config.lr_schedule)
     adams = {"tensorflow": scale_by_tensorflow_adam, "standard": optax.scale_by_adam}
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         adams[config.adam](config.beta1, config.beta2, config.eps),
-        optax.scale(-config.lr),
+        # A constant needs no count of updates, which checkpoints of 0.1 lack.
+        optax.scale(-config.lr)
+        if config.lr_schedule == "1"
+        else optax.scale_by_schedule(lambda count: -config.lr * factor(count)),
         optax.add_decayed_weights(-config.weight_decay)
         if config.weight_decay
         else optax.identity(),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from common.checks import AT, Options, refuse
 from common.errors import UserError, nearest
 from common.types import Array
 
@@ -76,6 +77,15 @@ def parse_schedule(text: str | float) -> Schedule:
     values = dict(zip(names, numbers, strict=True))
     _check(text, name, values)
     return functools.partial(_SCHEDULES[name], **values)
+
+
+def check_schedules(options: Options, *names: str) -> None:
+    """Raises an OptionError where one of these options is no expression of a schedule."""
+    for name in names:
+        try:
+            parse_schedule(getattr(options, name))
+        except UserError as error:
+            refuse(options, f"{AT}{name}: {error}")
 
 
 def _number(text: str | float) -> float | None:

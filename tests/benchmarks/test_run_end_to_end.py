@@ -189,6 +189,7 @@ def test_local(tmp_path):
     check_scored(tmp_path)
 
 
+@pytest.mark.slow  # Real Ray starts in every suite: tests/benchmarks/test_job_launchers.py.
 @pytest.mark.timeout(1800)
 def test_ray(tmp_path, monkeypatch):
     """The same on a cluster of two CPUs."""

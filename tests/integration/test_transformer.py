@@ -31,8 +31,8 @@ def test_from_state(agent, tmp_path, capsys):
     """Two environments while training, one in evaluation, and a checkpoint to go on from."""
     options = "--configs dmc_proprio debug --task dmc_cartpole_swingup --env.time_limit 64"
     options += " --env.amount 2 --run.log_every 100 --prefetch 0 --run.frames"
-    before = train(agent, tmp_path, f"{options} 600")
-    after = train(agent, tmp_path, f"{options} 900")
+    before = train(agent, tmp_path, f"{options} 400")
+    after = train(agent, tmp_path, f"{options} 500")
     for name in ("world_model/loss", "world_model/kl", "eval/return_mean"):
         assert np.isfinite(before[name]) and np.isfinite(after[name])
     assert AGENTS[agent].program.main(["eval", "--logdir", str(tmp_path), "--episodes", "2"]) == 0

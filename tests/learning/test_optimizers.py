@@ -17,6 +17,12 @@ from common.learning.optimizers import OptimizerConfig, gradient_transformation,
 from tests.reference import optimizers as reference
 
 CONFIG = OptimizerConfig(lr=1e-2, eps=1e-4, clip=3.0, weight_decay=1e-3)
+SCHEDULES = {
+    "1": lambda step: 1,
+    "0.5": lambda step: 0.5,
+    "linear(1,0.1,3)": lambda step: max(0.1, 1 - 0.3 * step),
+    "warmup(2,1)": lambda step: min(1, step / 2),
+}
 SHAPES = {"dense": (4, 3), "norm": (3,), "scalar": ()}
 
 
@@ -32,14 +38,16 @@ def _arrays(rng, scale=1.0):
     scale=st.sampled_from([1e-5, 1.0, 100.0]),
     clip=st.sampled_from([0.0, 3.0]),
     weight_decay=st.sampled_from([0.0, 1e-3]),
+    schedule=st.sampled_from(sorted(SCHEDULES)),
 )
-def test_steps_equal_the_loop(seed, scale, clip, weight_decay):
+def test_steps_equal_the_loop(seed, scale, clip, weight_decay, schedule):
     rng = np.random.default_rng(seed)
-    config = dataclasses.replace(CONFIG, clip=clip, weight_decay=weight_decay)
+    config = dataclasses.replace(CONFIG, clip=clip, weight_decay=weight_decay, lr_schedule=schedule)
     params, grads = _arrays(rng), [_arrays(rng, scale) for _ in range(4)]
     options = dataclasses.asdict(config)
-    options.pop("adam")
+    del options["adam"], options["lr_schedule"]
     steps = [list(step.values()) for step in grads]
+    options["factor"] = SCHEDULES[schedule]
     wanted = reference.run_adam(list(params.values()), steps, **options)
     optimizer = make_optimizer(config)
     state, update = optimizer.init(params), jax.jit(optimizer.update)

@@ -92,7 +92,7 @@ def test_planning_on_a_linear_system_reaches_the_optimum(order):
         start = model.start(params, steps)
         return cem.plan(token_rollout(model), params, key, start, actions=box(1), **sizes)
 
-    steps = first(draw("plane", jax.random.key(5), batch=64, time=PAST), PAST)
+    steps = first(draw("plane", jax.random.key(5), batch=32, time=PAST), PAST)
     plan = jax.jit(decide)(params, jax.random.key(0), steps)
     now, actions = steps.observation[:, -1], plan.belief.mean
     got, idle = (simulate("plane", now, a)[1].sum(-1).mean() for a in (actions, 0 * actions))

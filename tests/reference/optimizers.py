@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 
-def run_adam(params, grads, *, lr, eps, clip, weight_decay, beta1, beta2):
+def run_adam(params, grads, *, lr, eps, clip, weight_decay, beta1, beta2, factor=lambda step: 1):
     """Yields the parameters (a list of arrays) after each step.
 
     Clip by global norm, multiply the weights by one minus the decay, then Adam with
-    epsilon on the uncorrected root. ``grads`` is a list of steps of lists of arrays.
+    epsilon on the uncorrected root. ``grads`` is a list of steps of lists of arrays, ``factor``
+    what the learning rate of every step, from 0, is multiplied by.
     """
     params = [np.array(x, np.float64) for x in params]
     mean = [np.zeros_like(x) for x in params]
@@ -19,7 +20,7 @@ def run_adam(params, grads, *, lr, eps, clip, weight_decay, beta1, beta2):
         norm = np.sqrt(sum((g**2).sum() for g in step))
         if clip and norm > clip:
             step = [g * clip / norm for g in step]
-        rate = lr * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+        rate = lr * factor(t - 1) * np.sqrt(1 - beta2**t) / (1 - beta1**t)
         for i, g in enumerate(step):
             mean[i] = beta1 * mean[i] + (1 - beta1) * g
             square[i] = beta2 * square[i] + (1 - beta2) * g**2
