@@ -27,7 +27,7 @@ from common.nets import conv
 
 MATMUL_SIZE = 2048
 WARM_UP = 2
-TURNS = pathlib.Path(tempfile.gettempdir()) / "world-model-agents-speed.lock"
+TURNS = pathlib.Path(tempfile.gettempdir()) / f"world-model-agents-speed-{os.getuid()}.lock"
 """Locked by whoever compiles, with others, and by whoever times, alone."""
 
 
