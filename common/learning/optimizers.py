@@ -21,8 +21,6 @@ class OptimizerConfig(Options):
 
     Attributes:
         lr: Learning rate.
-        lr_schedule: What the learning rate is multiplied by, a string: a number, or
-            "linear(1,0.1,5000)", "warmup(1000,1)", "exp(1,0.1,2000)" of the updates done so far.
         eps: Epsilon of Adam; ``adam`` says where it is added.
         clip: Largest global norm of the gradients; 0 does not clip.
         weight_decay: Every step multiplies all weights, biases and norms included, by one minus
@@ -31,6 +29,8 @@ class OptimizerConfig(Options):
         beta2: Decay of Adam's mean of squared gradients.
         adam: "tensorflow" adds epsilon to the uncorrected root, as the references did;
             "standard" adds it after the bias correction, as the paper on Adam does.
+        lr_schedule: What the learning rate is multiplied by, a string: a number, or
+            "linear(1,0.1,5000)", "warmup(1000,1)", "exp(1,0.1,2000)" of the updates done so far.
     """
 
     lr: NonNegative = 3e-4
