@@ -7,7 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
-FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+FAST = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 _PROBE = "import jax; jax.jit(lambda x: x + 1)(1.0); print(jax.default_backend())"
 
 

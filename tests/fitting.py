@@ -32,7 +32,14 @@ def learned_once(function: Callable[..., Learned]) -> Callable[..., Learned]:
     return once
 
 
-def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x: x) -> Any:
+def fit(
+    init: Any,
+    loss: Any,
+    key: jax.Array,
+    inputs: Any,
+    draw: Any = lambda x: x,
+    rate: float = 3e-3,
+) -> Any:
     """Returns parameters after one update of Adam on each batch.
 
     Args:
@@ -41,6 +48,7 @@ def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x:
         key: Of the first parameters.
         inputs: What the batches are made of ``[updates, ...]``.
         draw: Makes a batch of one of the inputs.
+        rate: The learning rate at its largest.
     """
     optimizer = make_optimizer(
         OptimizerConfig(lr=1.0, clip=1.0, weight_decay=0.0, eps=1e-8, adam="standard")
@@ -53,8 +61,8 @@ def fit(init: Any, loss: Any, key: jax.Array, inputs: Any, draw: Any = lambda x:
         gradient = jax.grad(lambda p: loss(p, batch)[0])(params)
         new, state, _ = optimizer.update(gradient, state, params)
         # A short warm-up, then half a cosine.
-        rate = 3e-3 * jnp.minimum(1, 20 * done) * (1 + jnp.cos(jnp.pi * done)) / 2
-        return (jax.tree.map(lambda p, q: p + rate * (q - p), params, new), state), None
+        step = rate * jnp.minimum(1, 20 * done) * (1 + jnp.cos(jnp.pi * done)) / 2
+        return (jax.tree.map(lambda p, q: p + step * (q - p), params, new), state), None
 
     def run(key: jax.Array, inputs: Any) -> Any:
         params = init(key)

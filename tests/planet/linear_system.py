@@ -35,7 +35,7 @@ CONFIG = TDMConfig(
     decode="mean",
 )
 BIN_WIDTHS = (np.array(CONFIG.high) - np.array(CONFIG.low)) / CONFIG.bins
-UPDATES, BATCH, TIME = 5000, 24, 5
+UPDATES, BATCH, TIME = 3200, 24, 5
 
 
 def simulate(body, start, actions):
@@ -84,4 +84,4 @@ def trained(order):
     def batch(key):
         return jax.tree.map(lambda *x: jnp.concatenate(x), *(draw(body, key) for body in BODIES))
 
-    return config, fit(model.init, model.loss, key, keys, batch)
+    return config, fit(model.init, model.loss, key, keys, batch, rate=1e-2)
