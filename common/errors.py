@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 
 STOPPED = os.EX_TEMPFAIL
 """Exit code of a run that was stopped before its end: the same command goes on with it."""
+LONGEST = 2000
+"""Characters of a message that are shown whole."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -18,8 +20,16 @@ class UserError(ValueError):
     """A mistake that the user can mend.
 
     The message is one line: what is wrong, and what would be right. The command
-    line prints it after ``error:`` and exits with code 2.
+    line prints it after ``error:`` and exits with code 2. Of a message that quotes
+    something long, the begin and the end are kept.
     """
+
+    def __init__(self, message: str) -> None:
+        """Takes the message."""
+        begin, end = LONGEST // 2, LONGEST // 4
+        if len(message) > LONGEST:
+            message = f"{message[:begin]} ... {message[-end:]}"
+        super().__init__(message)
 
 
 def exit_code(command: Callable[[], int]) -> int:

@@ -21,7 +21,7 @@ from unittest import mock
 from common.command import commands, presets
 from common.command import line as cli
 from common.config import options
-from common.errors import UserError
+from common.errors import LONGEST, UserError
 from common.run import folder
 from common.run.program import Program
 from common.run.versions import describe
@@ -85,7 +85,8 @@ def preset_outcome(text: str, path: pathlib.Path, program: Program) -> str:
 
 
 def _one_line(error: UserError) -> str:
-    assert str(error).strip() and "\n" not in str(error) and len(str(error)) < 4000, error
+    assert str(error).strip() and "\n" not in str(error), error
+    assert len(str(error)) <= LONGEST, len(str(error))
     return "refused"
 
 
