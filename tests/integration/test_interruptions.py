@@ -101,7 +101,6 @@ def test_a_second_process_is_turned_away(tmp_path):
     )
     first.send_signal(signal.SIGTERM)
     assert first.wait(DEADLINE) == STOPPED
-    finish(tmp_path)
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 1000])
