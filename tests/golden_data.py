@@ -1,7 +1,8 @@
 """Loads golden vectors, remembers which arrays a test looked at, and compares within tolerances.
 
-The folder is ``tests/golden``, or the one that the environment variable GOLDEN_DIR
-names, so that the same tests check another set with other seeds and sizes.
+The folder is ``tests/golden`` for DreamerV2 and ``tests/golden_v3`` for DreamerV3, or the one that
+the environment variable GOLDEN_DIR or GOLDEN_V3_DIR names, so that the same tests check another
+set with other seeds and sizes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-FOLDER = pathlib.Path(os.environ.get("GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden")
+_HERE = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(os.environ.get("GOLDEN_DIR") or _HERE / "golden")
+FOLDER_V3 = pathlib.Path(os.environ.get("GOLDEN_V3_DIR") or _HERE / "golden_v3")
 
 
 class Arrays(dict):
@@ -40,9 +43,9 @@ class Arrays(dict):
         return Arrays({name[len(start) :]: x for name, x in self.items() if name.startswith(start)})
 
 
-def load(name: str) -> Arrays:
-    """Loads ``name.npz`` from the folder of golden vectors."""
-    with np.load(FOLDER / f"{name}.npz") as file:
+def load(name: str, folder: pathlib.Path = FOLDER) -> Arrays:
+    """Loads ``name.npz`` from a folder of golden vectors."""
+    with np.load(folder / f"{name}.npz") as file:
         return Arrays({key: file[key] for key in file.files})
 
 

@@ -66,7 +66,14 @@ Record = dict[str, Any]
 """What is kept of a cell: its five fields, name and digest of the preset, and what was measured."""
 
 
-LATER = {"likelihood": "auto", "discount_repeat": 0, "lr_schedule": "1"}
+LATER = {
+    "likelihood": "auto",
+    "discount_repeat": 0,
+    "lr_schedule": "1",
+    "agc": 0.0,
+    "decay": "all",
+    "nesterov": False,
+}
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 
 

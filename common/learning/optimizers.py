@@ -1,4 +1,4 @@
-"""Adam as the DreamerV2 reference runs it: clipping, plain weight decay, TensorFlow's epsilon."""
+"""The optimisers of the references: Adam with DreamerV2's details, LaProp with DreamerV3's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.checks import NonNegative, Options, Share
+from common.checks import AT, NonNegative, Options, Share, refuse
 from common.learning.schedules import check_schedules, parse_schedule
 from common.types import Array, Params
 
@@ -23,14 +23,22 @@ class OptimizerConfig(Options):
         lr: Learning rate.
         eps: Epsilon of Adam; ``adam`` says where it is added.
         clip: Largest global norm of the gradients; 0 does not clip.
-        weight_decay: Every step multiplies all weights, biases and norms included, by one minus
-            this number. It is not multiplied by the learning rate.
+        weight_decay: Share of the weights that every step takes away; ``decay`` says of which.
         beta1: Decay of Adam's mean of gradients.
         beta2: Decay of Adam's mean of squared gradients.
-        adam: "tensorflow" adds epsilon to the uncorrected root, as the references did;
-            "standard" adds it after the bias correction, as the paper on Adam does.
+        adam: "tensorflow" adds epsilon to the uncorrected root, as DreamerV2 and PlaNet did;
+            "standard" adds it after the bias correction, as the paper on Adam does; "laprop"
+            divides by the root first and averages what comes out, as DreamerV3 does
+            (arXiv:2002.04839).
         lr_schedule: What the learning rate is multiplied by, a string: a number, or
-            "linear(1,0.1,5000)", "warmup(1000,1)", "exp(1,0.1,2000)" of the updates done so far.
+            "linear(1,0.1,5000)", "warmup(1000,1)", "exp(1,0.1,2000)" of the updates done so far,
+            one after the other as in "warmup(1000,1) then cosine(1,0,1e5)".
+        agc: Largest norm of the gradient of an array, as a share of the array's own norm
+            (adaptive gradient clipping, by array as in DreamerV3); 0 does not clip.
+        decay: "all" decays all weights, biases and norms included, by ``weight_decay`` itself, as
+            DreamerV2 did; "kernels" only arrays of two or more axes, by it times the learning
+            rate, as DreamerV3 does.
+        nesterov: Whether LaProp's average looks one step ahead.
     """
 
     lr: NonNegative = 3e-4
@@ -39,13 +47,18 @@ class OptimizerConfig(Options):
     weight_decay: Share = 1e-6
     beta1: Share = 0.9
     beta2: Share = 0.999
-    adam: Literal["tensorflow", "standard"] = "tensorflow"
+    adam: Literal["tensorflow", "standard", "laprop"] = "tensorflow"
     lr_schedule: str = "1"
+    agc: NonNegative = 0.0
+    decay: Literal["all", "kernels"] = "all"
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         """Raises an OptionError where a value is none that its option can have."""
         super().__post_init__()
         check_schedules(self, "lr_schedule")
+        if self.nesterov and self.adam != "laprop":
+            refuse(self, f"{AT}nesterov needs {AT}adam laprop, not {self.adam}")
 
 
 class OptimizerState(NamedTuple):
@@ -73,7 +86,7 @@ class Optimizer(NamedTuple):
 
 
 def make_optimizer(config: OptimizerConfig) -> Optimizer:
-    """Builds the optimiser: clip by global norm, decay the weights, step with Adam.
+    """Builds the optimiser: clip the gradients, decay the weights, step with Adam or LaProp.
 
     ``update`` leaves parameters and state as they were where the global norm of the
     gradients is not finite, and counts that. Its metrics are ``grad_norm`` (before
@@ -110,18 +123,87 @@ def gradient_transformation(config: OptimizerConfig) -> optax.GradientTransforma
     multiplying the weights before the Adam step, since Adam does not look at them.
     """
     factor = parse_schedule(config.lr_schedule)
-    adams = {"tensorflow": scale_by_tensorflow_adam, "standard": optax.scale_by_adam}
+    decay = optax.add_decayed_weights
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
-        adams[config.adam](config.beta1, config.beta2, config.eps),
+        *([clip_by_share(config.agc)] if config.agc else []),
+        _direction(config),
+        *([decay(config.weight_decay, _are_kernels)] if config.decay == "kernels" else []),
         # A constant needs no count of updates, which checkpoints of 0.1 lack.
         optax.scale(-config.lr)
         if config.lr_schedule == "1"
         else optax.scale_by_schedule(lambda count: -config.lr * factor(count)),
-        optax.add_decayed_weights(-config.weight_decay)
-        if config.weight_decay
+        decay(-config.weight_decay)
+        if config.weight_decay and config.decay == "all"
         else optax.identity(),
     )
+
+
+def _direction(config: OptimizerConfig) -> optax.GradientTransformation:
+    beta1, beta2, eps = config.beta1, config.beta2, config.eps
+    if config.adam == "laprop":
+        return scale_by_laprop(beta1, beta2, eps, config.nesterov)
+    if config.adam == "standard":
+        return optax.scale_by_adam(beta1, beta2, eps)
+    return scale_by_tensorflow_adam(beta1, beta2, eps)
+
+
+def _are_kernels(params: Params) -> Any:
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def clip_by_share(share: float, least: float = 1e-3) -> optax.GradientTransformation:
+    """Returns adaptive gradient clipping by whole arrays.
+
+    ``g / max(1, |g| / (share max(least, |w|)))`` for an array g of gradients and its weights w,
+    with norms over all of the array (arXiv:2102.06171 has them by unit).
+
+    Args:
+        share: Largest norm of a gradient, by that of its array.
+        least: Norm that is assumed of arrays with a smaller one.
+    """
+
+    def clip(grad: Array, weight: Array) -> Array:
+        limit = share * jnp.maximum(least, jnp.linalg.norm(weight.ravel()))
+        return grad / jnp.maximum(1.0, jnp.linalg.norm(grad.ravel()) / limit)
+
+    return optax.stateless(lambda grads, params: jax.tree.map(clip, grads, params))
+
+
+def scale_by_laprop(
+    beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-20, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Returns LaProp's scaling (arXiv:2002.04839): Adam with division before the average.
+
+    For t from 1::
+
+        v_t = beta2 v_{t-1} + (1 - beta2) g_t^2
+        u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps)
+        m_t = beta1 m_{t-1} + (1 - beta1) u_t
+        step = m_t / (1 - beta1^t)
+
+    With ``nesterov`` the step has beta1 m_t + (1 - beta1) u_t in the place of m_t.
+    """
+
+    def init(params: Params) -> optax.ScaleByAdamState:
+        mean, square = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
+
+    def update(
+        grads: Params, state: optax.ScaleByAdamState, params: Params | None = None
+    ) -> tuple[Params, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        square = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g**2, state.nu, grads)
+        root = jax.tree.map(lambda v: jnp.sqrt(v / (1 - beta2**count)) + eps, square)
+        unit = jax.tree.map(jnp.divide, grads, root)
+        average = lambda m, u: beta1 * m + (1 - beta1) * u  # noqa: E731
+        mean = jax.tree.map(average, state.mu, unit)
+        ahead = jax.tree.map(average, mean, unit) if nesterov else mean
+        step = jax.tree.map(lambda m: m / (1 - beta1**count), ahead)
+        return step, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(init, update)
 
 
 def scale_by_tensorflow_adam(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import optax
 
 from common.checks import AT, Options, refuse
 from common.errors import UserError, nearest
@@ -30,11 +31,22 @@ def _exp(step: Array | int, initial: float, final: float, halflife: float) -> Ar
     return (initial - final) * 0.5 ** (jnp.asarray(step, jnp.float32) / halflife) + final
 
 
+def _cosine(step: Array | int, initial: float, final: float, duration: float) -> Array:
+    turn = jnp.pi * jnp.clip(jnp.asarray(step, jnp.float32) / duration, 0, 1)
+    return final + (initial - final) * (1 + jnp.cos(turn)) / 2
+
+
 def _horizon(step: Array | int, initial: float, final: float, duration: float) -> Array:
     return 1 - 1 / _linear(step, initial, final, duration)
 
 
-_SCHEDULES = {"linear": _linear, "warmup": _warmup, "exp": _exp, "horizon": _horizon}
+_SCHEDULES = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "warmup": _warmup,
+    "exp": _exp,
+    "horizon": _horizon,
+}
 
 
 def parse_schedule(text: str | float) -> Schedule:
@@ -45,11 +57,14 @@ def parse_schedule(text: str | float) -> Schedule:
     ==================================  ==============================================
     ``1e-4``                            the number itself
     ``linear(initial,final,duration)``  from initial to final over duration steps
+    ``cosine(initial,final,duration)``  the same along half a cosine
     ``warmup(duration,value)``          from zero to value over duration steps
     ``exp(initial,final,halflife)``     from initial towards final, half the way every
                                         halflife steps
     ``horizon(initial,final,duration)`` the discount 1 - 1/h of a horizon h that goes
                                         linearly from initial to final
+    ``warmup(10,1) then cosine(1,0,9)`` the first for its duration, then the next from
+                                        its own step 0
     ==================================  ==============================================
 
     Args:
@@ -61,22 +76,36 @@ def parse_schedule(text: str | float) -> Schedule:
     Raises:
         UserError: The text is no such expression.
     """
-    number = _number(text)
+    *parts, last = re.split(r"\s+then\s+", str(text).strip())
+    functions, ends = [], [0.0]
+    for part in parts:
+        function, values = _parse_one(part, text)
+        if "duration" not in values:
+            raise UserError(f"schedule {text!r} gives no duration of {part!r}, which others follow")
+        functions.append(function)
+        ends.append(ends[-1] + values["duration"])
+    functions.append(_parse_one(last, text)[0])
+    return optax.join_schedules(functions, ends[1:]) if parts else functions[0]
+
+
+def _parse_one(part: str, text: str | float) -> tuple[Schedule, dict[str, float]]:
+    """Returns the function of one part of an expression, and its arguments by name."""
+    number = _number(part)
     if number is not None:
-        return lambda step: jnp.full(jnp.shape(step), number, jnp.float32)
-    match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", str(text))
+        return lambda step: jnp.full(jnp.shape(step), number, jnp.float32), {}
+    match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", part)
     if not match:
         raise UserError(f"schedule {text!r} is neither a number nor like linear(1e-3,1e-4,1e6)")
     name = match.group(1)
     if name not in _SCHEDULES:
         raise UserError(f"unknown schedule {name!r} in {text!r}{nearest(name, _SCHEDULES)}")
     names = list(inspect.signature(_SCHEDULES[name]).parameters)[1:]
-    numbers = [_number(part) for part in match.group(2).split(",")]
+    numbers = [_number(one) for one in match.group(2).split(",")]
     if len(numbers) != len(names) or None in numbers:
         raise UserError(f"schedule {text!r} should be {name}({','.join(names)}) with numbers")
     values = dict(zip(names, numbers, strict=True))
     _check(text, name, values)
-    return functools.partial(_SCHEDULES[name], **values)
+    return functools.partial(_SCHEDULES[name], **values), values
 
 
 def check_schedules(options: Options, *names: str) -> None:

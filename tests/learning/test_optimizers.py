@@ -44,11 +44,33 @@ def test_steps_equal_the_loop(seed, scale, clip, weight_decay, schedule):
     rng = np.random.default_rng(seed)
     config = dataclasses.replace(CONFIG, clip=clip, weight_decay=weight_decay, lr_schedule=schedule)
     params, grads = _arrays(rng), [_arrays(rng, scale) for _ in range(4)]
-    options = dataclasses.asdict(config)
-    del options["adam"], options["lr_schedule"]
+    names = ("lr", "eps", "clip", "weight_decay", "beta1", "beta2")
+    options = {name: getattr(config, name) for name in names} | {"factor": SCHEDULES[schedule]}
     steps = [list(step.values()) for step in grads]
-    options["factor"] = SCHEDULES[schedule]
     wanted = reference.run_adam(list(params.values()), steps, **options)
+    _compare(config, params, grads, wanted)
+
+
+@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([1e-5, 1.0, 100.0]),
+    agc=st.sampled_from([0.0, 0.3]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    nesterov=st.booleans(),
+)
+def test_steps_of_laprop_equal_the_loop(seed, scale, agc, weight_decay, nesterov):
+    rng = np.random.default_rng(seed)
+    options = {"lr": 1e-2, "eps": 1e-8, "agc": agc, "weight_decay": weight_decay}
+    options |= {"beta1": 0.9, "beta2": 0.99, "nesterov": nesterov}
+    config = OptimizerConfig(**options, clip=0.0, adam="laprop", decay="kernels")
+    params, grads = _arrays(rng), [_arrays(rng, scale) for _ in range(4)]
+    steps = [list(step.values()) for step in grads]
+    _compare(config, params, grads, reference.run_laprop(list(params.values()), steps, **options))
+
+
+def _compare(config, params, grads, wanted):
+    """Takes the steps and compares the weights after each of them."""
     optimizer = make_optimizer(config)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     for step, want in zip(grads, wanted, strict=True):
@@ -99,6 +121,11 @@ def test_clipping_scales_all_gradients_together():
     np.testing.assert_allclose(means["b"], 0.08, rtol=1e-5)
 
 
+def test_only_laprop_looks_ahead():
+    with pytest.raises(UserError, match="nesterov needs OptimizerConfig.adam laprop, not standard"):
+        OptimizerConfig(adam="standard", nesterov=True)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_gradients_change_nothing_and_are_counted(bad):
     rng = np.random.default_rng(0)
@@ -131,7 +158,7 @@ def test_state_keeps_its_structure_and_types():
             assert x.dtype == y.dtype and x.shape == y.shape
 
 
-@pytest.mark.parametrize("adam", ["tensorflow", "standard"])
+@pytest.mark.parametrize("adam", ["tensorflow", "standard", "laprop"])
 def test_state_and_parameters_can_be_donated(adam):
     optimizer = make_optimizer(dataclasses.replace(CONFIG, adam=adam))
     params = jax.tree.map(jnp.asarray, _arrays(np.random.default_rng(0)))

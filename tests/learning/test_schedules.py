@@ -24,6 +24,14 @@ from common.learning.schedules import parse_schedule
         ("exp(1.0, 0.2, 10)", 20, 0.4),
         (" horizon(10, 100, 50) ", 25, 1 - 1 / 55),
         ("linear(0.1,-0.1,10)", 5, 0.0),
+        ("cosine(1,0.2,10)", 0, 1.0),
+        ("cosine(1,0.2,10)", 5, 0.6),
+        ("cosine(1,0.2,10)", 99, 0.2),
+        ("warmup(4,2) then linear(2,0,10)", 3, 1.5),
+        ("warmup(4,2) then linear(2,0,10)", 4, 2.0),
+        ("warmup(4,2)  then linear(2,0,10)", 9, 1.0),
+        ("linear(0,1,2) then cosine(1,0,2) then 0.3", 3, 0.5),
+        ("linear(0,1,2) then cosine(1,0,2) then 0.3", 4, 0.3),
     ],
 )
 def test_values(text, step, value):
@@ -33,7 +41,7 @@ def test_values(text, step, value):
 
 
 def test_many_steps_at_once():
-    for text in ("0.5", "linear(1,0,4)"):
+    for text in ("0.5", "linear(1,0,4)", "warmup(2,1) then cosine(1,0,3)"):
         value = parse_schedule(text)(jnp.arange(5))
         assert value.shape == (5,) and value.dtype == jnp.float32
 
@@ -51,6 +59,10 @@ def test_many_steps_at_once():
         ("warmup(0,1)", "positive"),
         ("exp(1,2,-3)", "halflife"),
         ("horizon(0,10,100)", "horizon below 1"),
+        ("0.5 then warmup(1,2)", "no duration of '0.5'"),
+        ("exp(1,0,9) then 0.5", "no duration of 'exp(1,0,9)'"),
+        ("warmup(1,2) then", "neither a number"),
+        ("warmup(1,2) then linear(1,2)", "linear(initial,final,duration)"),
     ],
 )
 def test_mistakes(text, says):
