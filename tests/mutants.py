@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -52,8 +53,8 @@ TIMEOUT = 900
 def possible(room: str) -> list[MutationSpec]:
     """Returns the mistakes that can be made in a room, one for every place of the code.
 
-    Of several at one place, such as all other operators, one stands for them. What
-    stands in an annotation only is left out, since nothing ever runs it.
+    Of several at one place, such as all other operators, one stands for them. Mistakes in an
+    annotation, or in a test for TYPE_CHECKING, are left out, since they change nothing that runs.
     """
     modules = sorted((ROOT / room).glob("*.py"))
     with tempfile.TemporaryDirectory() as folder:
@@ -67,6 +68,8 @@ def possible(room: str) -> list[MutationSpec]:
         in_annotation = not unions[one.module_path].isdisjoint(lines)
         if "BitOr" in one.operator_name and in_annotation:
             continue
+        if one.start_pos[0] in _tests_for_checking(one.module_path):
+            continue
         kind = one.operator_name.partition("_")[0]
         places.setdefault((one.module_path, one.start_pos, one.end_pos, kind), one)
     return list(places.values())
@@ -78,6 +81,13 @@ def _annotations(path: pathlib.Path) -> Iterator[int]:
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if part is not None:
                 yield from range(part.lineno, part.end_lineno + 1)
+
+
+@functools.cache
+def _tests_for_checking(path: pathlib.Path) -> set[int]:
+    """Returns the lines of a module that say ``if TYPE_CHECKING``."""
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return {number for number, line in lines if line.strip() == "if TYPE_CHECKING:"}
 
 
 def _name(one: MutationSpec) -> str:

@@ -19,6 +19,12 @@ def price(number: int | None, each: int = 3) -> int | None:
 
 def unused(x):
     return x - 1
+
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
 """
 TEST = "tests/shop/test_till.py::test_price"
 TESTS = """

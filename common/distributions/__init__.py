@@ -13,6 +13,7 @@ distribution                  noise of ``sample``
 ``Bernoulli``                 (never sampled: a likelihood)
 ``UnitNormal``                (never sampled: a likelihood)
 ``SymlogNormal``              (never sampled: a likelihood)
+``TwoHot``                    (never sampled: a likelihood)
 ============================  ======================================================
 
 The formulas are written out rather than taken from tensorflow-probability: for the
@@ -23,13 +24,14 @@ against which the tests hold it.
 
 from __future__ import annotations
 
-from common.distributions.discrete import Bernoulli, OneHot
+from common.distributions.discrete import Bernoulli, OneHot, mix_uniform
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
 from common.distributions.likelihoods import SymlogNormal, UnitNormal, symexp, symlog
 from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
 from common.distributions.probability import to_tfp
 from common.distributions.squashed import TanhNormal, TruncatedNormal
+from common.distributions.two_hot import TwoHot, two_hot_bins
 
 __all__ = [
     "Bernoulli",
@@ -39,12 +41,15 @@ __all__ = [
     "SymlogNormal",
     "TanhNormal",
     "TruncatedNormal",
+    "TwoHot",
     "UnitNormal",
     "action_noise_size",
+    "mix_uniform",
     "normal_noise",
     "symexp",
     "symlog",
     "to_tfp",
+    "two_hot_bins",
     "uniform_noise",
     "uniform_to_normal",
     "unit_normal_log_prob",

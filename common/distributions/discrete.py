@@ -92,6 +92,24 @@ class OneHot:
         return jax.lax.stop_gradient(one_hot) + (probs - jax.lax.stop_gradient(probs))
 
 
+def mix_uniform(logits: Array, share: float) -> Array:
+    """Mixes a uniform distribution into categorical ones: no class is impossible any more.
+
+    p = (1 - share) softmax(logits) + share / K, as in DreamerV3 (arXiv:2301.04104, where the share
+    is 0.01).
+
+    Args:
+        logits: ``[..., K]``.
+        share: Between 0, which leaves the logits as they are, and 1.
+
+    Returns:
+        ln p, ``[..., K]``.
+    """
+    if not share:
+        return logits
+    return jnp.log((1 - share) * jax.nn.softmax(logits) + share / logits.shape[-1])
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:

@@ -33,3 +33,16 @@ def pick_class(probs, uniform):
         if reached >= uniform:
             return index
     return len(probs) - 1
+
+
+def two_hot(number, bins):
+    """Weights of the two bins that a number lies between, in proportion to how near they are."""
+    weights = np.zeros(len(bins))
+    above = [place for place, one in enumerate(bins) if one > number]
+    if not above or above[0] == 0:
+        weights[-1 if not above else 0] = 1
+        return weights
+    upper, lower = above[0], above[0] - 1
+    weights[upper] = (number - bins[lower]) / (bins[upper] - bins[lower])
+    weights[lower] = 1 - weights[upper]
+    return weights

@@ -1,0 +1,73 @@
+"""Numbers as mixtures of two bins: any magnitude comes back, and nothing is made of nothing."""
+
+from __future__ import annotations
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.distributions import TwoHot, mix_uniform, two_hot_bins
+from tests.reference import distributions as reference
+
+NUMBERS = st.builds(
+    lambda sign, exponent: sign * 10.0**exponent, st.sampled_from([-1, 1]), st.floats(-32, 8)
+)
+
+
+@hypothesis.given(
+    numbers=st.lists(NUMBERS, min_size=1, max_size=8), size=st.sampled_from([255, 26])
+)
+def test_round_trip_over_forty_decades(numbers, size):
+    """A mixture's mean is the number itself, to rounding of the bins it lies between."""
+    x = np.float32(numbers)
+    weights = TwoHot(jnp.zeros((len(x), size))).weights(x)
+    assert ((weights > 0).sum(-1) <= 2).all()
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+    bins = np.float64(two_hot_bins(size))
+    np.testing.assert_allclose((np.float64(weights) * bins).sum(-1), x, rtol=2e-6, atol=3e-7)
+    for got, number in zip(weights, x, strict=True):
+        np.testing.assert_allclose(got, reference.two_hot(number, bins), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_learned_is_predicted():
+    """Logits of the mixture itself have the number as their mean."""
+    x = np.float32([-3e5, -3.0, -0.05, 0, 0.5, 1000, 4e8])
+    logits = jnp.log(TwoHot(jnp.zeros((x.size, 255))).weights(x) + 1e-30)
+    np.testing.assert_allclose(TwoHot(logits).mean(), x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("number", "places", "weights"),
+    [
+        (0.5, (129, 130), (0.444608, 0.555392)),
+        (-3.0, (118, 119), (0.790317, 0.209683)),
+        (1000.0, (170, 171), (0.138449, 0.861551)),
+        (1e12, (254, 253), (1, 0)),
+        (-1e12, (0, 1), (1, 0)),
+        (0.0, (127, 128), (1, 0)),
+    ],
+)
+def test_known_weights(number, places, weights):
+    got = TwoHot(jnp.zeros((1, 255))).weights(jnp.float32([number]))[0]
+    np.testing.assert_allclose(got[jnp.array(places)], weights, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [255, 26, 3])
+def test_symmetric_probabilities_have_a_mean_of_zero(size):
+    """Exactly, compiled as well: a head that starts at zero predicts zero."""
+    half = np.random.default_rng(0).normal(size=(50, (size + 1) // 2)).astype(np.float32)
+    logits = np.concatenate([half, half[:, : size // 2][:, ::-1]], -1)
+    for x in (logits, np.zeros_like(logits)):
+        assert (jax.jit(lambda x: TwoHot(x).mean())(x) == 0).all()
+    assert TwoHot(jnp.zeros((1, 255))).log_prob(jnp.ones(1)) == pytest.approx(-np.log(255))
+
+
+@hypothesis.given(share=st.floats(0, 1), scale=st.sampled_from([0.0, 1.0, 100.0]))
+def test_no_class_of_a_mixture_is_impossible(share, scale):
+    logits = scale * np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    probs = jax.nn.softmax(mix_uniform(logits, share))
+    want = (1 - share) * np.float64(jax.nn.softmax(logits)) + share / 5
+    np.testing.assert_allclose(probs, want, rtol=1e-4, atol=1e-7)
