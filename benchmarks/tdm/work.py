@@ -73,6 +73,7 @@ LATER = {
     "agc": 0.0,
     "decay": "all",
     "nesterov": False,
+    "bins": 255,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -63,9 +63,11 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
 class Dense(hk.Module):
     """Affine map of the last axis: ``[..., in] -> [..., size]``."""
 
-    def __init__(self, size: int, name: str | None = None):
+    def __init__(
+        self, size: int, name: str | None = None, init: hk.initializers.Initializer = GLOROT
+    ):
         super().__init__(name)
-        self.size = size
+        self.size, self._init = size, init
 
     def __call__(self, x: Array) -> Array:
         kernel, bias = self.parameters(x.shape[-1])
@@ -73,7 +75,7 @@ class Dense(hk.Module):
 
     def parameters(self, inputs: int) -> tuple[Array, Array]:
         """Returns kernel ``[inputs, size]`` and bias ``[size]`` for use outside Haiku."""
-        kernel = hk.get_parameter("kernel", (inputs, self.size), init=GLOROT)
+        kernel = hk.get_parameter("kernel", (inputs, self.size), init=self._init)
         return kernel, hk.get_parameter("bias", (self.size,), init=jnp.zeros)
 
 

@@ -14,6 +14,7 @@ import pytest
 from common.command.presets import load_presets
 from common.config import update
 from common.errors import UserError
+from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.model.losses import total_loss
 from common.model.world_model import world_model
 from common.spaces import ObservationSpec
@@ -302,7 +303,7 @@ def test_no_observation_has_the_name_of_a_term():
         ),
     ],
 )
-def test_likelihoods_of_the_reward_head(likelihood, mean, log_prob, params):
+def test_likelihoods_of_one_output(likelihood, mean, log_prob, params):
     reward = dataclasses.replace(TINY.reward, likelihood=likelihood)
     plain = dataclasses.replace(TINY.reward, likelihood="unit_normal")
     model, normal = (
@@ -314,3 +315,25 @@ def test_likelihoods_of_the_reward_head(likelihood, mean, log_prob, params):
     got = model.reward(params, feature)
     np.testing.assert_allclose(got.mean(), mean(output), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got.log_prob(target), log_prob(output, target), rtol=1e-4)
+
+
+def test_a_two_hot_reward_is_zero_before_it_is_learned_and_then_what_it_learned():
+    reward = dataclasses.replace(TINY.reward, likelihood="two_hot", bins=41)
+    model = world_model(dataclasses.replace(TINY, reward=reward), VECTOR, ACTIONS)
+    params = jax.jit(model.init)(jax.random.key(0))
+    feature = np.random.default_rng(0).normal(size=(6, 20)).astype(np.float32)
+    target = np.float32([-100, -1, 0, 0.5, 3, 1e4])
+    before = model.reward(params, feature)
+    assert before.logits.shape == (6, 41) and (before.mean() == 0).all()
+    loss = lambda params: -model.reward(params, feature).log_prob(target).mean()  # noqa: E731
+    optimizer = make_optimizer(OptimizerConfig(lr=3e-2, weight_decay=0, adam="standard"))
+
+    def step(_, carry):
+        return optimizer.update(jax.grad(loss)(carry[0]), carry[1], carry[0])[:2]
+
+    learn = jax.jit(
+        lambda params: jax.lax.fori_loop(0, 3000, step, (params, optimizer.init(params)))
+    )
+    after = model.reward(learn(params)[0], feature)
+    # What is left of the probability of the outermost bins counts for much.
+    np.testing.assert_allclose(after.mean(), target, rtol=0.01, atol=0.1)
