@@ -74,6 +74,7 @@ LATER = {
     "decay": "all",
     "nesterov": False,
     "bins": 255,
+    "unimix": 0.0,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.checks import Count, NonNegative, Options, Range
-from common.distributions import Normal, OneHot, normal_noise, uniform_noise
+from common.checks import Count, NonNegative, Options, Range, Share
+from common.distributions import Normal, OneHot, mix_uniform, normal_noise, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
 from common.nets.cells import CellName, make_cell
 from common.nets.layers import ACTIVATIONS, Activation, Dense, LayerNorm, Norm, layer_norm
@@ -48,6 +48,8 @@ class RSSMConfig(Options):
         std: How a Gaussian's standard deviation is made positive: "softplus",
             "sigmoid", or "sigmoid2" = 2 sigmoid(x / 2).
         min_std: Added to a Gaussian's standard deviation.
+        unimix: Share of a uniform distribution in every categorical variable, so that none of
+            its classes becomes impossible; DreamerV3 has 0.01 (categorical only).
     """
 
     latent: Literal["categorical", "gaussian"] = "categorical"
@@ -60,6 +62,7 @@ class RSSMConfig(Options):
     norm: Norm = "none"
     std: Literal["softplus", "sigmoid", "sigmoid2"] = "sigmoid2"
     min_std: NonNegative = 0.1
+    unimix: Share = 0.0
 
 
 class RSSMState(NamedTuple):
@@ -194,7 +197,8 @@ class RSSM(hk.Module):
         statistics = hidden @ weights[0] + weights[1]
         if self._categorical:
             shape = (*statistics.shape[:-1], self._config.stoch, self._config.classes)
-            return OneHot(statistics.reshape(shape).astype(jnp.float32), event_ndims=2)
+            logits = statistics.reshape(shape).astype(jnp.float32)
+            return OneHot(mix_uniform(logits, self._config.unimix), event_ndims=2)
         mean, std = jnp.split(statistics.astype(jnp.float32), 2, -1)
         return Normal(mean, _STD[self._config.std](std) + self._config.min_std)
 

@@ -31,8 +31,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.checks import Count, Options, Range, check_multiple
-from common.distributions import OneHot, uniform_noise
+from common.checks import Count, Options, Range, Share, check_multiple
+from common.distributions import OneHot, mix_uniform, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
 from common.nets.attention import make_block
 from common.nets.layers import Dense, LayerNorm, layer_norm
@@ -52,6 +52,8 @@ class TransformerConfig(Options):
         kv_heads: Heads of keys and values, shared by the heads of queries.
         width: Entries of a token and of the deterministic state.
         units: Units of the feed-forward layers, and of the prior's and the posterior's.
+        unimix: Share of a uniform distribution in every variable, so that none of its classes
+            becomes impossible; DreamerV3 has 0.01.
     """
 
     stoch: Count = 32
@@ -62,6 +64,7 @@ class TransformerConfig(Options):
     kv_heads: Count = 1
     width: Count = 128
     units: Count = 256
+    unimix: Share = 0.0
 
     def __post_init__(self) -> None:
         """Raises an OptionError where the heads do not share the width, or keys, evenly."""
@@ -235,7 +238,7 @@ class Transformer(hk.Module):
         hidden = jax.nn.gelu(x @ layer[0] + layer[1])
         logits = (hidden @ last[0] + last[1]).astype(jnp.float32)
         shape = (*x.shape[:-1], self._config.stoch, self._config.classes)
-        return OneHot(logits.reshape(shape), event_ndims=2)
+        return OneHot(mix_uniform(logits.reshape(shape), self._config.unimix), event_ndims=2)
 
     def _flat(self, stoch: Array) -> Array:
         return stoch.reshape(*stoch.shape[:-2], -1)

@@ -36,8 +36,10 @@ class Variant(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
-def _rssm(latent, cell, norm):
-    config = RSSMConfig(latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm)
+def _rssm(latent, cell, norm, unimix=0.0):
+    config = RSSMConfig(
+        latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm, unimix=unimix
+    )
     return Variant(
         rssm.functions(config, ACTION, EMBED),
         functools.partial(rssm.initial, config),
@@ -45,10 +47,10 @@ def _rssm(latent, cell, norm):
     )
 
 
-def _transformer(context, layers, kv_heads):
+def _transformer(context, layers, kv_heads, unimix=0.0):
     config = TransformerConfig(
         stoch=3, classes=4, context=context, layers=layers,
-        heads=2, kv_heads=kv_heads, width=8, units=7,
+        heads=2, kv_heads=kv_heads, width=8, units=7, unimix=unimix,
     )  # fmt: skip
     return Variant(
         transformer.functions(config, ACTION, EMBED),
@@ -62,10 +64,10 @@ VARIANTS = {
     "categorical, layer-norm GRU": _rssm("categorical", "layer_norm_gru", "none"),
     "gaussian, layer-norm GRU, norms": _rssm("gaussian", "layer_norm_gru", "layer"),
     "gaussian, GRU": _rssm("gaussian", "gru", "none"),
-    "categorical, GRU, norms": _rssm("categorical", "gru", "layer"),
+    "categorical, GRU, norms": _rssm("categorical", "gru", "layer", unimix=0.1),
     "gaussian, original GRU": _rssm("gaussian", "original_gru", "none"),
     "transformer": _transformer(context=3, layers=2, kv_heads=1),
-    "transformer, long context": _transformer(context=9, layers=1, kv_heads=2),
+    "transformer, long context": _transformer(context=9, layers=1, kv_heads=2, unimix=0.1),
 }
 
 
@@ -230,3 +232,14 @@ def test_bfloat16_keeps_float32_outside(case):
     _assert_close(_at(got.prior, 0), _at(want.prior, 0), rtol=0.05, atol=0.05)
     for x in jax.tree.leaves(gradient):
         assert x.dtype == jnp.float32 and np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("name", ["categorical, GRU, norms", "transformer, long context"])
+def test_no_class_is_impossible_where_a_uniform_share_is_mixed_in(name):
+    """Weights a thousand times as large are sure of everything but for that share."""
+    case = Case(VARIANTS[name])
+    sure = jax.tree.map(lambda x: 1000 * x, case.params)
+    observed = jax.jit(case.variant.functions.observe)(sure, case.start, *case.rows())
+    for distribution in (observed.prior, observed.posterior):
+        assert distribution.probs.min() == pytest.approx(0.1 / 4, rel=1e-4)
+        assert distribution.probs.max() == pytest.approx(1 - 0.1 * 3 / 4, rel=1e-4)
