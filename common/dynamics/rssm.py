@@ -28,7 +28,7 @@ from common.checks import Count, NonNegative, Options, Range, Share
 from common.distributions import Normal, OneHot, mix_uniform, normal_noise, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
 from common.nets.cells import CellName, make_cell
-from common.nets.layers import ACTIVATIONS, Activation, Dense, LayerNorm, Norm, layer_norm
+from common.nets.layers import ACTIVATIONS, NORMS, Activation, Dense, Norm
 from common.types import Array, Key
 
 
@@ -44,7 +44,7 @@ class RSSMConfig(Options):
         hidden: Units of the hidden layers.
         cell: Recurrent cell: "layer_norm_gru" (V2), "gru" (V1) or "original_gru" (PlaNet).
         activation: Activation of the hidden layers.
-        norm: "layer" normalises the hidden layers, "none" does not.
+        norm: "layer" or "rms" normalises the hidden layers, "none" does not.
         std: How a Gaussian's standard deviation is made positive: "softplus",
             "sigmoid", or "sigmoid2" = 2 sigmoid(x / 2).
         min_std: Added to a Gaussian's standard deviation.
@@ -210,11 +210,11 @@ class RSSM(hk.Module):
         config = self._config
         kernel, bias = Dense(config.hidden, name=name).parameters(sum(inputs))
         act = ACTIVATIONS[config.activation]
-        if config.norm == "layer":
-            norm = LayerNorm(name=f"{name}_norm").parameters(config.hidden)
-            finish = lambda x: act(layer_norm(x, *norm))  # noqa: E731
-        else:
-            finish = act
+        finish = act
+        if config.norm != "none":
+            module, normalise = NORMS[config.norm]
+            weights = module(name=f"{name}_norm").parameters(config.hidden)
+            finish = lambda x: act(normalise(x, *weights))  # noqa: E731
         return _Layer((kernel[: inputs[0]], kernel[inputs[0] :]), bias, finish)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from common.checks import Count, Options, Whole
 from common.errors import UserError
 from common.nets import conv
-from common.nets.layers import ACTIVATIONS, GLOROT, MLP, Activation, Dense, LayerNorm, Norm
+from common.nets.layers import ACTIVATIONS, GLOROT, MLP, NORMS, Activation, Dense, Norm
 from common.spaces import ObservationSpec
 from common.types import Array
 
@@ -38,7 +38,7 @@ class EncoderConfig(Options):
         layers: Dense layers for the vectors.
         units: Width of the dense layers.
         activation: elu, relu, tanh, silu or gelu.
-        norm: "layer" for layer norms in front of the activations, else "none".
+        norm: "layer" or "rms" for such norms in front of the activations, or "none".
     """
 
     images: str = ".*"
@@ -63,7 +63,7 @@ class DecoderConfig(Options):
         layers: Dense layers for the vectors.
         units: Width of the dense layers.
         activation: elu, relu, tanh, silu or gelu.
-        norm: "layer" for layer norms in front of the activations, else "none".
+        norm: "layer" or "rms" for such norms in front of the activations, or "none".
     """
 
     images: str = ".*"
@@ -196,8 +196,8 @@ class Encoder(hk.Module):
         for i, size in enumerate(encoder_channels(*shape[:2], self.config.depth)):
             kernel = (ENCODER_KERNEL, ENCODER_KERNEL)
             x = Conv(size, kernel, name=f"conv{i}{suffix}")(x)
-            if self.config.norm == "layer":
-                x = LayerNorm(name=f"convnorm{i}{suffix}")(x)
+            if self.config.norm != "none":
+                x = NORMS[self.config.norm][0](name=f"convnorm{i}{suffix}")(x)
             x = function(x)
         return x.reshape(*leading, -1)
 
@@ -255,8 +255,8 @@ class Decoder(hk.Module):
             size = channels if last else shape.channels[i]
             x = Conv(size, kernel, transpose=True, name=f"conv{i}{suffix}")(x)
             if not last:
-                if self.config.norm == "layer":
-                    x = LayerNorm(name=f"convnorm{i}{suffix}")(x)
+                if self.config.norm != "none":
+                    x = NORMS[self.config.norm][0](name=f"convnorm{i}{suffix}")(x)
                 x = function(x)
         return x.reshape(*feature.shape[:-1], *x.shape[1:])
 

@@ -28,7 +28,7 @@ class HeadConfig(Options):
         layers: Hidden layers.
         units: Units of each hidden layer.
         activation: Activation of the hidden layers.
-        norm: "layer" normalises the hidden layers, "none" does not.
+        norm: "layer" or "rms" normalises the hidden layers, "none" does not.
         likelihood: Distribution that the head returns and learns by: "unit_normal", a normal
             of variance one; "symlog", the same of sign(x) ln(1 + |x|), for quantities that
             grow without bound; "two_hot", a choice among bins, for quantities of any magnitude

@@ -1,4 +1,4 @@
-"""Dense layers, layer norms, activations and the multi-layer perceptron.
+"""Dense layers, norms, activations and the multi-layer perceptron.
 
 Parameters are named ``kernel`` and ``bias``, or ``scale`` and ``offset``. Layers
 compute in the type of their kernel: whoever casts the parameters to bfloat16 gets
@@ -19,10 +19,12 @@ from common.checks import Count, Options, Whole
 from common.types import Array
 
 Activation = Literal["elu", "relu", "tanh", "silu", "gelu"]
-Norm = Literal["none", "layer"]
+Norm = Literal["none", "layer", "rms"]
 
 LAYER_NORM_EPSILON = 1e-3
 """The default of Keras, with which DreamerV2 was published."""
+RMS_NORM_EPSILON = 1e-4
+"""As in DreamerV3."""
 GLOROT = hk.initializers.VarianceScaling(1.0, "fan_avg", "uniform")
 """Glorot and Bengio (2010), the default of Keras, for dense and convolution kernels."""
 
@@ -98,13 +100,44 @@ class LayerNorm(hk.Module):
         return scale, hk.get_parameter("offset", (size,), init=jnp.zeros)
 
 
-def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
+def layer_norm(x: Array, scale: Array, offset: Array, epsilon: float = LAYER_NORM_EPSILON) -> Array:
     """``LayerNorm`` as a function of its weights ``[D]``; x is ``[..., D]``."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     centered = wide - wide.mean(-1, keepdims=True)
     variance = jnp.square(centered).mean(-1, keepdims=True)
-    normed = centered * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+    normed = centered * jax.lax.rsqrt(variance + epsilon)
     return (normed * scale + offset).astype(x.dtype)
+
+
+class RMSNorm(hk.Module):
+    """Divides the last axis by its root mean square, then scales it; nothing is centred.
+
+    x / sqrt(mean(x^2) + 1e-4) * scale, arXiv:1910.07467; the result has the type of the input.
+    """
+
+    def __init__(self, name: str | None = None):
+        super().__init__(name)
+
+    def __call__(self, x: Array) -> Array:
+        return rms_norm(x, *self.parameters(x.shape[-1]))
+
+    def parameters(self, size: int) -> tuple[Array]:
+        """Returns the scale ``[size]`` for use outside Haiku."""
+        return (hk.get_parameter("scale", (size,), init=jnp.ones),)
+
+
+def rms_norm(x: Array, scale: Array, epsilon: float = RMS_NORM_EPSILON) -> Array:
+    """``RMSNorm`` as a function of its weights ``[D]``; x is ``[..., D]``."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    square = jnp.square(wide).mean(-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(square + epsilon) * scale).astype(x.dtype)
+
+
+NORMS: dict[Norm, tuple[type[LayerNorm | RMSNorm], Callable[..., Array]]] = {
+    "layer": (LayerNorm, layer_norm),
+    "rms": (RMSNorm, rms_norm),
+}
+"""Every norm but "none" as a module, and as a function of its input and weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +151,7 @@ class MLP(Options):
         layers: Number of layers; 0 returns the input.
         units: Width of every layer.
         activation: Name of the activation.
-        norm: "none", or "layer" for a layer norm in front of the activation.
+        norm: "layer" or "rms" for such a norm in front of the activation, or "none".
         norm_name: Prefix of the names of the norms.
     """
 
@@ -133,7 +166,7 @@ class MLP(Options):
         function = ACTIVATIONS[self.activation]
         for layer in range(self.layers):
             x = Dense(self.units, name=f"dense{layer}")(x)
-            if self.norm == "layer":
-                x = LayerNorm(name=f"{self.norm_name}{layer}")(x)
+            if self.norm != "none":
+                x = NORMS[self.norm][0](name=f"{self.norm_name}{layer}")(x)
             x = function(x)
         return x

@@ -63,7 +63,7 @@ def _transformer(context, layers, kv_heads, unimix=0.0):
 VARIANTS = {
     "categorical, layer-norm GRU": _rssm("categorical", "layer_norm_gru", "none"),
     "gaussian, layer-norm GRU, norms": _rssm("gaussian", "layer_norm_gru", "layer"),
-    "gaussian, GRU": _rssm("gaussian", "gru", "none"),
+    "gaussian, GRU, root mean squares": _rssm("gaussian", "gru", "rms"),
     "categorical, GRU, norms": _rssm("categorical", "gru", "layer", unimix=0.1),
     "gaussian, original GRU": _rssm("gaussian", "original_gru", "none"),
     "transformer": _transformer(context=3, layers=2, kv_heads=1),

@@ -43,6 +43,15 @@ def test_layer_norm():
     }
 
 
+def test_rms_norm():
+    net = build(lambda x: layers.RMSNorm(name="norm")(x))
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32) * 5 + 2
+    want = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-4) * np.arange(8)
+    params = {"norm": {"scale": np.arange(8.0)}}
+    np.testing.assert_allclose(net.apply(params, x), want, rtol=1e-5, atol=1e-6)
+    assert jax.tree.map(jnp.shape, net.init(jax.random.key(0), x)) == {"norm": {"scale": (8,)}}
+
+
 def test_layer_norm_computes_in_float32():
     net = build(lambda x: layers.LayerNorm(name="norm")(x))
     x = jnp.asarray(1000 + np.arange(8.0), jnp.bfloat16)[None]

@@ -1,0 +1,40 @@
+"""Norms and symlog against the numbers of DreamerV3."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from common.distributions import symexp, symlog
+from common.nets.layers import layer_norm, rms_norm
+from tests.golden_data import FOLDER_V3, assert_elementwise, every_array, load
+
+ARRAYS = load("misc", FOLDER_V3)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "epsilon"),
+    [
+        ("norm_rms", rms_norm, 1e-4),
+        ("norm_rms1em6", rms_norm, 1e-6),
+        ("norm_layer", layer_norm, 1e-4),
+        ("norm_layer1em2", layer_norm, 1e-2),
+    ],
+)
+def test_norm(name, function, epsilon):
+    with every_array(ARRAYS.case(name)) as case:
+        weights = [case[f"w.{part}"] for part in ("scale", "shift") if f"w.{part}" in case]
+        normalise = lambda x: function(x, *weights, epsilon=epsilon)  # noqa: E731
+        assert_elementwise(normalise(case["in.x"]), case["out"], "out")
+        cotangent = case["in.cotangent"]
+        got = jax.grad(lambda x: (normalise(x) * cotangent).sum())(case["in.x"])
+        assert_elementwise(got, case["grad_x"], "grad_x")
+
+
+def test_symlog_and_its_inverse():
+    with every_array(ARRAYS.case("symlog")) as case:
+        x = case["in.x"]
+        assert_elementwise(symlog(x), case["out"], "out")
+        assert_elementwise(jax.vmap(jax.grad(symlog))(x), case["grad"], "grad")
+    with every_array(ARRAYS.case("symexp")) as case:
+        assert_elementwise(symexp(case["in.x"]), case["out"], "out")
