@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from common.agent import NORMALISERS, Agent, OpenLoop
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
-from common.learning.normalize import initial_magnitude
 from common.learning.optimizers import make_optimizer
 from common.model.imagine import open_loop
 from common.model.learn import learn_model
@@ -48,7 +47,7 @@ class TrainState(NamedTuple):
         params: Of "world_model", "actor", "critic" and "slow_critic".
         optimizers: Optimizer states of "world_model", "actor" and "critic".
         normalisers: What is counted and not learned: "vectors", the statistics of the world
-            model's vectors, and "reward", the running magnitude of the imagined rewards.
+            model's vectors, and those of ``Behavior.initial_normalisers``.
         updates: Number of updates so far.
     """
 
@@ -110,7 +109,7 @@ class Dreamer:
         feature = self.model.feature(params[MODEL], self.model.initial(1))
         params |= self.networks.init(keys[1], feature)
         states = {name: opt.init(params[name]) for name, opt in self.optimizers.items()}
-        normalisers = {"vectors": self.model.statistics, "reward": initial_magnitude()}
+        normalisers = {"vectors": self.model.statistics} | self.behavior.initial_normalisers()
         return TrainState(params, states, normalisers, jnp.zeros((), jnp.int32))
 
     def acting_params(self, state: TrainState) -> dict[str, Any]:
@@ -177,7 +176,7 @@ class Dreamer:
             is_terminal: Whether the start states are terminal ``[N]``.
         """
         grads, imagined = jax.grad(self.behavior.actor_loss, has_aux=True)(
-            state.params["actor"], state.params, state.normalisers["reward"], state.updates,
+            state.params["actor"], state.params, state.normalisers, state.updates,
             noise, start, is_terminal,
         )  # fmt: skip
         state, actor_metrics = self._step(state, "actor", grads)
@@ -190,7 +189,7 @@ class Dreamer:
         )
         state = state._replace(
             params=state.params | {"slow_critic": slow},
-            normalisers=state.normalisers | {"reward": imagined.reward_magnitude},
+            normalisers=state.normalisers | imagined.normalisers,
             updates=state.updates + 1,
         )
         metrics = imagined.metrics | actor_metrics | critic_metrics | step_metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from common.distributions import Joint
 from common.dynamics.base import State
-from common.learning.normalize import stream_norm
+from common.learning.normalize import (
+    Spread,
+    initial_magnitude,
+    initial_spread,
+    offset_and_scale,
+    stream_norm,
+    update_spread,
+)
 from common.learning.schedules import parse_schedule
 from common.model.imagine import Trajectory, imagine
 from common.model.world_model import WorldModel
@@ -32,6 +39,10 @@ class Noise(NamedTuple):
     action: Array
 
 
+Normalisers = dict[str, Any]
+"""Running statistics: "reward", a magnitude; "return", a ``Spread``, if returns are normalised."""
+
+
 class Imagined(NamedTuple):
     """What learning in imagination computed, for tests and metrics.
 
@@ -41,7 +52,7 @@ class Imagined(NamedTuple):
         discount: Discounts ``[H + 1, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Weights of the states ``[H, N]``.
-        reward_magnitude: The next running magnitude of the rewards.
+        normalisers: What is counted of rewards and returns, this update included.
         metrics: Scalars.
     """
 
@@ -50,7 +61,7 @@ class Imagined(NamedTuple):
     discount: Array
     target: Array
     weight: Array
-    reward_magnitude: Array
+    normalisers: Normalisers
     metrics: dict[str, Array]
 
 
@@ -81,11 +92,16 @@ class Behavior:
         self.entropy_scale = parse_schedule(config.actor_entropy)
         self.mix = parse_schedule(config.actor_grad_mix)
 
+    def initial_normalisers(self) -> Normalisers:
+        """Returns the statistics before the first update."""
+        spread = {"return": initial_spread()} if self._config.return_norm.method != "none" else {}
+        return {"reward": initial_magnitude(), **spread}
+
     def actor_loss(
         self,
         actor: Params,
         params: Params,
-        reward_magnitude: Array,
+        normalisers: Normalisers,
         updates: Array,
         noise: Noise,
         start: State,
@@ -96,7 +112,7 @@ class Behavior:
         Args:
             actor: Parameters of the actor, with respect to which the loss is differentiated.
             params: Of "world_model", "critic" and "slow_critic".
-            reward_magnitude: Running magnitude of the imagined rewards.
+            normalisers: What is counted of rewards and returns so far.
             updates: Updates so far.
             noise: Random numbers of the imagination.
             start: Start states ``[N]``.
@@ -111,15 +127,18 @@ class Behavior:
 
         trajectory = imagine(model, world, act, start, noise.latent, noise.action)
         raw_reward = model.reward(world, trajectory.features).mean()
-        reward, magnitude = stream_norm(raw_reward, reward_magnitude, self._config.reward_norm)
+        reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
-        loss, returns, metrics = self.policy_loss(params, updates, trajectory, reward, discount)
+        loss, returns, spread, metrics = self.policy_loss(
+            params, updates, trajectory, reward, discount, normalisers.get("return")
+        )
+        normalisers = {"reward": magnitude} | ({} if spread is None else {"return": spread})
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
             "imagination/reward_std": raw_reward.std(),
         }
         imagined = Imagined(
-            trajectory, reward, discount, returns.target, returns.weight, magnitude, metrics
+            trajectory, reward, discount, returns.target, returns.weight, normalisers, metrics
         )
         return loss, jax.lax.stop_gradient(imagined)
 
@@ -140,23 +159,34 @@ class Behavior:
         trajectory: Trajectory,
         reward: Array,
         discount: Array,
-    ) -> tuple[Array, Returns, dict[str, Array]]:
-        """Returns the actor's loss on a trajectory with rewards and discounts ``[H + 1, N]``."""
+        spread: Spread | None = None,
+    ) -> tuple[Array, Returns, Spread | None, dict[str, Array]]:
+        """Returns the actor's loss on a trajectory with rewards and discounts ``[H + 1, N]``.
+
+        With a spread of the returns so far, it is updated first, and then returned as well.
+        """
         chex.assert_rank([reward, discount], 2)
         config = self._config
         slow = params["slow_critic" if config.slow_target else "critic"]
         value = self._networks.value(slow, trajectory.features).mean()
         returns = compute_returns(reward, discount, value, lambda_=config.lambda_)
+        scale = 1.0
+        if spread is not None:
+            target = jax.lax.stop_gradient(returns.target)
+            spread = update_spread(spread, target, config.return_norm)
+            scale = offset_and_scale(spread, config.return_norm)[1]
         policy = jax.tree.map(lambda x: x[:-1], trajectory.policies)
         loss, metrics = actor_loss(
             policy, trajectory.actions[1:-1], returns, value[:-2],
             include_start=config.include_start, gradient=self.gradient, mix=self.mix(updates),
-            entropy_scale=self.entropy_scale(updates),
+            entropy_scale=self.entropy_scale(updates), scale=scale,
         )  # fmt: skip
         metrics = {f"actor/{k}": v for k, v in (metrics | {"loss": loss}).items()}
         metrics["imagination/return_mean"] = returns.target.mean()
         metrics["critic/slow_value_mean"] = value.mean()
-        return loss, returns, metrics
+        if spread is not None:
+            metrics["imagination/return_scale"] = scale
+        return loss, returns, spread, metrics
 
     def critic_loss(self, critic: Params, imagined: Imagined) -> tuple[Array, dict[str, Array]]:
         """Returns the critic's loss on imagined trajectories, and metrics."""

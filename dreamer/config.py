@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from common.checks import Count, Finite, NonNegative, Options, Range, Share, Whole
 from common.envs.registry import action_repeat
-from common.learning.normalize import StreamNormConfig
+from common.learning.normalize import SpreadConfig, StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
 from common.learning.schedules import check_schedules
 from common.model.config import WorldModelConfig
@@ -60,6 +60,7 @@ class BehaviorConfig(Options):
         slow_target_update: Critic updates between two copies.
         slow_target_fraction: Share of the critic that a copy takes over.
         reward_norm: Normalisation of the imagined rewards.
+        return_norm: How far imagined returns spread, by which the actor's gain is divided.
         exploration_noise: Standard deviation of noise added to continuous actions while
             collecting; for discrete actions the probability of a random one.
     """
@@ -74,6 +75,7 @@ class BehaviorConfig(Options):
     slow_target_update: Count = 100
     slow_target_fraction: Share = 1.0
     reward_norm: StreamNormConfig = StreamNormConfig()
+    return_norm: SpreadConfig = SpreadConfig()
     exploration_noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:

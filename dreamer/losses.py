@@ -68,8 +68,9 @@ def actor_loss(
     gradient: str,
     mix: Array | float,
     entropy_scale: Array | float,
+    scale: Array | float = 1.0,
 ) -> tuple[Array, dict[str, Array]]:
-    """The actor's loss: − mean w (objective + η H(π)).
+    """The actor's loss: − mean w (objective / S + η H(π)).
 
     objective = G (dynamics), ln π(a) sg(G − v) (reinforce), or ρ G + (1 − ρ) ln π(a) sg(G − v).
 
@@ -82,6 +83,7 @@ def actor_loss(
         gradient: "dynamics", "reinforce" or "both".
         mix: Share ρ of the gradient through the model ("both" only).
         entropy_scale: Weight η of the entropy.
+        scale: How far returns spread, S, so that η means the same for rewards of any size.
 
     Returns:
         The loss and metrics.
@@ -101,7 +103,7 @@ def actor_loss(
             objective = mix * target + (1 - mix) * objective
     entropy = policy.entropy()
     weight = returns.weight[:-1] if include_start else returns.weight[1:]
-    loss = -(weight * (objective + entropy_scale * entropy)).mean()
+    loss = -(weight * (objective / scale + entropy_scale * entropy)).mean()
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 

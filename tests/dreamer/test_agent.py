@@ -12,7 +12,7 @@ import pytest
 from common.config import update
 from common.dynamics.rssm import RSSMConfig
 from common.errors import UserError
-from common.learning.normalize import StreamNormConfig, initial_magnitude
+from common.learning.normalize import SpreadConfig, StreamNormConfig, initial_magnitude
 from common.model.imagine import CONTEXT
 from common.model.memory import LatentMemory
 from common.model.world_model import world_model
@@ -273,6 +273,23 @@ def test_the_magnitude_of_rewards_is_carried_on(batch):
         assert magnitude < 0.9 ** (seed + 1)
 
 
+def test_the_spread_of_returns_is_carried_on_and_divides_the_gain(batch):
+    """Percentiles of all targets move at the rate, this update's before they are used."""
+    norm = SpreadConfig(method="percentiles", rate=0.5, limit=1e-3)
+    behavior = dataclasses.replace(CONFIG.behavior, return_norm=norm)
+    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior), choice(3))
+    state, update = fresh_state(dreamer), jax.jit(dreamer.update_with_noise)
+    low = high = 0.0
+    for seed in range(2):
+        noise = dreamer.draw_noise(jax.random.key(seed), (BATCH, TIME))
+        state, metrics, (_, imagined) = update(state, noise, batch)
+        low = 0.5 * low + 0.5 * np.percentile(imagined.target, 5)
+        high = 0.5 * high + 0.5 * np.percentile(imagined.target, 95)
+        spread = state.normalisers["return"]
+        np.testing.assert_allclose((spread.first, spread.second), (low, high), rtol=1e-4)
+        np.testing.assert_allclose(metrics["imagination/return_scale"], high - low, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("updates", "share"), [(0, 1.0), (1, 0.0), (2, 0.25)])
 def test_the_slow_critic_begins_as_a_copy(updates, share):
     config = BehaviorConfig(slow_target_update=2, slow_target_fraction=0.25)
@@ -309,7 +326,7 @@ def _imagined(include_start, predict_discount):
     )
     dreamer = build(config, box(2))
     state, noise = fresh_state(dreamer), dreamer.draw_noise(jax.random.key(0), (1, 2))
-    arguments = state.params["actor"], state.params, state.normalisers["reward"], state.updates
+    arguments = state.params["actor"], state.params, state.normalisers, state.updates
     start, terminal = dreamer.model.initial(2), np.array([True, False])
     return jax.jit(dreamer.behavior.actor_loss)(*arguments, noise.imagination, start, terminal)[1]
 

@@ -86,10 +86,10 @@ def test_losses_with_free_inputs(case):
             policies = dreamer.networks.policy(actor, feature)
             trajectory = Trajectory(inputs["feat"], inputs["action"], policies)
             rest = inputs["reward"], inputs["discount"]
-            loss, returns, metrics = dreamer.behavior.policy_loss(
+            loss, returns, _, metrics = dreamer.behavior.policy_loss(
                 params, jnp.asarray(step, jnp.int32), trajectory, *rest
             )
-            behavior = Imagined(trajectory, *rest, *returns, jnp.ones(()), metrics)
+            behavior = Imagined(trajectory, *rest, *returns, {}, metrics)
             return loss, behavior
 
         gradients, behavior = jax.jit(jax.grad(actor_loss, (0, 1), has_aux=True))(

@@ -60,6 +60,22 @@ def test_v2(gradient, seed, terminal, mix):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce", "both"])
+def test_the_gain_is_divided_by_the_spread_of_returns_and_entropy_is_not(gradient):
+    reward, discount, slow, _, logits, action = _trajectory(0, 0.0)
+    returns = compute_returns(reward, discount, slow, lambda_=LAMBDA)
+
+    def loss(entropy, scale):
+        return actor_loss(
+            OneHot(logits[:-2]), action[1:-1], returns, slow[:-2], include_start=True,
+            gradient=gradient, mix=0.3, entropy_scale=entropy, scale=scale,
+        )[0]  # fmt: skip
+
+    gain = loss(0.0, 1.0)
+    np.testing.assert_allclose(loss(0.0, 4.0), gain / 4, rtol=1e-5)
+    np.testing.assert_allclose(loss(0.5, 4.0), gain / 4 + loss(0.5, 1.0) - gain, rtol=1e-5)
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**16), terminal=st.sampled_from([0.0, 0.3]))
 def test_v1(seed, terminal):

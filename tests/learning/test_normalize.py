@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from common.learning.normalize import StreamNormConfig, initial_magnitude, stream_norm
+from common.errors import UserError
+from common.learning.normalize import (
+    SpreadConfig,
+    StreamNormConfig,
+    initial_magnitude,
+    stream_norm,
+)
 
 
 def test_magnitude_moves_towards_the_mean_of_absolute_values():
@@ -22,3 +29,8 @@ def test_momentum_one_is_off():
     y, magnitude = stream_norm(x, initial_magnitude(), StreamNormConfig())
     assert magnitude == 1
     np.testing.assert_allclose(y, x, rtol=1e-6)
+
+
+def test_the_low_percentile_is_below_the_high_one():
+    with pytest.raises(UserError, match="SpreadConfig.low is 50; expected less than .*high, 50"):
+        SpreadConfig(low=50, high=50)
