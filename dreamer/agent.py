@@ -181,7 +181,7 @@ class Dreamer:
         )  # fmt: skip
         state, actor_metrics = self._step(state, "actor", grads)
         grads, critic_metrics = jax.grad(self.behavior.critic_loss, has_aux=True)(
-            state.params["critic"], imagined
+            state.params["critic"], state.params["slow_critic"], imagined
         )
         state, step_metrics = self._step(state, "critic", grads)
         slow = slow_copy(

@@ -143,9 +143,14 @@ class Behavior:
         return loss, jax.lax.stop_gradient(imagined)
 
     def _discount(self, world: Params, trajectory: Trajectory, is_terminal: Array) -> Array:
-        """Returns the discounts ``[H + 1, N]``; the first is the true one, see ``losses``."""
+        """Returns the discounts ``[H + 1, N]``; the first is the true one, see ``losses``.
+
+        In V3 it is predicted, as all others are.
+        """
         config = self._model.config
         discount = self._model.discount(world, trajectory.features).mean()
+        if not self._config.include_reward:
+            return discount
         if self._config.include_start and not config.predict_discount:
             return discount
         goes_on = 1 - is_terminal * jnp.float32(config.predict_discount)
@@ -169,17 +174,17 @@ class Behavior:
         config = self._config
         slow = params["slow_critic" if config.slow_target else "critic"]
         value = self._networks.value(slow, trajectory.features).mean()
-        returns = compute_returns(reward, discount, value, lambda_=config.lambda_)
+        returns = compute_returns(
+            reward, discount, value, lambda_=config.lambda_, include_reward=config.include_reward
+        )
         scale = 1.0
         if spread is not None:
             target = jax.lax.stop_gradient(returns.target)
             spread = update_spread(spread, target, config.return_norm)
             scale = offset_and_scale(spread, config.return_norm)[1]
-        policy = jax.tree.map(lambda x: x[:-1], trajectory.policies)
         loss, metrics = actor_loss(
-            policy, trajectory.actions[1:-1], returns, value[:-2],
-            include_start=config.include_start, gradient=self.gradient, mix=self.mix(updates),
-            entropy_scale=self.entropy_scale(updates), scale=scale,
+            *self._decisions(trajectory, returns, value), gradient=self.gradient,
+            mix=self.mix(updates), entropy_scale=self.entropy_scale(updates), scale=scale,
         )  # fmt: skip
         metrics = {f"actor/{k}": v for k, v in (metrics | {"loss": loss}).items()}
         metrics["imagination/return_mean"] = returns.target.mean()
@@ -188,12 +193,30 @@ class Behavior:
             metrics["imagination/return_scale"] = scale
         return loss, returns, spread, metrics
 
-    def critic_loss(self, critic: Params, imagined: Imagined) -> tuple[Array, dict[str, Array]]:
+    def _decisions(
+        self, trajectory: Trajectory, returns: Returns, value: Array
+    ) -> tuple[Joint, Array, Array, Array, Array]:
+        """Returns policies, actions, returns, baselines and weights, row by row of a decision."""
+        if not self._config.include_reward:
+            actions = trajectory.actions[1:]
+            return trajectory.policies, actions, returns.target, value[:-1], returns.weight
+        # The reward of a state is in its return: a choice first shows in that of the next one.
+        policies = jax.tree.map(lambda x: x[:-1], trajectory.policies)
+        weight = returns.weight[:-1] if self._config.include_start else returns.weight[1:]
+        return policies, trajectory.actions[1:-1], returns.target[1:], value[:-2], weight
+
+    def critic_loss(
+        self, critic: Params, slow_critic: Params, imagined: Imagined
+    ) -> tuple[Array, dict[str, Array]]:
         """Returns the critic's loss on imagined trajectories, and metrics."""
-        value = self._networks.value(critic, imagined.trajectory.features[:-1])
+        config, features = self._config, imagined.trajectory.features[:-1]
+        value = self._networks.value(critic, features)
+        near = config.slow_regularizer
         loss = critic_loss(
-            value, imagined.target, imagined.weight, include_start=self._config.include_start
-        )
+            value, imagined.target, imagined.weight, include_start=config.include_start,
+            slow=self._networks.value(slow_critic, features).mean() if near else None,
+            slow_scale=near,
+        )  # fmt: skip
         return loss, {"critic/loss": loss, "critic/value_mean": value.mean().mean()}
 
 

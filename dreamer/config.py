@@ -5,7 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Self
 
-from common.checks import Count, Finite, NonNegative, Options, Range, Share, Whole
+from common.checks import (
+    AT,
+    Count,
+    Finite,
+    NonNegative,
+    Options,
+    Range,
+    Share,
+    Whole,
+    refuse,
+)
 from common.envs.registry import action_repeat
 from common.learning.normalize import SpreadConfig, StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
@@ -55,10 +65,13 @@ class BehaviorConfig(Options):
         actor_grad_mix: With "both", the share of the gradient through the model.
         actor_entropy: Weight of the policy's entropy.
         include_start: Whether the replayed start state counts as the first imagined one
-            (V2) or not (V1).
+            (V2, V3) or not (V1).
+        include_reward: Whether the value of a state includes the reward that came with it (V1,
+            V2) or begins with the next one (V3).
         slow_target: Whether returns come from a slow copy of the critic (V2).
         slow_target_update: Critic updates between two copies.
         slow_target_fraction: Share of the critic that a copy takes over.
+        slow_regularizer: How much the critic is held near what its slow copy expects (V3: 1).
         reward_norm: Normalisation of the imagined rewards.
         return_norm: How far imagined returns spread, by which the actor's gain is divided.
         exploration_noise: Standard deviation of noise added to continuous actions while
@@ -71,9 +84,11 @@ class BehaviorConfig(Options):
     actor_grad_mix: str = "0.1"
     actor_entropy: str = "1e-4"
     include_start: bool = True
+    include_reward: bool = True
     slow_target: bool = True
     slow_target_update: Count = 100
     slow_target_fraction: Share = 1.0
+    slow_regularizer: NonNegative = 0.0
     reward_norm: StreamNormConfig = StreamNormConfig()
     return_norm: SpreadConfig = SpreadConfig()
     exploration_noise: NonNegative = 0.0
@@ -82,6 +97,8 @@ class BehaviorConfig(Options):
         """Raises an OptionError where a value is none that its option can have."""
         super().__post_init__()
         check_schedules(self, "actor_grad_mix", "actor_entropy")
+        if not (self.include_reward or self.include_start):
+            refuse(self, f"{AT}include_start false needs {AT}include_reward true")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,14 @@ G[k] and w[k], for k = 0..H−1. Dreamer V1 (arXiv:1912.01603) leaves out the re
 state: its critic starts at row 1, its actor weighs G[k+1] by w[k+1], and d[0] is whether the
 replayed state goes on, 1 or 0. That is V1's own loss, whose weights begin with 1 at row 1, but
 that nothing is learned beyond a terminal state.
+
+DreamerV3 (arXiv:2301.04104, Eq. 4 to 7) values what comes after a state, without its own reward:
+
+    R[t] = r[t+1] + d[t+1] ((1 − λ) v[t+1] + λ R[t+1]),  R[H] = v[H],  t = 0..H−1
+    w[0] = d[0],  w[t+1] = w[t] d[t+1]
+
+so that the action of row k + 1 pairs with R[k], w[k] and v[k] at the state k that it was chosen
+in, for k = 0..H−1, and the critic with the same.
 """
 
 from __future__ import annotations
@@ -32,7 +40,7 @@ class Returns(NamedTuple):
     """Targets and weights of a trajectory.
 
     Attributes:
-        target: Lambda-returns G ``[H, N]``.
+        target: Lambda-returns G or R ``[H, N]``.
         weight: How much of a state is still reached from the replayed one, w ``[H, N]``; no
             gradient.
     """
@@ -41,30 +49,38 @@ class Returns(NamedTuple):
     weight: Array
 
 
-def compute_returns(reward: Array, discount: Array, value: Array, *, lambda_: float) -> Returns:
+def compute_returns(
+    reward: Array, discount: Array, value: Array, *, lambda_: float, include_reward: bool = True
+) -> Returns:
     """Computes lambda-returns and weights.
 
     Args:
-        reward: ``[H + 1, N]``; the last one is not used.
-        discount: ``[H + 1, N]``, the first of the replayed state; the last one is not used.
+        reward: ``[H + 1, N]``; the last one is not used, or the first.
+        discount: ``[H + 1, N]``, the first of the replayed state; the last one is not used in G.
         value: ``[H + 1, N]``, of the (slow) critic; the first one is not used.
         lambda_: Mixing of the lambda-return.
+        include_reward: Whether a state's own reward is part of its return, G, or not, R.
     """
     chex.assert_rank([reward, discount, value], 2)
     chex.assert_equal_shape([reward, discount, value])
+    begin = 0 if include_reward else 1
+    end = len(reward) - 1 + begin
     target = lambda_return(
-        reward[:-1], value[:-1], discount[:-1], bootstrap=value[-1], lambda_=lambda_
+        reward[begin:end], value[:-1], discount[begin:end], bootstrap=value[-1], lambda_=lambda_
     )
-    return Returns(target, discount_weights(discount[:-1]))
+    weight = discount_weights(discount[:-1])
+    if not include_reward:
+        weight = jax.lax.stop_gradient(weight * discount[:-1])
+    return Returns(target, weight)
 
 
 def actor_loss(
     policy: Any,
     action: Array,
-    returns: Returns,
+    target: Array,
     baseline: Array,
+    weight: Array,
     *,
-    include_start: bool,
     gradient: str,
     mix: Array | float,
     entropy_scale: Array | float,
@@ -75,11 +91,11 @@ def actor_loss(
     objective = G (dynamics), ln π(a) sg(G − v) (reinforce), or ρ G + (1 − ρ) ln π(a) sg(G − v).
 
     Args:
-        policy: Distribution at the features of rows 0..H−2.
-        action: Actions of rows 1..H−1 ``[H - 1, N, A]``.
-        returns: Of the whole trajectory.
-        baseline: Slow critic at rows 0..H−2 ``[H - 1, N]``.
-        include_start: Whether weights count from the replayed state (V2) or from row 1 (V1).
+        policy: Distribution at the states that it decided in ``[K, N]``.
+        action: What it chose there ``[K, N, A]``.
+        target: Returns that the choice was the first to change ``[K, N]``.
+        baseline: What the (slow) critic expected there ``[K, N]``.
+        weight: Of these states ``[K, N]``.
         gradient: "dynamics", "reinforce" or "both".
         mix: Share ρ of the gradient through the model ("both" only).
         entropy_scale: Weight η of the entropy.
@@ -88,8 +104,7 @@ def actor_loss(
     Returns:
         The loss and metrics.
     """
-    target = returns.target[1:]
-    chex.assert_equal_shape([target, baseline])
+    chex.assert_equal_shape([target, baseline, weight])
     chex.assert_equal_shape_prefix([target, action], 2)
     if gradient == "dynamics":
         objective = target
@@ -102,23 +117,33 @@ def actor_loss(
         if gradient == "both":
             objective = mix * target + (1 - mix) * objective
     entropy = policy.entropy()
-    weight = returns.weight[:-1] if include_start else returns.weight[1:]
     loss = -(weight * (objective / scale + entropy_scale * entropy)).mean()
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 
-def critic_loss(value: Prediction, target: Array, weight: Array, *, include_start: bool) -> Array:
-    """The critic's loss: − mean w ln p(sg G; v), with a normal of variance one by default.
+def critic_loss(
+    value: Prediction,
+    target: Array,
+    weight: Array,
+    *,
+    include_start: bool,
+    slow: Array | None = None,
+    slow_scale: float = 0.0,
+) -> Array:
+    """The critic's loss: − mean w (ln p(sg G; v) + β ln p(sg v'; v)), v' of the slow critic.
 
     Args:
         value: The critic's distributions at rows 0..H−1 ``[H, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Of ``compute_returns`` ``[H, N]``.
         include_start: Whether the critic learns the replayed state too (V2) or not (V1).
+        slow: What the slow critic expects ``[H, N]``, where the critic is held near it.
+        slow_scale: How much it is, β (V3).
     """
     chex.assert_rank([target, weight], 2)
     chex.assert_equal_shape([value.mean(), target, weight])
-    if not include_start:
-        value = jax.tree.map(lambda x: x[1:], value)
-        target, weight = target[1:], weight[1:]
-    return -(weight * value.log_prob(jax.lax.stop_gradient(target))).mean()
+    log_prob = value.log_prob(jax.lax.stop_gradient(target))
+    if slow is not None:
+        log_prob += slow_scale * value.log_prob(jax.lax.stop_gradient(slow))
+    first = 0 if include_start else 1
+    return -(weight * log_prob)[first:].mean()

@@ -290,6 +290,34 @@ def test_the_spread_of_returns_is_carried_on_and_divides_the_gain(batch):
         np.testing.assert_allclose(metrics["imagination/return_scale"], high - low, rtol=1e-3)
 
 
+def test_values_may_begin_with_the_next_reward(batch):
+    """V3's rows: every state that decides counts, by what is predicted to follow it."""
+    behavior = dataclasses.replace(
+        CONFIG.behavior, include_reward=False, slow_target=False, slow_regularizer=1.0, lambda_=1.0
+    )
+    critic = dataclasses.replace(CONFIG.critic, likelihood="two_hot", bins=21)
+    dreamer = build(dataclasses.replace(CONFIG, behavior=behavior, critic=critic), choice(3))
+    state = fresh_state(dreamer)
+    noise = dreamer.draw_noise(jax.random.key(0), (BATCH, TIME))
+    after, metrics, (_, imagined) = jax.jit(dreamer.update_with_noise)(state, noise, batch)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert _changed(state.params, after.params) == set(state.params)
+    reward, discount, features = imagined.reward, imagined.discount, imagined.trajectory.features
+    want = dreamer.networks.value(state.params["critic"], features[-1]).mean()
+    for row in reversed(range(behavior.horizon)):
+        want = reward[row + 1] + discount[row + 1] * want
+        np.testing.assert_allclose(imagined.target[row], want, rtol=2e-4, atol=1e-4)
+    np.testing.assert_allclose(imagined.weight, np.cumprod(discount, 0)[:-1], rtol=1e-5)
+    assert imagined.trajectory.policies.log_prob(imagined.trajectory.actions[1:]).shape == (
+        behavior.horizon, BATCH * TIME,
+    )  # fmt: skip
+
+
+def test_a_start_that_counts_for_nothing_needs_values_with_its_reward():
+    with pytest.raises(UserError, match="include_start false needs .*include_reward true"):
+        BehaviorConfig(include_start=False, include_reward=False)
+
+
 @pytest.mark.parametrize(("updates", "share"), [(0, 1.0), (1, 0.0), (2, 0.25)])
 def test_the_slow_critic_begins_as_a_copy(updates, share):
     config = BehaviorConfig(slow_target_update=2, slow_target_fraction=0.25)

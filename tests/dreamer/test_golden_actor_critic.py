@@ -99,7 +99,7 @@ def test_losses_with_free_inputs(case):
         for name, gradient in gradients[1].items():
             assert_gradients(gradient, g[f"grad_actor_loss.{name}"], name)
         gradient, metrics = jax.jit(jax.grad(dreamer.behavior.critic_loss, has_aux=True))(
-            params["critic"], behavior
+            params["critic"], params["slow_critic"], behavior
         )
         check_gradients(g, "grad_critic_loss.w.", {"critic": gradient})
         metrics |= behavior.metrics

@@ -31,9 +31,10 @@ def _trajectory(seed, terminal):
 
 def _losses(reward, discount, slow, critic, logits, action, *, include_start, gradient, mix, scale):
     returns = compute_returns(reward, discount, slow, lambda_=LAMBDA)
+    weight = returns.weight[:-1] if include_start else returns.weight[1:]
     actor, _ = actor_loss(
-        OneHot(logits[:-2]), action[1:-1], returns, slow[:-2],
-        include_start=include_start, gradient=gradient, mix=mix, entropy_scale=scale,
+        OneHot(logits[:-2]), action[1:-1], returns.target[1:], slow[:-2], weight,
+        gradient=gradient, mix=mix, entropy_scale=scale,
     )  # fmt: skip
     rest = returns.target, returns.weight
     return actor, critic_loss(UnitNormal(critic[:-1]), *rest, include_start=include_start)
@@ -67,7 +68,7 @@ def test_the_gain_is_divided_by_the_spread_of_returns_and_entropy_is_not(gradien
 
     def loss(entropy, scale):
         return actor_loss(
-            OneHot(logits[:-2]), action[1:-1], returns, slow[:-2], include_start=True,
+            OneHot(logits[:-2]), action[1:-1], returns.target[1:], slow[:-2], returns.weight[:-1],
             gradient=gradient, mix=0.3, entropy_scale=entropy, scale=scale,
         )[0]  # fmt: skip
 
@@ -86,6 +87,28 @@ def test_v1(seed, terminal):
         include_start=False, gradient="dynamics", mix=0.0, scale=0.0,
     )  # fmt: skip
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**16), terminal=st.sampled_from([0.0, 0.3]))
+def test_v3(seed, terminal):
+    reward, discount, slow, critic, logits, action = _trajectory(seed, terminal)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    log_prob = (log_probs[:-1] * action[1:]).sum(-1)  # The action of row k + 1 was chosen in k.
+    entropy = -(np.exp(log_probs) * log_probs).sum(-1)
+    want = reference.v3_losses(
+        reward, discount, critic, critic, slow, log_prob, entropy,
+        lambda_=LAMBDA, scale=3.0, entropy_scale=0.1, slow_scale=0.5,
+    )  # fmt: skip
+    returns = compute_returns(reward, discount, critic, lambda_=LAMBDA, include_reward=False)
+    actor, _ = actor_loss(
+        OneHot(logits[:-1]), action[1:], returns.target, critic[:-1], returns.weight,
+        gradient="reinforce", mix=0.0, entropy_scale=0.1, scale=3.0,
+    )  # fmt: skip
+    loss = critic_loss(
+        UnitNormal(critic[:-1]), *returns, include_start=True, slow=slow[:-1], slow_scale=0.5
+    )
+    np.testing.assert_allclose((actor, loss), want, rtol=1e-4, atol=1e-5)
 
 
 def test_worked_numbers():

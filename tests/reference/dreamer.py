@@ -65,3 +65,28 @@ def v1_losses(reward, discount, value, *, lambda_):
             distance = target[k] - imagined[2][k]
             values.append(weight * (0.5 * distance**2 + 0.5 * np.log(2 * np.pi)))
     return np.mean(actor), np.mean(values)
+
+
+def v3_losses(
+    reward, discount, value, critic, slow, log_prob, entropy,
+    *, lambda_, scale, entropy_scale, slow_scale,
+):  # fmt: skip
+    """Returns the actor's and the critic's loss of DreamerV3, whose critic is a unit normal here.
+
+    A return begins with the reward of the next state. ``value`` is what bootstraps and is the
+    baseline, ``critic`` what learns: the same numbers.
+    """
+    actor, values = [], []
+    for n in range(reward.shape[1]):
+        horizon = len(reward) - 1
+        target = value[horizon, n]
+        for k in reversed(range(horizon)):
+            ahead = (1 - lambda_) * value[k + 1, n] + lambda_ * target
+            target = reward[k + 1, n] + discount[k + 1, n] * ahead
+            weight = np.prod(discount[: k + 1, n])
+            gain = log_prob[k, n] * (target - value[k, n]) / scale
+            actor.append(-weight * (gain + entropy_scale * entropy[k, n]))
+            square = (target - critic[k, n]) ** 2 + slow_scale * (slow[k, n] - critic[k, n]) ** 2
+            constant = 0.5 * (1 + slow_scale) * np.log(2 * np.pi)
+            values.append(weight * (0.5 * square + constant))
+    return np.mean(actor), np.mean(values)
