@@ -68,7 +68,8 @@ class Range(NamedTuple):
             low = self.low < value if self.above else self.low <= value
             if low and (value < self.high if self.below else value <= self.high):
                 return ""
-        return f"is {value}; expected {self}"
+        shown = repr(value) if isinstance(value, str) else value
+        return f"is {shown}; expected {self}"
 
     def __str__(self) -> str:
         """Says what is expected."""

@@ -102,4 +102,7 @@ def _entry(key: str, array: np.ndarray, spec: ObservationSpec) -> np.ndarray:
     if array.dtype != np.uint8 if image else array.dtype.kind not in "fiub":
         wanted = "uint8, from 0 to 255" if image else "numbers"
         raise UserError(f"observation {key!r} is {array.dtype}; expected {wanted}")
+    if not image and not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)][0]
+        raise UserError(f"observation {key!r} holds {bad}; expected finite numbers")
     return array.reshape(spec.shape).astype(spec.dtype)

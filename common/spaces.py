@@ -363,8 +363,8 @@ def _action_parts(path: tuple[str | int, ...], space: gymnasium.Space) -> list[A
         ]
     if not space.is_bounded():
         raise UserError(
-            "the action Box has infinite bounds; wrap the environment with "
-            "gymnasium.wrappers.RescaleAction or give the space finite bounds"
+            "the action Box has infinite bounds; give the space finite ones, or wrap the "
+            "environment with gymnasium.wrappers.TransformAction and a bounded space"
         )
     if space.dtype.itemsize > 8:
         raise UserError(f"the action Box is of {kind}; expected numbers of at most 64 bits")

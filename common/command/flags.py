@@ -87,6 +87,9 @@ def find_option(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> s
             raise UserError(f"option --{name} is ambiguous; write one of: --{', --'.join(found)}")
         if found:
             return ".".join([found[0], *rest])
+    inside = [path for path in paths if f".{name}." in f".{path}"]
+    if inside:
+        raise UserError(f"--{name} is a group of options, such as --{inside[0]}; --help lists it")
     known = {"--" + word for path in (*extra, *paths) for word in _endings(path)}
     raise UserError(f"unknown option --{name}{nearest('--' + name, known)}")
 

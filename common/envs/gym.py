@@ -51,6 +51,12 @@ class GymEnv:
         time_limit: int = 0,
         channels: Literal["last", "first"] = "last",
     ):
+        for name in ("action_space", "observation_space"):
+            if not isinstance(getattr(env, name, None), gymnasium.Space):
+                raise UserError(
+                    f"the environment has no {name}; set self.{name} to a space of "
+                    "gymnasium.spaces in its __init__"
+                )
         self.action_space = env.action_space
         if channels == "first":
             env = ChannelsLast(env)
@@ -99,14 +105,15 @@ class GymEnv:
             observation, reward, terminated, truncated, info = result
             total += _scalar(reward)
             self._frames += 1
-            truncated = truncated or self._frames == self._time_limit
+            terminated = _flag("terminated", terminated)
+            truncated = _flag("truncated", truncated) or self._frames == self._time_limit
             if terminated or truncated:
                 break
         return make_row(
             self._adapt(observation),
             total,
-            last=bool(terminated or truncated),
-            terminal=bool(terminated),
+            last=terminated or truncated,
+            terminal=terminated,
             log=_log(info),
         )
 
@@ -182,17 +189,31 @@ def adapt(key: str, value: Any, space: gymnasium.Space, spec: ObservationSpec) -
         raise UserError(f"observation {key!r} has dtype {array.dtype}; expected numbers")
     if spec.choices:
         return spec.one_hots(key, array)
-    with np.errstate(over="ignore"):  # What is infinite then is refused with the row.
-        return array.reshape(spec.shape).astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = array.reshape(spec.shape).astype(np.float32)
+    if not np.isfinite(narrow).all() and np.isfinite(array).all():
+        raise UserError(
+            f"observation {key!r} holds {np.abs(array).max():.3g}; expected numbers that 32 bits "
+            "hold, up to 3.4e38"
+        )
+    return narrow  # What was not finite before is refused with the row.
 
 
 def _scalar(reward: Any) -> float:
     try:
+        if isinstance(reward, str | bytes):
+            raise TypeError
         return float(reward)
     except (TypeError, ValueError):
         raise UserError(
             f"the environment returned reward {reward!r}; expected one number"
         ) from None
+
+
+def _flag(name: str, value: Any) -> bool:
+    if np.ndim(value) == 0:
+        return bool(value)
+    raise UserError(f"the environment returned {name} {value!r}; expected True or False")
 
 
 def _log(info: Any) -> dict[str, float]:

@@ -108,7 +108,7 @@ class LocalHandle:
             return self.env.render()
         except NoPicture:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise NoPicture(f"render() raised {type(error).__name__}: {error}") from error
 
     def ask_to_end(self) -> None:
@@ -118,7 +118,7 @@ class LocalHandle:
         """Closes the environment."""
         try:
             self.env.close()
-        except Exception:
+        except (Exception, SystemExit):
             traceback.print_exc()
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -128,7 +128,7 @@ class LocalHandle:
                 return function(*args)
             except UserError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # It may not end the run.
                 details = traceback.format_exc()
                 raise Crash(f"{type(error).__name__}: {error}", details) from error
 

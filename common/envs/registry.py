@@ -99,8 +99,17 @@ def _alone(open_envs: Callable[..., VectorEnvs], error: BuildError) -> VectorEnv
 
 
 def split(task: Task) -> tuple[Task, ...]:
-    """Returns the tasks that are separated by commas; most often it is one."""
-    return tuple(part.strip() for part in task.split(",")) if isinstance(task, str) else (task,)
+    """Returns the tasks that are separated by commas; most often it is one.
+
+    Raises:
+        UserError: There is nothing beside a comma.
+    """
+    if not isinstance(task, str):
+        return (task,)
+    parts = tuple(part.strip() for part in task.split(","))
+    if len(parts) > 1 and not all(parts):
+        raise UserError(f"task {task!r} names nothing beside a comma; write NAME or NAME,NAME")
+    return parts
 
 
 def _check(name: Task, config: EnvConfig, alone: bool) -> None:

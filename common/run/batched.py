@@ -15,6 +15,17 @@ from common.spaces import ActionSpec, ObservationSpec
 from common.types import Params
 
 
+def check_carry(carry: Any, like: Any) -> None:
+    """Raises a UserError where a carry has not the structure and the shapes of ``like``."""
+    same = jax.tree.structure(carry) == jax.tree.structure(like)
+    leaves = zip(jax.tree.leaves(carry), jax.tree.leaves(like), strict=same)
+    if not same or any(np.shape(one) != other.shape for one, other in leaves):
+        raise UserError(
+            f"the agent's memory is {str(carry)[:40]!r}; expected what its last call returned, for "
+            "as many environments, or None to begin"
+        )
+
+
 class BatchedAgent:
     """Acts in N environments at once, by the method that Stable-Baselines3 calls ``predict``.
 
@@ -44,6 +55,7 @@ class BatchedAgent:
         self._act, self._params = act, params
         self._observations, self._actions = observations, actions
         self._num_envs, self._key = num_envs, jax.random.key(seed)
+        self._like = jax.eval_shape(lambda: act.agent.initial_carry(num_envs))
 
     def predict(
         self,
@@ -69,7 +81,7 @@ class BatchedAgent:
 
         Raises:
             UserError: The observation is not of the kind that the agent was trained on, or not
-                of N environments.
+                of N environments, or the state is none that a call returned.
         """
         amount = self._num_envs
         rows = stacked_entries(observation, self._observations, amount)
@@ -80,6 +92,7 @@ class BatchedAgent:
                 raise UserError(f"episode_start has shape {starts.shape}; expected ({amount},)")
             rows["is_first"] |= starts
         state = self._act.agent.initial_carry(amount) if state is None else state
+        check_carry(state, self._like)
         mode = "eval" if deterministic else "train"
         self._key, flat, state = self._act(self._params, self._key, state, rows, mode=mode)
         actions = [self._actions.decode(action) for action in np.asarray(flat)]

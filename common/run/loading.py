@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.export import check_params, read_export
 from common.model.save import NAME as WORLD_MODEL
 from common.rows import observation_entries
-from common.run.batched import BatchedAgent
+from common.run.batched import BatchedAgent, check_carry
 from common.run.driver import ActFunction
 from common.run.program import Program
 from common.types import Mode
@@ -75,6 +75,7 @@ class LoadedAgent:
         self.act_function = ActFunction(agent)
         self._value = jax.jit(agent.value) if agent.value else None
         self._key = jax.random.key(seed)
+        self._like = jax.eval_shape(lambda: agent.initial_carry(1))
 
     def act(
         self,
@@ -97,10 +98,12 @@ class LoadedAgent:
             The action in the environment's own form and units, and the carry.
 
         Raises:
-            UserError: The observation is not of the kind that the agent was trained on.
+            UserError: The observation is not of the kind that the agent was trained on, or
+                not finite, or the carry is none that a call returned.
         """
         first = carry is None
         carry = self.act_function.agent.initial_carry(1) if first else carry
+        check_carry(carry, self._like)
         rows = self._rows(observation) | {"is_first": np.array([first])}
         if reward is not None:
             rows["reward"] = np.array([reward], np.float32)
@@ -129,6 +132,7 @@ class LoadedAgent:
         if not hasattr(observation, "_fields"):
             rows = self._rows(observation) | {"is_first": np.array([carry is None])}
             carry = agent.initial_carry(1) if carry is None else carry
+            check_carry(carry, self._like)
             _, _, carry = self.act_function(self.params, self._key, carry, rows, mode="eval")
             observation = carry
         value = np.asarray(self._value(self.params, observation))

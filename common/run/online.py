@@ -125,7 +125,8 @@ class OnlineRun(BaseRun):
             amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
             steps = (schedule.frames // repeat) - schedule.prefill
-            amount = f"about {max(0, int(steps / schedule.train_every)):,} updates"
+            learned = schedule.pretrain + max(0, int(steps / schedule.train_every))
+            amount = f"about {learned:,} updates"
         return (
             f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
             f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"

@@ -30,6 +30,7 @@ def test_flags_take_a_command_line_apart():
     [
         ("--size 3", "option --size is ambiguous; write one of: --first.size, --second.size"),
         ("--first.sice 3", "unknown option --first.sice; did you mean '--first.size'?"),
+        ("--first 3", "--first is a group of options, such as --first.size; --help lists it"),
         ("--name", "--name needs a value"),
         ("--name --flag true", "--name needs a value"),
         ("name 3", "unexpected 'name'; options are written --name value"),

@@ -96,6 +96,9 @@ def test_only_the_first_reset_is_seeded():
         ("ragged", r"'vector' is no array of the shape \(2,\), which its space declares"),
         ("reward", "reward inf"),
         ("word", "reward 'much'; expected one number"),
+        ("digit", "reward '1'; expected one number"),
+        ("ends", r"truncated array\(\[False,  True\]\); expected True or False"),
+        ("large", r"'vector' holds 1e\+300; expected numbers that 32 bits hold"),
     ],
 )
 def test_bad_observations_are_named(fault, message):
@@ -105,10 +108,18 @@ def test_bad_observations_are_named(fault, message):
         env.step(np.zeros(1, np.float32))
 
 
+@pytest.mark.parametrize("name", ["action_space", "observation_space"])
+def test_an_environment_without_a_space_is_told_so(name):
+    toy = Faulty()
+    delattr(toy, name)
+    with pytest.raises(UserError, match=f"has no {name}; set self.{name} to a space"):
+        GymEnv(toy, seed=0)
+
+
 def test_values_too_large_for_float32_are_refused():
     toy = Faulty()
     toy.observe = lambda: np.array([1e300, 0])
-    with np.errstate(over="raise"), pytest.raises(UserError, match="'vector' holds inf"):
+    with np.errstate(over="raise"), pytest.raises(UserError, match="'vector' holds 1e.300"):
         GymEnv(toy, seed=0).reset()
 
 

@@ -99,7 +99,7 @@ def test_images_of_several_tasks():
         ("dmc_cartpole_swingup,gym_CartPole-v1", "'gym_CartPole-v1' are not continuous"),
         ("dmc_cartpole_swingup,atari_pong", "'atari_pong' cannot be one of several"),
         ("dmc_cartpole_swingup,dmc_cartpole_swigup", "did you mean 'dmc_cartpole_swingup'"),
-        ("dmc_cartpole_swingup,", "unknown task ''"),
+        ("dmc_cartpole_swingup,", "names nothing beside a comma"),
     ],
 )
 def test_tasks_that_do_not_go_together(task, message):

@@ -131,3 +131,9 @@ def test_longest_episode(task, options, steps):
     envs = make(task, config, 0, 1)
     assert envs.max_steps == steps
     envs.close()
+
+
+@pytest.mark.parametrize("task", [",", "dmc_walker_walk,", "dmc_walker_walk,,dmc_cartpole_swingup"])
+def test_nothing_beside_a_comma_is_no_task(task):
+    with pytest.raises(UserError, match="names nothing beside a comma; write NAME or NAME,NAME"):
+        make(task, EnvConfig(), 0)

@@ -110,6 +110,8 @@ def test_stepping_overlaps_with_the_parent():
     [
         ("none", "raise", "RuntimeError: the motor burnt out"),
         ("process", "raise", "RuntimeError: the motor burnt out"),
+        ("none", "exit", "SystemExit: 0"),
+        ("process", "exit", "SystemExit: 0"),
         ("process", "kill", "the worker process was killed by SIGKILL"),
     ],
 )

@@ -77,8 +77,9 @@ class Faulty(gymnasium.Env):
     """Shows its step count and its random number, and fails in a chosen way.
 
     Args:
-        fault: "raise", "kill", "hang", "build" or "stuck" while it is built, or a bad
-            observation: "nan", "shape", "dtype", "ragged", "reward", "word".
+        fault: "raise", "exit", "kill", "hang", "build" or "stuck" while it is built, or a bad
+            observation: "nan", "shape", "dtype", "ragged", "large", or what else a step returns:
+            "reward", "word", "digit", "ends".
         at: The step that fails; 0 is the reset.
         once: A file whose absence makes the fault happen, and which it creates, so that
             the copy that follows is sound. Empty: the fault happens every time.
@@ -102,10 +103,10 @@ class Faulty(gymnasium.Env):
 
     def step(self, action):
         self.count += 1
-        reward = "much" if self.fault == "word" and self.count == self.at else 1.0
-        if self.fault == "reward" and self.count == self.at:
-            reward = np.inf
-        return self.observe(), reward, False, False, {}
+        rewards = {"word": "much", "digit": "1", "reward": np.inf}
+        reward = rewards.get(self.fault, 1.0) if self.count == self.at else 1.0
+        over = np.array([False, True]) if self.fault == "ends" and self.count == self.at else False
+        return self.observe(), reward, False, over, {}
 
     def observe(self):
         observation = np.array([self.count, self.number], np.float32)
@@ -115,6 +116,8 @@ class Faulty(gymnasium.Env):
             open(self.once, "w").close()
         if self.fault == "raise":
             raise RuntimeError("the motor burnt out")
+        if self.fault == "exit":
+            raise SystemExit(0)
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         while self.fault == "hang":
@@ -123,6 +126,8 @@ class Faulty(gymnasium.Env):
             return (observation, 1.0)
         if self.fault == "nan":
             observation[1] = np.nan
+        if self.fault == "large":
+            return observation.astype(np.float64) * 1e300
         if self.fault == "shape":
             return observation[:1]
         return np.array(["a", "b"]) if self.fault == "dtype" else observation

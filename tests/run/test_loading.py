@@ -15,9 +15,10 @@ from common.envs.gym import adapt
 from common.errors import UserError
 from common.export import EXPORT, export
 from common.nets.heads import HeadConfig
+from common.rows import observation_entries
 from common.run.loading import LoadedAgent
 from common.run.program import Program
-from common.spaces import action_spec, observation_specs
+from common.spaces import ObservationSpec, action_spec, observation_specs
 from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config
 from planet.program import load_program as load_planet
@@ -105,6 +106,30 @@ def test_an_observation_of_another_kind(folder, observations):
     with pytest.raises(UserError, match="'image' has shape"):
         loaded.act({**good, "image": np.zeros((64, 64, 1), np.uint8)})
     loaded.act({**good, "more": np.zeros(3)})
+
+
+@pytest.mark.parametrize("carry", [5, (), {"action": 1}])
+def test_a_memory_that_is_not_the_agents(folder, observations, carry):
+    loaded = dreamer.load(folder)
+    for ask in (loaded.act, loaded.value):
+        with pytest.raises(UserError, match="the agent's memory is .*; expected what its last"):
+            ask(observations[0], carry)
+    twice = jax.tree.map(lambda x: np.stack([x, x]), observations[0])
+    _, of_two = loaded.batched(2).predict(twice)
+    with pytest.raises(UserError, match="expected what its last call returned, for as many"):
+        loaded.act(observations[0], of_two)
+
+
+def test_an_observation_that_is_not_finite():
+    specs = {"sensors": ObservationSpec((2,), "vector")}
+    for bad in (np.nan, -np.inf):
+        with pytest.raises(UserError, match=f"'sensors' holds {bad}; expected finite numbers"):
+            observation_entries(np.array([0, bad]), specs)
+
+
+def test_the_number_of_environments_is_a_number(folder):
+    with pytest.raises(UserError, match="num_envs is '3'; expected at least 1"):
+        dreamer.load(folder).batched("3")
 
 
 def test_an_agent_of_another_program(folder):

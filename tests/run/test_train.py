@@ -190,7 +190,7 @@ def test_progress_is_printed(tmp_path, capsys):
         "building the agent ... ",
         "fake on tests.envs.known:Echo, 1 environment(s), action repeat 1, on",
         "parameters: model 3",
-        "100 frames = 100 agent steps, about 40 updates of 2x4 rows after 20 random agent steps",
+        "100 frames = 100 agent steps, about 43 updates of 2x4 rows after 20 random agent steps",
         "replay: ",
         f"run folder: {tmp_path}",
         "random policy: return ",
