@@ -220,7 +220,16 @@ def _draw(one: Series, axes: _Axes) -> str:
     if one.kind == "band":
         return _band(x, y, np.asarray(one.high, float), one.style, axes)
     if one.kind == "line":
-        return f'<path class="line {one.style}" d="{_path(x, y, axes)}"/>'
+        line = f'<path class="line {one.style}" d="{_path(x, y, axes)}"/>'
+        known = np.pad(np.isfinite(y), 1)
+        alone = known[1:-1] & ~known[:-2] & ~known[2:]  # A line of one point is none.
+        return line + _marks(dataclasses.replace(one, kind="dots", x=x[alone], y=y[alone]), axes)
+    return _marks(one, axes)
+
+
+def _marks(one: Series, axes: _Axes) -> str:
+    """Draws dots, or points with their values on hover."""
+    x, y = np.asarray(one.x, float), np.asarray(one.y, float)
     drawn = []
     for a, b in zip(x, y, strict=True):
         if np.isfinite(b):

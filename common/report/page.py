@@ -92,8 +92,7 @@ def _headline(run: RunData) -> str:
     planned = run.settings.get("run", {}).get(run.clock) if run.settings else None
     share = f"of {planned:,} planned" if isinstance(planned, int) else ""
     hours = format_seconds(run.seconds)
-    speed = _median(run.metrics.get(f"time/{run.clock}_per_s"))
-    updates = _median(run.metrics.get("time/updates_per_s"))
+    speed, updates = _speeds(run)
     and_updates = f"{_number(updates)} updates per second" if run.clock == "frames" else ""
     cards = [
         ("main", name, _number(mean), spread),
@@ -112,6 +111,23 @@ def _headline(run: RunData) -> str:
 
 def _frames_of(run: RunData, name: str) -> int:
     return int(run.metrics[name].frames[-1])
+
+
+def _speeds(run: RunData) -> tuple[float, float]:
+    """Returns frames and updates per second, medians over the time in which it learned.
+
+    Random actions before that are a hundred times as fast.
+    """
+    speed = run.metrics.get(f"time/{run.clock}_per_s")
+    updates = run.metrics.get("time/updates_per_s")
+    if speed and updates:
+        learned = updates.frames[updates.values > 0]
+        if len(learned):
+            speed, updates = (
+                Curve(one.frames, np.where(np.isin(one.frames, learned), one.values, np.nan))
+                for one in (speed, updates)
+            )
+    return _median(speed), _median(updates)
 
 
 def _median(curve: Curve | None) -> float:

@@ -230,6 +230,25 @@ def test_charts_of_awkward_values(values):
     assert drawing and "nan" not in drawing and "inf" not in drawing
 
 
+@pytest.mark.parametrize(
+    ("values", "alone"), [([1.0], 1), ([1, 2], 0), ([1, np.nan, 3, 4], 1), ([1, np.nan, 2], 2)]
+)
+def test_a_line_of_one_point_is_a_dot(values, alone):
+    values = np.array(values)
+    drawing = chart([Series("line", np.arange(len(values)), values, "x")], Frame(300, 200), "")
+    assert drawing.count("<circle") == alone
+
+
+def test_speed_is_that_of_learning(tmp_path):
+    """Random actions come first, and most often here, at a hundred times the speed."""
+    make_run(tmp_path)
+    logger = open_logger(tmp_path, JsonlSink(tmp_path / "metrics.jsonl"))
+    for frames, speed, updates in ((41_000, 900, 0), (42_000, 12, 3), (43_000, 14, 5)):
+        logger.write(frames, {"time/frames_per_s": speed, "time/updates_per_s": updates})
+    logger.close()
+    assert "Frames per second 13.0 4.0 updates per second" in Page(write_report(tmp_path)).text
+
+
 def test_nothing_to_draw_is_empty():
     assert chart([Series("line", np.arange(2), np.full(2, np.nan), "x")], Frame(300, 200), "") == ""
 
