@@ -84,7 +84,7 @@ class JsonlFile:
     def _opened(self) -> io.FileIO:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_half_line(self._path)
+            _end_last_line(self._path, self._clock)
             return self._path.open("ab", buffering=0)
         except OSError as error:
             raise cannot_write(self._path, error) from error
@@ -164,11 +164,16 @@ def _warn(path: pathlib.Path, damaged: int) -> None:
         warnings.warn(f"{lines} of {path} left out; the others are used", stacklevel=3)
 
 
-def _cut_half_line(path: pathlib.Path) -> None:
+def _end_last_line(path: pathlib.Path, clock: str) -> None:
+    """Cuts the last line off where it is half written; ends it where only its end is missing."""
     if not path.exists():
         return
     with path.open("rb+") as file:
         content = file.read()
         complete = content.rfind(b"\n") + 1
-        if complete != len(content):
+        if complete == len(content):
+            return
+        if _record(content[complete:], clock) is None:
             file.truncate(complete)
+        else:
+            file.write(b"\n")

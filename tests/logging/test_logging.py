@@ -119,6 +119,21 @@ def test_a_line_that_the_disk_cannot_take_leaves_no_half(tmp_path):
     assert [record["x"] for record in read_jsonl(path)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("last", "kept"), [(b'{"frames": 9}', [5, 9]), (b'{"frames": 9', [5]), (b'{"fra', [5])]
+)
+def test_a_last_line_without_its_end(tmp_path, last, kept):
+    """One that is whole is ended; one that is not is cut off."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"frames": 5}\n' + last)
+    assert [record["frames"] for record in read_jsonl(path)] == kept
+    sink = JsonlSink(path)
+    sink.rewind(10)
+    sink.scalars(12, {})
+    sink.close()
+    assert [record["frames"] for record in read_jsonl(path)] == [*kept, 12]
+
+
 def test_rewind_forgets_what_came_after(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     sinks = JsonlSink(metrics), VideoSink(tmp_path / "videos")
