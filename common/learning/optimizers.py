@@ -185,10 +185,6 @@ def scale_by_laprop(
     With ``nesterov`` the step has beta1 m_t + (1 - beta1) u_t in the place of m_t.
     """
 
-    def init(params: Params) -> optax.ScaleByAdamState:
-        mean, square = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
-
     def update(
         grads: Params, state: optax.ScaleByAdamState, params: Params | None = None
     ) -> tuple[Params, optax.ScaleByAdamState]:
@@ -203,7 +199,7 @@ def scale_by_laprop(
         step = jax.tree.map(lambda m: m / (1 - beta1**count), ahead)
         return step, optax.ScaleByAdamState(count, mean, square)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(_initial_moments, update)
 
 
 def scale_by_tensorflow_adam(
@@ -216,11 +212,6 @@ def scale_by_tensorflow_adam(
     an epsilon of ``eps / sqrt(1 - beta2^t)``, 31.6 times larger in the first step.
     """
 
-    def init(params: Params) -> optax.ScaleByAdamState:
-        # Two sets of zeros: one buffer cannot be donated twice.
-        mean, square = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
-
     def update(
         grads: Params, state: optax.ScaleByAdamState, params: Params | None = None
     ) -> tuple[Params, optax.ScaleByAdamState]:
@@ -232,7 +223,13 @@ def scale_by_tensorflow_adam(
         step = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + eps), mean, square)
         return step, optax.ScaleByAdamState(count, mean, square)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(_initial_moments, update)
+
+
+def _initial_moments(params: Params) -> optax.ScaleByAdamState:
+    # Two sets of zeros: one buffer cannot be donated twice.
+    mean, square = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+    return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
 
 
 def _select(condition: Array, chosen: Any, otherwise: Any) -> Any:
