@@ -21,7 +21,7 @@ CONFIG = TDMConfig(
     tokeniser="uniform", bins=32, low=(-1.0,), high=(1.0,),
     context=8, layers=2, heads=4, width=32, units=64,
 )  # fmt: skip
-UPDATES, BATCH, ROWS = 1500, 32, CONFIG.context
+UPDATES, BATCH, ROWS = 800, 32, CONFIG.context
 BIN = 2 / CONFIG.bins
 SIZES = 2, 2
 
@@ -47,7 +47,7 @@ def cloned():
     windows = Bodies(data).sample(rng, UPDATES * BATCH, ROWS)
     batches = jax.tree.map(lambda x: x.reshape(UPDATES, BATCH, *x.shape[1:]), windows)
     policy = token_policy.functions(CONFIG, *SIZES)
-    return policy, fit(policy.init, policy.loss, jax.random.key(0), batches)
+    return policy, fit(policy.init, policy.loss, jax.random.key(0), batches, rate=1e-2)
 
 
 def errors(name, seen=0, count=300):
