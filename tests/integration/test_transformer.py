@@ -26,7 +26,8 @@ def train(agent, logdir, options):
     return metrics
 
 
-@pytest.mark.parametrize("agent", [pytest.param("dreamer", marks=pytest.mark.slow), "planet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["dreamer", "planet"])
 def test_from_state(agent, tmp_path, capsys):
     """Two environments while training, one in evaluation, and a checkpoint to go on from."""
     options = "--configs dmc_proprio debug --task dmc_cartpole_swingup --env.time_limit 64"
