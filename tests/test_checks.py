@@ -111,7 +111,7 @@ class Outer(Options):
         ({"tags": ("blue", "rad")}, "Sizes.tags cannot be 'rad'; did you mean 'red'?"),
         ({"kind": None}, "Sizes.kind cannot be None; choose from: fast, slow"),
         ({"kind": ("fast",)}, "Sizes.kind cannot be ('fast',); did you mean 'fast'?"),
-        ({"count": "3"}, "Sizes.count is 3; expected at least 1"),
+        ({"count": "3"}, "Sizes.count is '3'; expected at least 1"),
         ({"count": None, "share": 2.0}, "Sizes.count is None; expected at least 1"),
         ({"count": 2.5}, "Sizes.count is 2.5; expected an integer"),
         ({"count": 2.0}, "Sizes.count is 2.0; expected an integer"),

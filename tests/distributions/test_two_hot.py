@@ -18,7 +18,7 @@ NUMBERS = st.builds(
 
 
 @hypothesis.given(
-    numbers=st.lists(NUMBERS, min_size=1, max_size=8), size=st.sampled_from([255, 26])
+    numbers=st.lists(NUMBERS, min_size=8, max_size=8), size=st.sampled_from([255, 26])
 )
 def test_round_trip_over_forty_decades(numbers, size):
     """A mixture's mean is the number itself, to rounding of the bins it lies between."""
@@ -65,6 +65,7 @@ def test_symmetric_probabilities_have_a_mean_of_zero(size):
     assert TwoHot(jnp.zeros((1, 255))).log_prob(jnp.ones(1)) == pytest.approx(-np.log(255))
 
 
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(share=st.floats(0, 1), scale=st.sampled_from([0.0, 1.0, 100.0]))
 def test_no_class_of_a_mixture_is_impossible(share, scale):
     logits = scale * np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)

@@ -45,7 +45,7 @@ TRAIN = [
     (f"{GYM} --critic.activation elo", "critic.activation cannot be 'elo'; did you mean 'elu'?"),
     (
         f"{GYM} --model_opt.adam adamw",
-        "adam cannot be 'adamw'; choose from: standard, tensorflow",
+        "adam cannot be 'adamw'; choose from: laprop, standard, tensorflow",
     ),
     (f"{GYM} --sampling step", "replay.sampling cannot be 'step'; did you mean 'steps'?"),
     (f"{GYM} --workers thread", "env.workers cannot be 'thread'"),

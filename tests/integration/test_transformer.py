@@ -47,7 +47,8 @@ def test_from_state(agent, tmp_path, capsys):
         assert action.shape == (1,)
 
 
-@pytest.mark.parametrize("agent", ["dreamer", pytest.param("planet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["dreamer", "planet"])
 def test_from_pixels(agent, tmp_path):
     """Images, vectors and discrete actions; the report predicts images with closed eyes."""
     options = "--configs gym debug --task tests.envs.toys:Counter --run.frames 300"

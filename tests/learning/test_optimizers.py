@@ -51,7 +51,7 @@ def test_steps_equal_the_loop(seed, scale, clip, weight_decay, schedule):
     _compare(config, params, grads, wanted)
 
 
-@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.settings(max_examples=5, deadline=None)
 @hypothesis.given(
     seed=st.integers(0, 1000),
     scale=st.sampled_from([1e-5, 1.0, 100.0]),
