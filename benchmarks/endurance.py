@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -75,15 +74,18 @@ def watch(logdir: pathlib.Path, hours: float, interval: float) -> list[tuple[flo
             [sys.executable, "-m", "dreamer", *words, str(logdir), *options],
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        while (passed := time.monotonic() - begin) < 3600 * hours:
-            time.sleep(min(interval, 3600 * hours - passed))
-            if process.poll() is not None:
-                raise UserError(f"the run ended with {process.returncode}; see {log.name}")
-            seen.append(((time.monotonic() - begin) / 3600, *memory(process.pid)))
-            print(f"{seen[-1][0]:.2f} of {hours:g} hours: {seen[-1][1]:.0f} MiB", flush=True)
-        process.send_signal(signal.SIGTERM)
-        if process.wait() != STOPPED:
-            raise UserError(f"the run did not stop cleanly: {process.returncode}; see {log.name}")
+        try:
+            while (passed := time.monotonic() - begin) < 3600 * hours:
+                time.sleep(min(interval, 3600 * hours - passed))
+                if process.poll() is not None:
+                    raise UserError(f"the run ended with {process.returncode}; see {log.name}")
+                seen.append(((time.monotonic() - begin) / 3600, *memory(process.pid)))
+                print(f"{seen[-1][0]:.2f} of {hours:g} hours: {seen[-1][1]:.0f} MiB", flush=True)
+        finally:  # After Ctrl-C too: the run has a session of its own and no end.
+            process.terminate()
+            code = process.wait()
+    if code != STOPPED:
+        raise UserError(f"the run did not stop cleanly: {code}; see {log.name}")
     return seen
 
 

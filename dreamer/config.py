@@ -34,7 +34,7 @@ class ActorConfig(Options):
         layers: Hidden layers.
         units: Units of each hidden layer.
         activation: Activation of the hidden layers.
-        norm: "layer" normalises the hidden layers, "none" does not.
+        norm: "layer" or "rms" normalises the hidden layers, "none" does not.
         continuous: Distribution of continuous actions: "trunc_normal" (V2) or
             "tanh_normal" (V1). Discrete actions are always one-hot.
         init_std: Added to the raw standard deviation of continuous actions.

@@ -191,7 +191,8 @@ def adapt(key: str, value: Any, space: gymnasium.Space, spec: ObservationSpec) -
         return spec.one_hots(key, array)
     with np.errstate(over="ignore"):
         narrow = array.reshape(spec.shape).astype(np.float32)
-    if not np.isfinite(narrow).all() and np.isfinite(array).all():
+    wide = array.dtype.itemsize > narrow.dtype.itemsize
+    if wide and not np.isfinite(narrow).all() and np.isfinite(array).all():
         raise UserError(
             f"observation {key!r} holds {np.abs(array).max():.3g}; expected numbers that 32 bits "
             "hold, up to 3.4e38"

@@ -308,9 +308,12 @@ def test_values_may_begin_with_the_next_reward(batch):
         want = reward[row + 1] + discount[row + 1] * want
         np.testing.assert_allclose(imagined.target[row], want, rtol=2e-4, atol=1e-4)
     np.testing.assert_allclose(imagined.weight, np.cumprod(discount, 0)[:-1], rtol=1e-5)
-    assert imagined.trajectory.policies.log_prob(imagined.trajectory.actions[1:]).shape == (
-        behavior.horizon, BATCH * TIME,
-    )  # fmt: skip
+    value = dreamer.networks.value(state.params["critic"], features[:-1]).mean()
+    policies = imagined.trajectory.policies
+    gain = policies.log_prob(imagined.trajectory.actions[1:]) * (imagined.target - value)
+    objective = gain + metrics["actor/entropy_scale"] * policies.entropy()
+    want = -(imagined.weight * objective).mean()
+    np.testing.assert_allclose(metrics["actor/loss"], want, rtol=1e-3, atol=1e-5)
 
 
 def test_a_start_that_counts_for_nothing_needs_values_with_its_reward():
