@@ -164,12 +164,12 @@ def test_local(tmp_path):
     killed = kill_when_training(tmp_path, "cartpole_balance", launcher)
     plan = plans.read(tmp_path)
     last = job_of(plan, "pendulum_swingup", 0)
-    wait_for(lambda: training(plan, last), launcher)
+    again = ["failed", "done"]
+    wait_for(lambda: training(plan, last) and outcomes(plan, killed) == again, launcher)
     assert any(word in status(tmp_path) for word in (" running,", " done,"))
     launcher.send_signal(signal.SIGTERM)
     out = finish(launcher, 130)
     assert out.splitlines()[-1] == "stopped; the same command goes on from here"
-    assert outcomes(plan, killed) == ["failed", "done"]
     assert not any(records.held(plan.log(job)) for job in plan.jobs)
     check_failure(plan, out)
     shown = status(tmp_path)
