@@ -289,4 +289,4 @@ def test_an_impossible_value_is_refused_by_its_full_path(config, option):
         with pytest.raises(UserError, match=rf"^{re.escape(option.path)} must be a comma list"):
             configs.update(config, {option.path: "gausian"})
     else:
-        assert option.type in (bool, str, dict, tuple[float, ...])
+        assert option.type in (bool, str, dict, tuple[float, ...], tuple[int, ...])

@@ -66,7 +66,7 @@ Record = dict[str, Any]
 """What is kept of a cell: its five fields, name and digest of the preset, and what was measured."""
 
 
-LATER = {
+LATER: dict[str, Any] = {
     "likelihood": "auto",
     "discount_repeat": 0,
     "lr_schedule": "1",
@@ -75,6 +75,19 @@ LATER = {
     "nesterov": False,
     "bins": 255,
     "unimix": 0.0,
+    "cell_layers": 1,
+    "prior_layers": 1,
+    "posterior_layers": 1,
+    "absolute": False,
+    "init": "glorot",
+    "dyn_scale": 0.0,
+    "rep_scale": 0.0,
+    "score": "unit_normal",
+    "convolutions": "valid",
+    "multipliers": (2, 3, 4, 4),
+    "kernel": 5,
+    "blocks": 8,
+    "outer": False,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -12,6 +12,7 @@ distribution                  noise of ``sample``
 ``Joint``                     uniforms ``[..., noise_size]`` whatever the parts are
 ``Bernoulli``                 (never sampled: a likelihood)
 ``UnitNormal``                (never sampled: a likelihood)
+``Squared``                   (never sampled: a likelihood)
 ``SymlogNormal``              (never sampled: a likelihood)
 ``TwoHot``                    (never sampled: a likelihood)
 ============================  ======================================================
@@ -27,7 +28,7 @@ from __future__ import annotations
 from common.distributions.discrete import Bernoulli, OneHot, mix_uniform
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
-from common.distributions.likelihoods import SymlogNormal, UnitNormal, symexp, symlog
+from common.distributions.likelihoods import Squared, SymlogNormal, UnitNormal, symexp, symlog
 from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
 from common.distributions.probability import to_tfp
 from common.distributions.squashed import TanhNormal, TruncatedNormal
@@ -38,6 +39,7 @@ __all__ = [
     "Joint",
     "Normal",
     "OneHot",
+    "Squared",
     "SymlogNormal",
     "TanhNormal",
     "TruncatedNormal",

@@ -1,4 +1,4 @@
-"""Likelihoods of what heads predict: normals of variance one, as they are or on a log scale."""
+"""Likelihoods of what heads predict: normals, as they are or on a log scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from common.distributions.gaussian import unit_normal_log_prob
+from common.distributions.noise import sum_event
 from common.types import Array
 
 
@@ -36,6 +37,19 @@ class UnitNormal:
     def mode(self) -> Array:
         """Returns the means."""
         return self.loc
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Squared(UnitNormal):
+    """Numbers that are scored by their squared error, as DreamerV3 does with observations.
+
+    ``log_prob`` is −Σ (x − loc)², a normal of variance 1/2 without its constant.
+    """
+
+    def log_prob(self, x: Array) -> Array:
+        """Returns minus the squared error ``[...]``, summed over the event."""
+        return -sum_event(jnp.square(x - self.loc), self.event_ndims)
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.checks import NonNegative, Options, Share, Whole
+from common.checks import AT, NonNegative, Options, Share, Whole, refuse
 from common.distributions import Normal, OneHot
 from common.distributions.noise import sum_event
 from common.types import Array
@@ -33,6 +33,9 @@ class KLConfig(Options):
         overshooting: Distance of latent overshooting in steps, 0 for none as published with
             PlaNet's results; see ``common.dynamics.overshooting``.
         overshooting_scale: Weight of the overshooting term in the world model's loss.
+        dyn_scale: Weight of the prior's own term, as DreamerV3 has it with 1; where this or
+            ``rep_scale`` is above 0, they replace scale and balance, and free nats count per step.
+        rep_scale: Weight of the posterior's own term; DreamerV3 has 0.1.
     """
 
     scale: NonNegative = 1.0
@@ -42,6 +45,26 @@ class KLConfig(Options):
     forward: bool = False
     overshooting: Whole = 0
     overshooting_scale: NonNegative = 1.0
+    dyn_scale: NonNegative = 0.0
+    rep_scale: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where a value is none that its option can have."""
+        super().__post_init__()
+        if self.two_terms and self.forward:
+            refuse(self, f"{AT}forward true needs {AT}dyn_scale 0 and {AT}rep_scale 0")
+
+    @property
+    def two_terms(self) -> bool:
+        """Whether the prior's and the posterior's term have weights of their own."""
+        return self.dyn_scale > 0 or self.rep_scale > 0
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """The weight of every term that ``kl_terms`` returns."""
+        if self.two_terms:
+            return {"dyn": self.dyn_scale, "rep": self.rep_scale}
+        return {"kl": self.scale}
 
 
 def kl_divergence(lhs: Latent, rhs: Latent) -> Array:
@@ -57,6 +80,34 @@ def kl_divergence(lhs: Latent, rhs: Latent) -> Array:
     ratio = lhs.std / rhs.std
     distance = (lhs.loc - rhs.loc) / rhs.std
     return sum_event(0.5 * (ratio**2 + distance**2 - 1) - jnp.log(ratio), lhs.event_ndims)
+
+
+def kl_terms(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[dict[str, Array], Array]:
+    """Returns the KL terms by name: "kl" of ``kl_loss``, or the two of DreamerV3, "dyn" and "rep".
+
+    ``dyn = max(KL(sg q || p), free)``, ``rep = max(KL(q || sg p), free)``, sg the stopped gradient
+    (arXiv:2301.04104, Eq. 3). Weighted by scales of 1 and 0.1, their gradients are those of
+    ``kl_loss`` per step with scale 1.1 and balance 1 / 1.1.
+
+    Args:
+        posterior: Distribution of the latent with statistics ``[B, T, ...]``, q.
+        prior: Its prediction, of the same family and shape, p.
+        config: Free nats, and which terms; ``config.scales`` are left to the caller.
+
+    Returns:
+        The terms ``[B, T]``, and the divergence ``[B, T]`` without free nats.
+    """
+    if not config.two_terms:
+        term, value = kl_loss(posterior, prior, config)
+        return {"kl": term}, value
+    chex.assert_trees_all_equal_shapes(posterior, prior)
+    stop = jax.lax.stop_gradient
+    dyn = kl_divergence(stop(posterior), prior)
+    rep = kl_divergence(posterior, stop(prior))
+    return {
+        "dyn": jnp.maximum(dyn, config.free),
+        "rep": jnp.maximum(rep, config.free),
+    }, stop(rep)
 
 
 def kl_loss(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[Array, Array]:

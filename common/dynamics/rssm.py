@@ -3,7 +3,7 @@
 With m = 1 − is_first, previous state (z, h), previous action a and embedding e:
 
     x  = φ(W_in [m z; m a])
-    h' = cell(x, m h)                          deterministic state
+    h' = cell(x, m h)                          deterministic state; V3's: common.dynamics.cores
     p  = W_p2 φ(W_p1 h')                       statistics of the prior
     q  = W_q2 φ(W_q1 [h'; e])                  statistics of the posterior
     feature = [z'; h'],  z' ~ q when observing, z' ~ p when imagining
@@ -15,54 +15,19 @@ in the recurrence needs, afterwards, for all steps in one matrix product each.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.checks import Count, NonNegative, Options, Range, Share
 from common.distributions import Normal, OneHot, mix_uniform, normal_noise, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
-from common.nets.cells import CellName, make_cell
-from common.nets.layers import ACTIVATIONS, NORMS, Activation, Dense, Norm
+from common.dynamics.config import RSSMConfig
+from common.dynamics.cores import make_core, make_stack
+from common.nets.layers import INITS, Dense
 from common.types import Array, Key
-
-
-@dataclasses.dataclass(frozen=True)
-class RSSMConfig(Options):
-    """Sizes and kind of the recurrent state-space model.
-
-    Attributes:
-        latent: Family of the stochastic latent: "categorical" or "gaussian".
-        stoch: Stochastic variables.
-        classes: Classes of each variable (categorical only).
-        deter: Entries of the deterministic state.
-        hidden: Units of the hidden layers.
-        cell: Recurrent cell: "layer_norm_gru" (V2), "gru" (V1) or "original_gru" (PlaNet).
-        activation: Activation of the hidden layers.
-        norm: "layer" or "rms" normalises the hidden layers, "none" does not.
-        std: How a Gaussian's standard deviation is made positive: "softplus",
-            "sigmoid", or "sigmoid2" = 2 sigmoid(x / 2).
-        min_std: Added to a Gaussian's standard deviation.
-        unimix: Share of a uniform distribution in every categorical variable, so that none of
-            its classes becomes impossible; DreamerV3 has 0.01 (categorical only).
-    """
-
-    latent: Literal["categorical", "gaussian"] = "categorical"
-    stoch: Count = 32
-    classes: Annotated[int, Range(2)] = 32
-    deter: Count = 200
-    hidden: Count = 200
-    cell: CellName = "layer_norm_gru"
-    activation: Activation = "elu"
-    norm: Norm = "none"
-    std: Literal["softplus", "sigmoid", "sigmoid2"] = "sigmoid2"
-    min_std: NonNegative = 0.1
-    unimix: Share = 0.0
 
 
 class RSSMState(NamedTuple):
@@ -95,14 +60,6 @@ def functions(config: RSSMConfig, action_size: int, embed_size: int) -> Dynamics
     return dynamics_functions(lambda: RSSM(config, action_size, embed_size))
 
 
-class _Layer(NamedTuple):
-    """A dense layer, its kernel cut after the first input, with norm and activation."""
-
-    kernels: tuple[Array, ...]
-    bias: Array
-    finish: Callable[[Array], Array]
-
-
 _STD = {
     "softplus": jax.nn.softplus,
     "sigmoid": jax.nn.sigmoid,
@@ -126,21 +83,19 @@ class RSSM(hk.Module):
         self._categorical = config.latent == "categorical"
         latent = config.stoch * (config.classes if self._categorical else 1)
         statistics = latent if self._categorical else 2 * config.stoch
-        self._img_in = self._layer("img_in", latent, action_size)
-        self._cell = make_cell(config.cell, config.hidden, config.deter)
-        self._img_out = self._layer("img_out", config.deter)
-        self._img_dist = Dense(statistics, name="img_dist").parameters(config.hidden)
-        self._obs_out = self._layer("obs_out", config.deter, embed_size)
-        self._obs_dist = Dense(statistics, name="obs_dist").parameters(config.hidden)
+        self._core = make_core(config, latent, action_size)
+        self._img_out = make_stack(config, "img_out", config.prior_layers, config.deter)
+        self._img_dist = self._linear("img_dist", statistics)
+        inputs = (embed_size,) if config.absolute else (config.deter, embed_size)
+        self._obs_out = make_stack(config, "obs_out", config.posterior_layers, *inputs)
+        self._obs_dist = self._linear("obs_dist", statistics)
 
     def observe(
         self, start: RSSMState, embed: Array, action: Array, is_first: Array, noise: Noise
     ) -> Observed:
         """Filters a sequence; see ``Dynamics.observe``."""
         keep = _keep(is_first, embed.dtype)
-        from_action = (action * keep) @ self._img_in.kernels[1] + self._img_in.bias
-        from_embed = embed @ self._obs_out.kernels[1] + self._obs_out.bias
-        inputs = (from_action, from_embed, keep, noise)
+        inputs = self._core.prepare(action * keep), self._from_embed(embed), keep, noise
 
         def step(state: RSSMState, now: tuple) -> tuple[RSSMState, tuple]:
             from_action, from_embed, keep, noise = now
@@ -158,15 +113,13 @@ class RSSM(hk.Module):
     ) -> RSSMState:
         """Filters one step; see ``Dynamics.observe_step``."""
         keep = _keep(is_first, embed.dtype)
-        from_action = (action * keep) @ self._img_in.kernels[1] + self._img_in.bias
-        deter = self._transition(state, from_action, keep)
-        from_embed = embed @ self._obs_out.kernels[1] + self._obs_out.bias
-        return RSSMState(deter, _sample(self._posterior(deter, from_embed), noise, deter.dtype))
+        deter = self._transition(state, self._core.prepare(action * keep), keep)
+        posterior = self._posterior(deter, self._from_embed(embed))
+        return RSSMState(deter, _sample(posterior, noise, deter.dtype))
 
     def imagine_step(self, state: RSSMState, action: Array, noise: Noise) -> RSSMState:
         """Predicts one step; see ``Dynamics.imagine_step``."""
-        from_action = action @ self._img_in.kernels[1] + self._img_in.bias
-        deter = self._transition(state, from_action)
+        deter = self._transition(state, self._core.prepare(action))
         return RSSMState(deter, _sample(self._prior(deter), noise, deter.dtype))
 
     def prior(self, state: RSSMState) -> OneHot | Normal:
@@ -181,16 +134,25 @@ class RSSM(hk.Module):
         stoch, deter = self._flat(state.stoch), state.deter
         if keep is not None:
             stoch, deter = stoch * keep, deter * keep
-        x = self._img_in.finish(stoch @ self._img_in.kernels[0] + from_action)
-        return self._cell(x, deter)
+        return self._core.step(stoch, deter, from_action)
 
     def _prior(self, deter: Array) -> OneHot | Normal:
-        layer = self._img_out
-        hidden = layer.finish(deter @ layer.kernels[0] + layer.bias)
+        hidden = deter
+        for layer in self._img_out:
+            hidden = layer(hidden)
         return self._distribution(hidden, self._img_dist)
 
+    def _from_embed(self, embed: Array) -> Array:
+        """What the posterior's first layer takes from the embedding, for all steps at once."""
+        return embed @ self._obs_out[0].kernels[-1] + self._obs_out[0].bias
+
     def _posterior(self, deter: Array, from_embed: Array) -> OneHot | Normal:
-        hidden = self._obs_out.finish(deter @ self._obs_out.kernels[0] + from_embed)
+        first, *later = self._obs_out
+        if not self._config.absolute:
+            from_embed = deter @ first.kernels[0] + from_embed
+        hidden = first.finish(from_embed)
+        for layer in later:
+            hidden = layer(hidden)
         return self._distribution(hidden, self._obs_dist)
 
     def _distribution(self, hidden: Array, weights: tuple[Array, Array]) -> OneHot | Normal:
@@ -206,16 +168,9 @@ class RSSM(hk.Module):
         return stoch.reshape(*stoch.shape[:-2], -1) if self._categorical else stoch
 
     @hk.transparent
-    def _layer(self, name: str, *inputs: int) -> _Layer:
+    def _linear(self, name: str, size: int) -> tuple[Array, Array]:
         config = self._config
-        kernel, bias = Dense(config.hidden, name=name).parameters(sum(inputs))
-        act = ACTIVATIONS[config.activation]
-        finish = act
-        if config.norm != "none":
-            module, normalise = NORMS[config.norm]
-            weights = module(name=f"{name}_norm").parameters(config.hidden)
-            finish = lambda x: act(normalise(x, *weights))  # noqa: E731
-        return _Layer((kernel[: inputs[0]], kernel[inputs[0] :]), bias, finish)
+        return Dense(size, name=name, init=INITS[config.init]).parameters(config.hidden)
 
 
 def _sample(distribution: OneHot | Normal, noise: Noise, dtype: np.dtype) -> Array:

@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.distributions import Bernoulli, UnitNormal
+from common.distributions import Bernoulli, Joint, OneHot, Squared, UnitNormal
 from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions, State
 from common.errors import UserError
@@ -26,8 +26,12 @@ from common.types import Array, Key, Params, Rows
 DYNAMICS = {"rssm": rssm, "transformer": transformer}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
 
-TERMS = ("reward", "discount", "kl", "overshooting")
+TERMS = ("reward", "discount", "kl", "dyn", "rep", "overshooting")
 """Names of loss terms, which no predicted observation may have."""
+
+
+Observation = UnitNormal | Squared | Joint
+"""What the decoder returns: it has ``mean()`` and ``log_prob(target)``."""
 
 
 class Components(NamedTuple):
@@ -43,7 +47,7 @@ class Components(NamedTuple):
         name: Name of the dynamics, and of its parameters.
         initial: ``(batch_size) -> state``.
         draw_noise: ``(key, shape) -> noise`` of one latent sample for each entry of shape.
-        decode: ``(params, feature) -> {key: UnitNormal}``, on the encoder's scale.
+        decode: ``(params, feature) -> {key: distribution}``, on the encoder's scale.
         reward: ``(params, feature) -> distribution`` of the (transformed) reward.
         discount: ``(params, feature) -> distribution`` with mean γ p(not terminal).
         encoded: Keys of the observations that are seen.
@@ -58,7 +62,7 @@ class Components(NamedTuple):
     name: str
     initial: Callable[[int], State]
     draw_noise: Callable[[Key, tuple[int, ...]], Array]
-    decode: Callable[[Params, Array], dict[str, UnitNormal]]
+    decode: Callable[[Params, Array], dict[str, Observation]]
     reward: Callable[[Params, Array], Prediction]
     discount: Callable[[Params, Array], Prediction]
     encoded: tuple[str, ...]
@@ -88,7 +92,8 @@ def make_components(
     module, options = DYNAMICS[config.dynamics], getattr(config, config.dynamics)
     decoded = _decoded_keys(config, specs)
     encoder = _transform(lambda x: Encoder(specs, config.encoder)(x))
-    decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder)(x), specs))
+    deter = module.initial(options, 1).deter.shape[-1]
+    decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder, deter)(x), config, specs))
     reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
     discount = _transform(lambda x: ScalarHead(config.discount, "discount", "bernoulli")(x))
     rows = {key: jnp.zeros((1, *spec.shape), spec.dtype) for key, spec in specs.items()}
@@ -137,8 +142,18 @@ def make_components(
     )
 
 
-def _decode(means: Mapping[str, Array], specs: Mapping[str, ObservationSpec]) -> dict:
-    return {key: UnitNormal(mean, len(specs[key].shape)) for key, mean in means.items()}
+def _decode(
+    means: Mapping[str, Array], config: WorldModelConfig, specs: Mapping[str, ObservationSpec]
+) -> dict[str, Observation]:
+    def score(x: Array, spec: ObservationSpec) -> Observation:
+        if config.decoder.score == "unit_normal":
+            return UnitNormal(x, len(spec.shape))
+        if not spec.choices:
+            return Squared(x, len(spec.shape))
+        ends = list(itertools.accumulate(spec.choices))
+        return Joint(tuple(OneHot(logits) for logits in jnp.split(x, ends[:-1], -1)))
+
+    return {key: score(x, specs[key]) for key, x in means.items()}
 
 
 def _decoded_keys(

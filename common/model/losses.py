@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from common.dynamics.base import Noise, Observed, State
-from common.dynamics.kl import kl_loss
+from common.dynamics.kl import kl_terms
 from common.dynamics.overshooting import overshooting_loss
 from common.model.components import Components
 from common.model.config import WorldModelConfig
@@ -35,7 +35,8 @@ class Losses(NamedTuple):
 
     Attributes:
         terms: Unscaled loss terms ``[B, T]`` by name: one for each predicted observation,
-            "reward", "discount" and "overshooting" where there are any, and "kl".
+            "reward", "discount" and "overshooting" where there are any, and "kl", or "dyn" and
+            "rep" where these have weights of their own.
         total: The weighted sum of their means.
         log_probs: Log-likelihood of each head's target ``[B, T]``.
         observed: Posterior states and both distributions.
@@ -72,8 +73,8 @@ def make_losses(config: WorldModelConfig, parts: Components) -> Callable[..., Lo
         observed, embed = observe(parts, params, noise, batch, start)
         wanted = targets(config, batch)
         log_probs = _log_probs(config, parts, params, observed.states, wanted)
-        kl, kl_value = kl_loss(observed.posterior, observed.prior, config.kl)
-        terms = {key: -log_prob for key, log_prob in log_probs.items()} | {"kl": kl}
+        kl, kl_value = kl_terms(observed.posterior, observed.prior, config.kl)
+        terms = {key: -log_prob for key, log_prob in log_probs.items()} | kl
         if config.kl.overshooting:
             terms["overshooting"] = overshooting_loss(
                 functools.partial(_imagine_step, parts, params),
@@ -114,7 +115,7 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
 
 def loss_scales(config: WorldModelConfig, decoded: tuple[str, ...]) -> dict[str, float]:
     """Returns the weight of every term that the model has, by the term's name."""
-    scales = dict.fromkeys(decoded, 1.0) | {"reward": config.reward_scale, "kl": config.kl.scale}
+    scales = dict.fromkeys(decoded, 1.0) | {"reward": config.reward_scale} | config.kl.scales
     if config.predict_discount:
         scales["discount"] = config.discount_scale
     if config.kl.overshooting:

@@ -7,7 +7,7 @@ mean b and (population) variance v, with w = max(1 / n, 1 / 1000):
     d = b - mean,   mean <- mean + w d,   variance <- (1 - w) (variance + w d^2) + w v
 
 which is the mean and variance of all batches so far, and of about the last 1000 from then
-on. One-hot vectors stay as they are.
+on. One-hot vectors of choices stay as they are under every transform.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ def vector_functions(
         transform: Its name, as in ``WorldModelConfig.vector_transform``.
         specs: The flat observation.
     """
-    vectors = [key for key, spec in specs.items() if spec.kind == "vector"]
+    numbers = [key for key, spec in specs.items() if spec.kind == "vector" and not spec.choices]
     if transform == "standard":
-        return _standard({key: specs[key].shape for key in vectors if not specs[key].choices})
+        return _standard({key: specs[key].shape for key in numbers})
     there, back = {"identity": (_same, _same), "symlog": (symlog, symexp)}[transform]
     return VectorFunctions(
         init=dict,
         track=lambda statistics, batch: statistics,
-        forward=lambda statistics, rows: _apply(lambda key, x: there(x), vectors, rows),
-        backward=lambda statistics, means: _apply(lambda key, x: back(x), vectors, means),
+        forward=lambda statistics, rows: _apply(lambda key, x: there(x), numbers, rows),
+        backward=lambda statistics, means: _apply(lambda key, x: back(x), numbers, means),
     )
 
 

@@ -15,64 +15,22 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
-from common.checks import Count, Options, Whole
 from common.errors import UserError
-from common.nets import conv
-from common.nets.layers import ACTIVATIONS, GLOROT, MLP, NORMS, Activation, Dense, Norm
+from common.nets import conv, padded
+from common.nets.config import DecoderConfig, EncoderConfig
+from common.nets.layers import ACTIVATIONS, INITS, MLP, NORMS, Dense, Init
 from common.spaces import ObservationSpec
 from common.types import Array
 
 ENCODER_KERNEL = 4
 STRIDE = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig(Options):
-    """From an observation to one embedding vector.
-
-    Attributes:
-        images: Regular expression that the whole key of an image must match to be
-            encoded; "" for none.
-        vectors: The same for vectors.
-        depth: Channels of the first convolution; every next one has twice as many.
-        layers: Dense layers for the vectors.
-        units: Width of the dense layers.
-        activation: elu, relu, tanh, silu or gelu.
-        norm: "layer" or "rms" for such norms in front of the activations, or "none".
-    """
-
-    images: str = ".*"
-    vectors: str = ".*"
-    depth: Count = 48
-    layers: Whole = 4
-    units: Count = 400
-    activation: Activation = "elu"
-    norm: Norm = "none"
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderConfig(Options):
-    """From a feature vector to the mean of every observation.
-
-    Attributes:
-        images: Regular expression that the whole key of an image must match to be
-            predicted; "" for none.
-        vectors: The same for vectors.
-        depth: Channels of the last hidden convolution; every earlier one has twice as
-            many.
-        layers: Dense layers for the vectors.
-        units: Width of the dense layers.
-        activation: elu, relu, tanh, silu or gelu.
-        norm: "layer" or "rms" for such norms in front of the activations, or "none".
-    """
-
-    images: str = ".*"
-    vectors: str = ".*"
-    depth: Count = 48
-    layers: Whole = 4
-    units: Count = 400
-    activation: Activation = "elu"
-    norm: Norm = "none"
+_TRANSPOSED = {
+    **INITS,
+    "trunc_normal": hk.initializers.VarianceScaling(
+        1.0, "fan_in", "truncated_normal", fan_in_axes=(0, 1, 3)
+    ),
+}
+"""Of kernels ``[h, w, out, in]``."""
 
 
 def normalize_image(image: Array, dtype: np.dtype | type = jnp.float32) -> Array:
@@ -163,6 +121,8 @@ class Encoder(hk.Module):
         self.config = config
         self.images, self.vectors = selected_keys(specs, config)
         self.sizes = _group_by_size(specs, self.images)
+        if config.convolutions != "valid":
+            padded.check_sizes(list(self.sizes), config)
 
     def __call__(self, observation: Mapping[str, Array]) -> Array:
         """Embeds an observation.
@@ -180,9 +140,7 @@ class Encoder(hk.Module):
             outputs.append(self._convolve(stack, suffix))
         if self.vectors:
             flat = jnp.concatenate([observation[key] for key in self.vectors], -1)
-            config = self.config
-            mlp = MLP(config.layers, config.units, config.activation, config.norm, "densenorm")
-            outputs.append(mlp(flat))
+            outputs.append(_mlp(self.config)(flat))
         return jnp.concatenate(outputs, -1)
 
     @hk.transparent
@@ -192,10 +150,12 @@ class Encoder(hk.Module):
         x = image.reshape(-1, *shape)
         if x.dtype == jnp.uint8:
             x = normalize_image(x)
+        if self.config.convolutions != "valid":
+            return padded.encode(x, self.config, suffix).reshape(*leading, -1)
         function = ACTIVATIONS[self.config.activation]
         for i, size in enumerate(encoder_channels(*shape[:2], self.config.depth)):
             kernel = (ENCODER_KERNEL, ENCODER_KERNEL)
-            x = Conv(size, kernel, name=f"conv{i}{suffix}")(x)
+            x = Conv(size, kernel, self.config.init, name=f"conv{i}{suffix}")(x)
             if self.config.norm != "none":
                 x = NORMS[self.config.norm][0](name=f"convnorm{i}{suffix}")(x)
             x = function(x)
@@ -203,18 +163,35 @@ class Encoder(hk.Module):
 
 
 class Decoder(hk.Module):
-    """Feature -> mean of every observation, by transposed convolutions and an MLP."""
+    """Feature -> mean of every observation, by convolutions and an MLP.
+
+    Of choices that are scored by their probabilities, it returns logits in the place of means.
+    """
 
     def __init__(
         self,
         specs: Mapping[str, ObservationSpec],
         config: DecoderConfig,
+        deter: int = 0,
         name: str = "decoder",
     ):
+        """Keeps sizes.
+
+        Args:
+            specs: The flat observation.
+            config: Sizes and kind.
+            deter: Entries of the deterministic state, with which features end.
+            name: Becomes the name of the weights.
+
+        Raises:
+            UserError: The images have a size that the convolutions cannot return.
+        """
         super().__init__(name)
-        self.config = config
+        self.config, self.deter = config, deter
         self.images, self.vectors = selected_keys(specs, config)
         self.sizes = _group_by_size(specs, self.images)
+        if config.convolutions != "valid":
+            padded.check_sizes(list(self.sizes), config, deter)
         self.shapes = {key: specs[key].shape for key in [*self.images, *self.vectors]}
 
     def __call__(self, feature: Array) -> dict[str, Array]:
@@ -234,26 +211,29 @@ class Decoder(hk.Module):
             bounds = np.cumsum(channels)[:-1]
             means.update(zip(keys, jnp.split(stack, bounds, axis=-1), strict=True))
         if self.vectors:
-            config = self.config
-            mlp = MLP(config.layers, config.units, config.activation, config.norm, "densenorm")
-            hidden = mlp(feature)
+            hidden = _mlp(self.config)(feature)
             for key in self.vectors:
                 # Keys may be nested, "outer/inner", and of any alphabet.
                 name = re.sub(r"\W", "_", f"dense_{key}", flags=re.ASCII)
-                means[key] = Dense(self.shapes[key][0], name=name)(hidden)
+                means[key] = Dense(self.shapes[key][0], name, INITS[self.config.init])(hidden)
         return means
 
     @hk.transparent
     def _convolve(self, feature: Array, size: Sequence[int], channels: int, suffix: str) -> Array:
         """Maps ``[..., F]`` to ``[..., height, width, channels]``."""
-        shape = decoder_shape(*size, self.config.depth)
-        x = Dense(int(np.prod(shape.start)), name=f"convin{suffix}")(feature)
+        if self.config.convolutions != "valid":
+            flat = feature.reshape(-1, feature.shape[-1])
+            latents = flat[:, : -self.deter], flat[:, -self.deter :]
+            x = padded.decode(*latents, (*size, channels), self.config, suffix)
+            return x.reshape(*feature.shape[:-1], *x.shape[1:])
+        shape, init = decoder_shape(*size, self.config.depth), self.config.init
+        x = Dense(int(np.prod(shape.start)), f"convin{suffix}", INITS[init])(feature)
         x = x.reshape(-1, *shape.start)
         function = ACTIVATIONS[self.config.activation]
         for i, kernel in enumerate(shape.kernels):
             last = i == len(shape.channels)
             size = channels if last else shape.channels[i]
-            x = Conv(size, kernel, transpose=True, name=f"conv{i}{suffix}")(x)
+            x = Conv(size, kernel, init, transpose=True, name=f"conv{i}{suffix}")(x)
             if not last:
                 if self.config.norm != "none":
                     x = NORMS[self.config.norm][0](name=f"convnorm{i}{suffix}")(x)
@@ -268,6 +248,7 @@ class Conv(hk.Module):
         self,
         size: int,
         kernel: tuple[int, int],
+        init: Init = "glorot",
         transpose: bool = False,
         name: str | None = None,
     ):
@@ -275,13 +256,20 @@ class Conv(hk.Module):
         self.size = size
         self.kernel = kernel
         self.transpose = transpose
+        self._init = (_TRANSPOSED if transpose else INITS)[init]
 
     def __call__(self, x: Array) -> Array:
         channels = (self.size, x.shape[-1]) if self.transpose else (x.shape[-1], self.size)
-        kernel = hk.get_parameter("kernel", (*self.kernel, *channels), init=GLOROT)
+        kernel = hk.get_parameter("kernel", (*self.kernel, *channels), init=self._init)
         bias = hk.get_parameter("bias", (self.size,), init=jnp.zeros)
         function = conv.conv2d_transpose if self.transpose else conv.conv2d
         return function(x.astype(kernel.dtype), kernel, STRIDE) + bias
+
+
+def _mlp(config: EncoderConfig | DecoderConfig) -> MLP:
+    """The dense layers of a coder."""
+    sizes = config.layers, config.units
+    return MLP(*sizes, config.activation, config.norm, norm_name="densenorm", init=config.init)
 
 
 def _matching(

@@ -20,6 +20,7 @@ from common.types import Array
 
 Activation = Literal["elu", "relu", "tanh", "silu", "gelu"]
 Norm = Literal["none", "layer", "rms"]
+Init = Literal["glorot", "trunc_normal"]
 
 LAYER_NORM_EPSILON = 1e-3
 """The default of Keras, with which DreamerV2 was published."""
@@ -27,6 +28,12 @@ RMS_NORM_EPSILON = 1e-4
 """As in DreamerV3."""
 GLOROT = hk.initializers.VarianceScaling(1.0, "fan_avg", "uniform")
 """Glorot and Bengio (2010), the default of Keras, for dense and convolution kernels."""
+INITS: dict[Init, hk.initializers.Initializer] = {
+    "glorot": GLOROT,
+    "trunc_normal": hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal"),
+}
+"""How kernels are drawn. "trunc_normal" is DreamerV3's: 1.1368 / sqrt(fan_in) times a normal cut
+at two; the fan of a block-diagonal kernel is all of its input."""
 
 
 @jax.custom_vjp
@@ -79,6 +86,36 @@ class Dense(hk.Module):
         """Returns kernel ``[inputs, size]`` and bias ``[size]`` for use outside Haiku."""
         kernel = hk.get_parameter("kernel", (inputs, self.size), init=self._init)
         return kernel, hk.get_parameter("bias", (self.size,), init=jnp.zeros)
+
+
+class BlockDense(hk.Module):
+    """Affine maps of the last axis side by side: ``[..., in] -> [..., size]``.
+
+    With ``blocks`` g, kernel ``[g, in / g, size / g]`` and bias ``[size]``, slice k of the output
+    depends on slice k of the input alone: a dense layer with a block-diagonal kernel.
+    """
+
+    def __init__(self, size: int, blocks: int, init: Init = "glorot", name: str | None = None):
+        """Keeps sizes; both the input's and ``size`` have to be divisible by ``blocks``."""
+        super().__init__(name)
+        self.size, self._blocks, self._init = size, blocks, INITS[init]
+
+    def __call__(self, x: Array) -> Array:
+        kernel, bias = self.parameters(x.shape[-1])
+        return block_dense(x.astype(kernel.dtype), kernel) + bias
+
+    def parameters(self, inputs: int) -> tuple[Array, Array]:
+        """Returns kernel and bias for use outside Haiku."""
+        blocks = self._blocks
+        shape = blocks, inputs // blocks, self.size // blocks
+        kernel = hk.get_parameter("kernel", shape, init=self._init)
+        return kernel, hk.get_parameter("bias", (self.size,), init=jnp.zeros)
+
+
+def block_dense(x: Array, kernel: Array) -> Array:
+    """Multiplies ``[..., in]`` by a block-diagonal kernel ``[g, in / g, out / g]``."""
+    blocks = x.reshape(*x.shape[:-1], len(kernel), -1)
+    return jnp.einsum("...gi,gio->...go", blocks, kernel).reshape(*x.shape[:-1], -1)
 
 
 class LayerNorm(hk.Module):
@@ -153,6 +190,7 @@ class MLP(Options):
         activation: Name of the activation.
         norm: "layer" or "rms" for such a norm in front of the activation, or "none".
         norm_name: Prefix of the names of the norms.
+        init: How kernels are drawn.
     """
 
     layers: Whole
@@ -160,12 +198,13 @@ class MLP(Options):
     activation: Activation = "elu"
     norm: Norm = "none"
     norm_name: str = "norm"
+    init: Init = "glorot"
 
     def __call__(self, x: Array) -> Array:
         """Maps ``[..., in]`` to ``[..., units]``."""
         function = ACTIVATIONS[self.activation]
         for layer in range(self.layers):
-            x = Dense(self.units, name=f"dense{layer}")(x)
+            x = Dense(self.units, name=f"dense{layer}", init=INITS[self.init])(x)
             if self.norm != "none":
                 x = NORMS[self.norm][0](name=f"{self.norm_name}{layer}")(x)
             x = function(x)

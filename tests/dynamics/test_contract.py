@@ -36,9 +36,9 @@ class Variant(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
-def _rssm(latent, cell, norm, unimix=0.0):
+def _rssm(latent, cell, norm, **options):
     config = RSSMConfig(
-        latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm, unimix=unimix
+        latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm, **options
     )
     return Variant(
         rssm.functions(config, ACTION, EMBED),
@@ -66,6 +66,20 @@ VARIANTS = {
     "gaussian, GRU, root mean squares": _rssm("gaussian", "gru", "rms"),
     "categorical, GRU, norms": _rssm("categorical", "gru", "layer", unimix=0.1),
     "gaussian, original GRU": _rssm("gaussian", "original_gru", "none"),
+    "categorical, block GRU, deep": _rssm(
+        "categorical",
+        "block_gru",
+        "rms",
+        blocks=4,
+        cell_layers=2,
+        prior_layers=2,
+        posterior_layers=2,
+        unimix=0.01,
+        activation="silu",
+    ),
+    "gaussian, block GRU, posterior of the embedding alone": _rssm(
+        "gaussian", "block_gru", "none", blocks=2, absolute=True, init="trunc_normal"
+    ),
     "transformer": _transformer(context=3, layers=2, kv_heads=1),
     "transformer, long context": _transformer(context=9, layers=1, kv_heads=2, unimix=0.1),
 }
@@ -78,7 +92,8 @@ def test_every_dynamics_of_the_world_model_is_held_to_the_contract():
     assert set(DYNAMICS) == set(names)
     for name in names:
         assert DYNAMICS[name].__name__ == f"common.dynamics.{name}"
-        assert type(getattr(WorldModelConfig(), name)).__module__ == f"common.dynamics.{name}"
+        options = type(getattr(WorldModelConfig(), name))
+        assert getattr(DYNAMICS[name], options.__name__) is options
 
 
 class Case:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from common.distributions import Normal, OneHot
-from common.dynamics.kl import KLConfig, kl_divergence, kl_loss
+from common.dynamics.kl import KLConfig, kl_divergence, kl_loss, kl_terms
+from common.errors import UserError
 from tests.reference import kl as reference
 
 FAMILIES = ("categorical", "gaussian")
@@ -117,6 +118,34 @@ def test_balance_weighs_the_prior():
     for share, part, whole in zip((0.2, 0.8), balanced, plain, strict=True):
         np.testing.assert_allclose(part.loc, share * whole.loc, rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(part.std, share * whole.std, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_terms_of_their_own_weigh_as_one_with_a_balance(family):
+    """The gradients of V3's pair are those of V2's loss with free nats on each step."""
+    latents = _latents(family, seed=4)
+    value = np.sort(np.ravel(kl_divergence(*latents)))
+    free = float(value[len(value) // 2])  # Some steps below, some above.
+    pair = KLConfig(dyn_scale=1.0, rep_scale=0.1, free=free)
+    one = KLConfig(scale=1.1, balance=1 / 1.1, free=free, free_avg=False)
+
+    def two(latents):
+        terms, _ = kl_terms(*latents, pair)
+        return sum(scale * terms[name].mean() for name, scale in pair.scales.items())
+
+    got, gradients = jax.value_and_grad(two)(latents)
+    want, expected = jax.value_and_grad(lambda x: 1.1 * kl_loss(*x, one)[0].mean())(latents)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    for x, y in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-7)
+    terms, unclipped = kl_terms(*latents, KLConfig())
+    assert terms.keys() == {"kl"} and KLConfig().scales == {"kl": 1.0}
+    np.testing.assert_allclose(unclipped, kl_divergence(*latents), rtol=1e-5)
+
+
+def test_two_terms_are_not_turned_round():
+    with pytest.raises(UserError, match="forward true needs .*dyn_scale 0 and .*rep_scale 0"):
+        KLConfig(forward=True, rep_scale=0.1)
 
 
 def test_extreme_logits_stay_finite():
