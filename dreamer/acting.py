@@ -11,9 +11,11 @@ from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.errors import UserError
+from common.learning.normalize import natural
 from common.model.memory import LatentMemory, empty_memory, infer_state
 from common.model.world_model import WorldModel
 from common.types import Array, Key, Mode, Params, Rows
+from dreamer.config import BehaviorConfig
 from dreamer.networks import Networks
 
 
@@ -34,17 +36,20 @@ class ActNoise(NamedTuple):
 class Acting:
     """Acts with the parameters of "world_model" and "actor", and values by the "critic"."""
 
-    def __init__(self, model: WorldModel, networks: Networks, exploration_noise: float):
+    def __init__(
+        self, model: WorldModel, networks: Networks, behavior: BehaviorConfig, evaluate: str
+    ):
         """Keeps the parts.
 
         Args:
             model: The world model.
             networks: Actor and critic.
-            exploration_noise: Standard deviation of noise on continuous actions while
-                collecting; for discrete actions the probability of a random one.
+            behavior: Whose exploration noise and normalisation of values count here.
+            evaluate: What the policy does when it is evaluated, "mode" or "sample".
         """
         self._model, self._networks = model, networks
-        self._exploration_noise = exploration_noise
+        self._exploration_noise = behavior.exploration_noise
+        self._value_norm, self._evaluate = behavior.value_norm, evaluate
 
     def initial_carry(self, num_envs: int) -> LatentMemory:
         """Returns the memory before the first row."""
@@ -73,11 +78,11 @@ class Acting:
         statistics = params.get(NORMALISERS, {}).get("vectors")
         state = infer_state(model, world, statistics, noise.latent, carry, observation)
         policy = self._networks.policy(params["actor"], model.feature(world, state))
-        if mode == "eval":
+        if mode == "eval" and self._evaluate == "mode":
             action = policy.mode()
         else:
             action = policy.sample(noise.action)
-            if self._exploration_noise:
+            if self._exploration_noise and mode != "eval":
                 action = add_action_noise(
                     action, noise.exploration, self._exploration_noise, model.actions
                 )
@@ -96,4 +101,5 @@ class Acting:
             )
         state = state.state if isinstance(state, LatentMemory) else state
         feature = self._model.feature(params["world_model"], state)
-        return self._networks.value(params["critic"], feature).mean()
+        value = self._networks.value(params["critic"], feature).mean()
+        return natural(value, params.get(NORMALISERS, {}).get("value"), self._value_norm)

@@ -8,7 +8,8 @@ One update, as in DreamerV2 (arXiv:2010.02193):
 3. Actor and critic take a gradient step on the imagined trajectories.
 4. Every ``slow_target_update`` updates, the first included, the slow critic is copied.
 
-Each optimizer sees the gradient with respect to its own parameters only.
+Each optimizer sees the gradient with respect to its own parameters only. DreamerV3 makes one
+step of everything instead; see ``dreamer.joint``.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from dreamer import behavior as imagination
 from dreamer.acting import Acting
 from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import Config
+from dreamer.joint import joint_loss, last_rows
 from dreamer.networks import Networks, make_networks
 
 MODEL = "world_model"
+JOINT = "joint"
 ACTING = (MODEL, "actor", "critic")
 """Parameters that acting, reporting and valuing need."""
 
@@ -45,7 +48,7 @@ class TrainState(NamedTuple):
 
     Attributes:
         params: Of "world_model", "actor", "critic" and "slow_critic".
-        optimizers: Optimizer states of "world_model", "actor" and "critic".
+        optimizers: Optimizer states of "world_model", "actor" and "critic", or of "joint".
         normalisers: What is counted and not learned: "vectors", the statistics of the world
             model's vectors, and those of ``Behavior.initial_normalisers``.
         updates: Number of updates so far.
@@ -79,7 +82,8 @@ class Dreamer:
         networks: Actor and critic.
         behavior: Their losses in imagination.
         acting: How they act.
-        optimizers: Of "world_model", "actor" and "critic".
+        joint_loss: Of everything at once; see ``dreamer.joint``.
+        optimizers: Of "world_model", "actor" and "critic", or of "joint", which is all of them.
     """
 
     def __init__(self, model: WorldModel, networks: Networks, config: Config):
@@ -95,12 +99,17 @@ class Dreamer:
         """
         self.model, self.networks, self._config = model, networks, config.behavior
         self.behavior = Behavior(model, networks, config.behavior)
-        self.acting = Acting(model, networks, config.behavior.exploration_noise)
-        self.optimizers = {
-            MODEL: make_optimizer(config.model_opt),
-            "actor": make_optimizer(config.actor_opt),
-            "critic": make_optimizer(config.critic_opt),
-        }
+        self.acting = Acting(model, networks, config.behavior, config.actor.evaluate)
+        self.joint_loss = joint_loss(model, self.behavior, config.behavior)
+        self.optimizers = (
+            {JOINT: make_optimizer(config.model_opt)}
+            if config.joint
+            else {
+                MODEL: make_optimizer(config.model_opt),
+                "actor": make_optimizer(config.actor_opt),
+                "critic": make_optimizer(config.critic_opt),
+            }
+        )
 
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""
@@ -108,19 +117,26 @@ class Dreamer:
         params = {MODEL: self.model.init(keys[0])}
         feature = self.model.feature(params[MODEL], self.model.initial(1))
         params |= self.networks.init(keys[1], feature)
-        states = {name: opt.init(params[name]) for name, opt in self.optimizers.items()}
+        if self._config.slow_initial_copy:
+            params["slow_critic"] = jax.tree.map(jnp.copy, params["critic"])
+        states = {
+            name: opt.init(_trained(params) if name == JOINT else params[name])
+            for name, opt in self.optimizers.items()
+        }
         normalisers = {"vectors": self.model.statistics} | self.behavior.initial_normalisers()
         return TrainState(params, states, normalisers, jnp.zeros((), jnp.int32))
 
     def acting_params(self, state: TrainState) -> dict[str, Any]:
         """Returns what acting, reporting and valuing need of a state."""
         params = {name: state.params[name] for name in ACTING}
-        return params | {NORMALISERS: {"vectors": state.normalisers["vectors"]}}
+        counted = {x: state.normalisers[x] for x in ("vectors", "value") if x in state.normalisers}
+        return params | {NORMALISERS: counted}
 
     def draw_noise(self, key: Key, shape: tuple[int, int]) -> Noise:
         """Draws the random numbers of one update on a batch of shape ``(B, T)``."""
         keys = jax.random.split(key, 3)
-        steps = self._config.horizon, shape[0] * shape[1]
+        rows = min(self._config.starts or shape[1], shape[1])
+        steps = self._config.horizon, shape[0] * rows
         return Noise(
             self.model.draw_noise(keys[0], shape),
             imagination.Noise(
@@ -142,12 +158,39 @@ class Dreamer:
         self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
     ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Imagined]]:
         """Makes one update with given random numbers, from a given latent state ``[B]``."""
+        if JOINT in self.optimizers:
+            return self.update_jointly(state, noise, batch, start)
         state, metrics, losses = self.update_model(state, noise, batch, start)
         flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        starts = jax.tree.map(lambda x: jax.lax.stop_gradient(flatten(x)), losses.observed.states)
-        is_terminal = flatten(batch["is_terminal"])
+        rows = last_rows((losses.observed.states, batch["is_terminal"]), self._config.starts)
+        starts, is_terminal = jax.tree.map(lambda x: jax.lax.stop_gradient(flatten(x)), rows)
         state, imagined = self.update_behavior(state, noise.imagination, starts, is_terminal)
         return state, metrics | imagined.metrics, (losses, imagined)
+
+    def update_jointly(
+        self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
+    ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Imagined]]:
+        """Makes one update of everything at once; see ``dreamer.joint``."""
+        statistics = self.model.track(state.normalisers["vectors"], batch)
+        normalisers = state.normalisers | {"vectors": statistics}
+        trained = _trained(state.params)
+        grads, found = jax.grad(self.joint_loss, has_aux=True)(
+            trained, state.params, normalisers, state.updates,
+            (noise.posterior, noise.overshooting), noise.imagination, batch, start,
+        )  # fmt: skip
+        trained, optimizer, metrics = self.optimizers[JOINT].update(
+            grads, state.optimizers[JOINT], trained
+        )
+        slow = state.params["slow_critic"]
+        slow = slow_copy(slow, trained["critic"], state.updates, self._config)
+        state = TrainState(
+            params=trained | {"slow_critic": slow},
+            optimizers={JOINT: optimizer},
+            normalisers=normalisers | found.imagined.normalisers,
+            updates=state.updates + 1,
+        )
+        metrics = {f"joint/{key}": value for key, value in metrics.items()}
+        return state, found.metrics | metrics, (found.losses, found.imagined)
 
     def update_model(
         self, state: TrainState, noise: Noise, batch: Rows, start: State | None
@@ -211,6 +254,11 @@ class Dreamer:
             params=state.params | {name: params}, optimizers=state.optimizers | {name: optimizer}
         )
         return state, {f"{name}/{key}": value for key, value in metrics.items()}
+
+
+def _trained(params: Mapping[str, Params]) -> dict[str, Params]:
+    """The parameters that a joint step changes: all but the slow critic's."""
+    return {name: params[name] for name in ACTING}
 
 
 def make_agent(

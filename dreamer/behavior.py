@@ -10,10 +10,12 @@ import jax.numpy as jnp
 
 from common.distributions import Joint
 from common.dynamics.base import State
+from common.errors import UserError
 from common.learning.normalize import (
-    Spread,
     initial_magnitude,
     initial_spread,
+    natural,
+    normalised,
     offset_and_scale,
     stream_norm,
     update_spread,
@@ -21,9 +23,9 @@ from common.learning.normalize import (
 from common.learning.schedules import parse_schedule
 from common.model.imagine import Trajectory, imagine
 from common.model.world_model import WorldModel
-from common.types import Array, Params
+from common.types import Array, Params, Rows
 from dreamer.config import BehaviorConfig
-from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss
+from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss, replay_returns
 from dreamer.networks import Networks
 
 
@@ -40,7 +42,8 @@ class Noise(NamedTuple):
 
 
 Normalisers = dict[str, Any]
-"""Running statistics: "reward", a magnitude; "return", a ``Spread``, if returns are normalised."""
+"""Running statistics: "reward", a magnitude; "return", "advantage" and "value", each a ``Spread``
+where it is normalised."""
 
 
 class Imagined(NamedTuple):
@@ -52,7 +55,7 @@ class Imagined(NamedTuple):
         discount: Discounts ``[H + 1, N]``.
         target: Lambda-returns ``[H, N]``.
         weight: Weights of the states ``[H, N]``.
-        normalisers: What is counted of rewards and returns, this update included.
+        normalisers: What is counted of rewards, returns and so on, this update included.
         metrics: Scalars.
     """
 
@@ -83,19 +86,29 @@ class Behavior:
             config: How they learn.
 
         Raises:
-            UserError: A schedule is unknown.
+            UserError: A schedule is unknown, or options do not fit the actions.
         """
         self._model, self._networks, self._config = model, networks, config
         self.gradient = config.actor_grad
         if self.gradient == "auto":
             self.gradient = "reinforce" if model.actions.discrete else "dynamics"
+        if config.start_gradients and self.gradient != "reinforce":
+            raise UserError(
+                f"behavior.start_gradients goes with behavior.actor_grad reinforce, which is "
+                f"{self.gradient} here"
+            )
+        self._norms = {
+            "return": config.return_norm,
+            "advantage": config.advantage_norm,
+            "value": config.value_norm,
+        }
         self.entropy_scale = parse_schedule(config.actor_entropy)
         self.mix = parse_schedule(config.actor_grad_mix)
 
     def initial_normalisers(self) -> Normalisers:
         """Returns the statistics before the first update."""
-        spread = {"return": initial_spread()} if self._config.return_norm.method != "none" else {}
-        return {"reward": initial_magnitude(), **spread}
+        on = [name for name, norm in self._norms.items() if norm.method != "none"]
+        return {"reward": initial_magnitude(), **{name: initial_spread() for name in on}}
 
     def actor_loss(
         self,
@@ -126,13 +139,19 @@ class Behavior:
             return jax.lax.stop_gradient(action) if self.gradient == "reinforce" else action, policy
 
         trajectory = imagine(model, world, act, start, noise.latent, noise.action)
+        if self._config.start_gradients:
+            first = model.feature(world, start)[None]
+            rest = jax.lax.stop_gradient(trajectory.features[1:])
+            features = jnp.concatenate([first, rest])
+            policies = self._networks.policy(actor, features[:-1])
+            trajectory = trajectory._replace(features=features, policies=policies)
         raw_reward = model.reward(world, trajectory.features).mean()
         reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
-        loss, returns, spread, metrics = self.policy_loss(
-            params, updates, trajectory, reward, discount, normalisers.get("return")
+        loss, returns, spreads, metrics = self.policy_loss(
+            params, updates, trajectory, reward, discount, normalisers
         )
-        normalisers = {"reward": magnitude} | ({} if spread is None else {"return": spread})
+        normalisers = {**normalisers, **spreads, "reward": magnitude}
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
             "imagination/reward_std": raw_reward.std(),
@@ -164,34 +183,53 @@ class Behavior:
         trajectory: Trajectory,
         reward: Array,
         discount: Array,
-        spread: Spread | None = None,
-    ) -> tuple[Array, Returns, Spread | None, dict[str, Array]]:
+        normalisers: Normalisers,
+    ) -> tuple[Array, Returns, Normalisers, dict[str, Array]]:
         """Returns the actor's loss on a trajectory with rewards and discounts ``[H + 1, N]``.
 
-        With a spread of the returns so far, it is updated first, and then returned as well.
+        Whatever is normalised is counted first, and then divided by what is counted; returned are
+        the statistics after it. Values are undone by the statistics before it.
         """
         chex.assert_rank([reward, discount], 2)
-        config = self._config
+        config, model = self._config, self._model.config
         slow = params["slow_critic" if config.slow_target else "critic"]
-        value = self._networks.value(slow, trajectory.features).mean()
+        value = self._value(slow, trajectory.features, normalisers)
         returns = compute_returns(
-            reward, discount, value, lambda_=config.lambda_, include_reward=config.include_reward
-        )
+            reward, discount, value, lambda_=config.lambda_, include_reward=config.include_reward,
+            first=1.0 if model.soft_discount else model.discount_factor,
+        )  # fmt: skip
+        spreads = self._count(normalisers, returns.target, "return", "value")
+        policies, actions, target, baseline, weight = self._decisions(trajectory, returns, value)
         scale = 1.0
-        if spread is not None:
-            target = jax.lax.stop_gradient(returns.target)
-            spread = update_spread(spread, target, config.return_norm)
-            scale = offset_and_scale(spread, config.return_norm)[1]
+        if "return" in spreads:
+            scale = offset_and_scale(spreads["return"], config.return_norm)[1]
+        advantage = (target - baseline) / scale
+        spreads |= self._count(normalisers, advantage, "advantage")
+        advantage = normalised(advantage, spreads.get("advantage"), config.advantage_norm)
         loss, metrics = actor_loss(
-            *self._decisions(trajectory, returns, value), gradient=self.gradient,
+            policies, actions, target, advantage, weight, gradient=self.gradient,
             mix=self.mix(updates), entropy_scale=self.entropy_scale(updates), scale=scale,
         )  # fmt: skip
         metrics = {f"actor/{k}": v for k, v in (metrics | {"loss": loss}).items()}
         metrics["imagination/return_mean"] = returns.target.mean()
         metrics["critic/slow_value_mean"] = value.mean()
-        if spread is not None:
+        if "return" in spreads:
             metrics["imagination/return_scale"] = scale
-        return loss, returns, spread, metrics
+        return loss, returns, spreads, metrics
+
+    def _count(self, normalisers: Normalisers, x: Array, *names: str) -> Normalisers:
+        """Returns those of the named statistics that there are, with values more."""
+        x = jax.lax.stop_gradient(x)
+        return {
+            name: update_spread(normalisers[name], x, self._norms[name])
+            for name in names
+            if name in normalisers
+        }
+
+    def _value(self, critic: Params, features: Array, normalisers: Normalisers) -> Array:
+        """What a critic expects, as large as returns are."""
+        mean = self._networks.value(critic, features).mean()
+        return natural(mean, normalisers.get("value"), self._config.value_norm)
 
     def _decisions(
         self, trajectory: Trajectory, returns: Returns, value: Array
@@ -206,18 +244,84 @@ class Behavior:
         return policies, trajectory.actions[1:-1], returns.target[1:], value[:-2], weight
 
     def critic_loss(
-        self, critic: Params, slow_critic: Params, imagined: Imagined
+        self,
+        critic: Params,
+        slow_critic: Params,
+        imagined: Imagined,
+        first: Array | None = None,
     ) -> tuple[Array, dict[str, Array]]:
-        """Returns the critic's loss on imagined trajectories, and metrics."""
-        config, features = self._config, imagined.trajectory.features[:-1]
-        value = self._networks.value(critic, features)
-        near = config.slow_regularizer
+        """Returns the critic's loss on imagined trajectories, and metrics.
+
+        Args:
+            critic: Parameters of the critic, with respect to which it is differentiated.
+            slow_critic: Of its slow copy.
+            imagined: The trajectories.
+            first: Features of the replayed states ``[N, D]`` that take a gradient; None for those
+                of the trajectories, which take none.
+        """
+        features = imagined.trajectory.features[:-1]
+        if first is not None:
+            features = jnp.concatenate([first[None], features[1:]])
+        returns = Returns(imagined.target, imagined.weight)
+        loss, value = self._critic_loss(
+            critic, slow_critic, features, returns, imagined.normalisers,
+            self._config.slow_regularizer,
+        )  # fmt: skip
+        return loss, {"critic/loss": loss, "critic/value_mean": value.mean()}
+
+    def replay_loss(
+        self,
+        critic: Params,
+        slow_critic: Params,
+        features: Array,
+        batch: Rows,
+        bootstrap: Array,
+        normalisers: Normalisers,
+    ) -> tuple[Array, Normalisers, dict[str, Array]]:
+        """Returns the critic's loss on replayed rows; see ``dreamer.losses``.
+
+        Args:
+            critic: Parameters of the critic.
+            slow_critic: Of its slow copy.
+            features: Of the rows ``[K, B, D]``.
+            batch: Their rewards and flags ``[K, B]``.
+            bootstrap: Imagined returns from each row ``[K, B]``.
+            normalisers: What is counted so far, to which the returns of the rows are added.
+        """
+        model = self._model.config
+        following = jnp.concatenate([batch["is_first"][1:], batch["is_last"][-1:]])
+        returns = replay_returns(
+            batch["reward"], bootstrap, batch["is_last"] | following, batch["is_terminal"],
+            discount_factor=model.discount_factor, lambda_=self._config.lambda_,
+        )  # fmt: skip
+        normalisers = {**normalisers, **self._count(normalisers, returns.target, "value")}
+        loss, _ = self._critic_loss(
+            critic, slow_critic, features[:-1], returns, normalisers,
+            self._config.replay_value.slow_regularizer,
+        )  # fmt: skip
+        return loss, normalisers, {"critic/replay_loss": loss}
+
+    def _critic_loss(
+        self,
+        critic: Params,
+        slow_critic: Params,
+        features: Array,
+        returns: Returns,
+        normalisers: Normalisers,
+        near: float,
+    ) -> tuple[Array, Array]:
+        """Returns the critic's loss, and what it says on the scale on which it learns.
+
+        ``near`` is how much it is held near the slow critic.
+        """
+        config, value = self._config, self._networks.value(critic, features)
+        target = normalised(returns.target, normalisers.get("value"), config.value_norm)
         loss = critic_loss(
-            value, imagined.target, imagined.weight, include_start=config.include_start,
+            value, target, returns.weight, include_start=config.include_start,
             slow=self._networks.value(slow_critic, features).mean() if near else None,
             slow_scale=near,
         )  # fmt: skip
-        return loss, {"critic/loss": loss, "critic/value_mean": value.mean().mean()}
+        return loss, value.mean()
 
 
 def slow_copy(slow: Params, critic: Params, updates: Array, config: BehaviorConfig) -> Params:
@@ -227,9 +331,11 @@ def slow_copy(slow: Params, critic: Params, updates: Array, config: BehaviorConf
         slow: The slow critic.
         critic: The critic.
         updates: Updates of the critic before this one. After the very first the copy is
-            complete, whatever the share.
+            complete, whatever the share, unless it was one from the start.
         config: When and how much to copy.
     """
-    share = jnp.where(updates == 0, 1.0, config.slow_target_fraction)
+    share = config.slow_target_fraction
+    if not config.slow_initial_copy:
+        share = jnp.where(updates == 0, 1.0, share)
     share = jnp.where(updates % config.slow_target_update == 0, share, 0.0)
     return jax.tree.map(lambda old, new: share * new + (1 - share) * old, slow, critic)

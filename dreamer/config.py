@@ -11,6 +11,7 @@ from common.checks import (
     Finite,
     NonNegative,
     Options,
+    Positive,
     Range,
     Share,
     Whole,
@@ -22,7 +23,7 @@ from common.learning.optimizers import OptimizerConfig
 from common.learning.schedules import check_schedules
 from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
-from common.nets.layers import Activation, Norm
+from common.nets.layers import Activation, Init, Norm
 from common.run.config import Settings
 
 
@@ -35,19 +36,51 @@ class ActorConfig(Options):
         units: Units of each hidden layer.
         activation: Activation of the hidden layers.
         norm: "layer" or "rms" normalises the hidden layers, "none" does not.
-        continuous: Distribution of continuous actions: "trunc_normal" (V2) or
-            "tanh_normal" (V1). Discrete actions are always one-hot.
-        init_std: Added to the raw standard deviation of continuous actions.
+        init: How kernels are drawn: "glorot" or "trunc_normal" (V3).
+        out_scale: What the kernels of the output are multiplied by at the start; V3 has 0.01, so
+            that the first policy is nearly the same everywhere.
+        continuous: Distribution of continuous actions: "trunc_normal" (V2), "tanh_normal" (V1)
+            or "bounded_normal" (V3), a normal whose mean lies in [-1, 1] and whose samples are
+            cut off by the environment alone. Discrete actions are always one-hot.
+        init_std: Added to the raw standard deviation of continuous actions; V3 has 2.
         min_std: Smallest standard deviation of continuous actions.
+        max_std: Largest standard deviation of "bounded_normal".
+        evaluate: What an evaluated policy does: its "mode", or a "sample" as in training (V3).
     """
 
     layers: Whole = 4
     units: Count = 400
     activation: Activation = "elu"
     norm: Norm = "none"
-    continuous: Literal["trunc_normal", "tanh_normal"] = "trunc_normal"
+    init: Init = "glorot"
+    out_scale: NonNegative = 1.0
+    continuous: Literal["trunc_normal", "tanh_normal", "bounded_normal"] = "trunc_normal"
     init_std: Finite = 0.0
     min_std: NonNegative = 0.1
+    max_std: Positive = 1.0
+    evaluate: Literal["mode", "sample"] = "mode"
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where a value is none that its option can have."""
+        super().__post_init__()
+        if self.continuous == "bounded_normal" and self.min_std >= self.max_std:
+            wanted = f"less than {AT}max_std, which is {self.max_std:g}"
+            refuse(self, f"{AT}min_std is {self.min_std:g}; expected {wanted}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayValueConfig(Options):
+    """How the critic learns from replayed rows, beside the imagined ones; see ``dreamer.losses``.
+
+    Attributes:
+        scale: Weight in the joint loss, where V3 has 0.3; 0 leaves it out.
+        gradients: Whether this loss shapes the latent states.
+        slow_regularizer: How much the critic is held near its slow copy on these rows (V3: 1).
+    """
+
+    scale: NonNegative = 0.0
+    gradients: bool = True
+    slow_regularizer: NonNegative = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +92,9 @@ class BehaviorConfig(Options):
 
     Attributes:
         horizon: Imagined steps, H, at least 2.
+        starts: Rows at the end of every replayed window from which imagination starts; 0 for all.
+        start_gradients: Whether the losses of actor and critic at the replayed state shape it; with
+            ``joint`` and REINFORCE only.
         lambda_: Mixing of the lambda-return; 0 bootstraps after one step, 1 at the end.
         actor_grad: How the actor's gradient is made: "dynamics" (through the model),
             "reinforce", "both", or "auto" (reinforce for discrete actions, else dynamics).
@@ -71,14 +107,23 @@ class BehaviorConfig(Options):
         slow_target: Whether returns come from a slow copy of the critic (V2).
         slow_target_update: Critic updates between two copies.
         slow_target_fraction: Share of the critic that a copy takes over.
+        slow_initial_copy: Whether the slow critic begins as a copy (V3) instead of becoming a
+            whole one with the first update (V2).
         slow_regularizer: How much the critic is held near what its slow copy expects (V3: 1).
         reward_norm: Normalisation of the imagined rewards.
         return_norm: How far imagined returns spread, by which the actor's gain is divided.
+        advantage_norm: How far what is then left of the gain spreads, which is centred and divided.
+        value_norm: How far returns spread for the critic, which learns them centred and divided.
+        replay_value: The critic's loss on replayed rows.
+        actor_scale: Weight of the actor's loss in the joint one.
+        critic_scale: Weight of the critic's loss in the joint one.
         exploration_noise: Standard deviation of noise added to continuous actions while
             collecting; for discrete actions the probability of a random one.
     """
 
     horizon: Annotated[int, Range(2)] = 15
+    starts: Whole = 0
+    start_gradients: bool = False
     lambda_: Share = 0.95
     actor_grad: Literal["auto", "dynamics", "reinforce", "both"] = "auto"
     actor_grad_mix: str = "0.1"
@@ -88,9 +133,15 @@ class BehaviorConfig(Options):
     slow_target: bool = True
     slow_target_update: Count = 100
     slow_target_fraction: Share = 1.0
+    slow_initial_copy: bool = False
     slow_regularizer: NonNegative = 0.0
     reward_norm: StreamNormConfig = StreamNormConfig()
     return_norm: SpreadConfig = SpreadConfig()
+    advantage_norm: SpreadConfig = SpreadConfig()
+    value_norm: SpreadConfig = SpreadConfig()
+    replay_value: ReplayValueConfig = ReplayValueConfig()
+    actor_scale: NonNegative = 1.0
+    critic_scale: NonNegative = 1.0
     exploration_noise: NonNegative = 0.0
 
     def __post_init__(self) -> None:
@@ -99,6 +150,8 @@ class BehaviorConfig(Options):
         check_schedules(self, "actor_grad_mix", "actor_entropy")
         if not (self.include_reward or self.include_start):
             refuse(self, f"{AT}include_start false needs {AT}include_reward true")
+        if self.replay_value.scale and self.include_reward:
+            refuse(self, f"{AT}replay_value.scale above 0 needs {AT}include_reward false")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +163,9 @@ class Config(Settings):
         actor: The policy.
         critic: The value function.
         behavior: Learning in imagination.
-        model_opt: Optimizer of the world model.
+        joint: Whether one loss trains everything at once (V3), by ``model_opt``, instead of three
+            losses and optimizers one after the other.
+        model_opt: Optimizer of the world model, and of everything where it is joint.
         actor_opt: Optimizer of the policy.
         critic_opt: Optimizer of the value function.
     """
@@ -119,9 +174,19 @@ class Config(Settings):
     actor: ActorConfig = ActorConfig()
     critic: HeadConfig = HeadConfig()
     behavior: BehaviorConfig = BehaviorConfig()
+    joint: bool = False
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where options do not fit each other."""
+        super().__post_init__()
+        behavior = self.behavior
+        if behavior.replay_value.scale and not self.joint:
+            refuse(self, f"{AT}behavior.replay_value.scale above 0 needs {AT}joint true")
+        if behavior.start_gradients and not self.joint:
+            refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
 
     def settled(self) -> Self:
         """Returns it with the discount factor of the action repeat that the run has."""

@@ -21,6 +21,13 @@ DreamerV3 (arXiv:2301.04104, Eq. 4 to 7) values what comes after a state, withou
 
 so that the action of row k + 1 pairs with R[k], w[k] and v[k] at the state k that it was chosen
 in, for k = 0..H−1, and the critic with the same.
+
+Its critic also learns from replayed rows 0..T−1, with the imagined returns b[t] = R[0] from them:
+
+    Q[t] = r[t+1] + γ (1 − term[t+1]) ((1 − l[t+1]) b[t+1] + l[t+1] Q[t+1]),  Q[T−1] = b[T−1]
+    l[t] = λ (1 − last[t])
+
+where rows with last[t], of which the next one belongs to another episode, learn nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +57,13 @@ class Returns(NamedTuple):
 
 
 def compute_returns(
-    reward: Array, discount: Array, value: Array, *, lambda_: float, include_reward: bool = True
+    reward: Array,
+    discount: Array,
+    value: Array,
+    *,
+    lambda_: float,
+    include_reward: bool = True,
+    first: float = 1.0,
 ) -> Returns:
     """Computes lambda-returns and weights.
 
@@ -60,6 +73,8 @@ def compute_returns(
         value: ``[H + 1, N]``, of the (slow) critic; the first one is not used.
         lambda_: Mixing of the lambda-return.
         include_reward: Whether a state's own reward is part of its return, G, or not, R.
+        first: A part of d[0] that w[0] leaves out (of R): the discount factor, where it is none of
+            what the model learns.
     """
     chex.assert_rank([reward, discount, value], 2)
     chex.assert_equal_shape([reward, discount, value])
@@ -70,15 +85,43 @@ def compute_returns(
     )
     weight = discount_weights(discount[:-1])
     if not include_reward:
-        weight = jax.lax.stop_gradient(weight * discount[:-1])
+        # d[t] carries over what d[0] had more.
+        weight = jax.lax.stop_gradient(weight * discount[:-1]) / first
     return Returns(target, weight)
+
+
+def replay_returns(
+    reward: Array, bootstrap: Array, is_last: Array, is_terminal: Array, *,
+    discount_factor: float, lambda_: float,
+) -> Returns:  # fmt: skip
+    """Computes the returns Q of replayed rows, and which of them are learned from.
+
+    Args:
+        reward: Of every row ``[T, B]``.
+        bootstrap: Imagined returns from every row, b ``[T, B]``.
+        is_last: Whether a row ends an episode, or what is held of it ``[T, B]``.
+        is_terminal: Whether a row is terminal ``[T, B]``.
+        discount_factor: γ.
+        lambda_: λ.
+
+    Returns:
+        Q and weights, 1 or 0, of rows 0..T−2 ``[T - 1, B]``.
+    """
+    chex.assert_equal_shape([reward, bootstrap, is_last, is_terminal])
+    chex.assert_rank(reward, 2)
+    goes_on = 1 - is_last.astype(jnp.float32)
+    discount = discount_factor * (1 - is_terminal[1:].astype(jnp.float32))
+    target = lambda_return(
+        reward[1:], bootstrap[:-1], discount, bootstrap[-1], lambda_=lambda_ * goes_on[1:]
+    )
+    return Returns(target, goes_on[:-1])
 
 
 def actor_loss(
     policy: Any,
     action: Array,
     target: Array,
-    baseline: Array,
+    advantage: Array,
     weight: Array,
     *,
     gradient: str,
@@ -86,15 +129,16 @@ def actor_loss(
     entropy_scale: Array | float,
     scale: Array | float = 1.0,
 ) -> tuple[Array, dict[str, Array]]:
-    """The actor's loss: − mean w (objective / S + η H(π)).
+    """The actor's loss: − mean w (objective + η H(π)).
 
-    objective = G (dynamics), ln π(a) sg(G − v) (reinforce), or ρ G + (1 − ρ) ln π(a) sg(G − v).
+    objective = G / S (dynamics), ln π(a) sg(A) (reinforce), or ρ G / S + (1 − ρ) ln π(a) sg(A),
+    A = (G − v) / S.
 
     Args:
         policy: Distribution at the states that it decided in ``[K, N]``.
         action: What it chose there ``[K, N, A]``.
         target: Returns that the choice was the first to change ``[K, N]``.
-        baseline: What the (slow) critic expected there ``[K, N]``.
+        advantage: How much more they are than the (slow) critic expected there, A ``[K, N]``.
         weight: Of these states ``[K, N]``.
         gradient: "dynamics", "reinforce" or "both".
         mix: Share ρ of the gradient through the model ("both" only).
@@ -104,20 +148,19 @@ def actor_loss(
     Returns:
         The loss and metrics.
     """
-    chex.assert_equal_shape([target, baseline, weight])
+    chex.assert_equal_shape([target, advantage, weight])
     chex.assert_equal_shape_prefix([target, action], 2)
     if gradient == "dynamics":
-        objective = target
+        objective = target / scale
     else:
         # "reinforce" must not differentiate the sample; in "both" the reference leaves
         # the gradient at the action alive for continuous policies.
         chosen = jax.lax.stop_gradient(action) if gradient == "reinforce" else action
-        advantage = jax.lax.stop_gradient(target - baseline)
-        objective = policy.log_prob(chosen) * advantage
+        objective = policy.log_prob(chosen) * jax.lax.stop_gradient(advantage)
         if gradient == "both":
-            objective = mix * target + (1 - mix) * objective
+            objective = mix * target / scale + (1 - mix) * objective
     entropy = policy.entropy()
-    loss = -(weight * (objective / scale + entropy_scale * entropy)).mean()
+    loss = -(weight * (objective + entropy_scale * entropy)).mean()
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 

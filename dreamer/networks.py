@@ -7,17 +7,18 @@ from typing import NamedTuple
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 
-from common.distributions import Joint, OneHot, TanhNormal, TruncatedNormal
+from common.distributions import Joint, Normal, OneHot, TanhNormal, TruncatedNormal
 from common.nets.heads import HeadConfig, Prediction, ScalarHead
-from common.nets.layers import MLP, Dense
+from common.nets.layers import INITS, MLP, Dense, scaled
 from common.spaces import ActionPart, ActionSpec
 from common.types import Array, Key, Params
 from dreamer.config import ActorConfig
 
 _CONTINUOUS = {"trunc_normal": TruncatedNormal, "tanh_normal": TanhNormal}
 
-Action = Joint | OneHot | TanhNormal | TruncatedNormal
+Action = Joint | OneHot | Normal | TanhNormal | TruncatedNormal
 
 
 class Actor(hk.Module):
@@ -37,10 +38,12 @@ class Actor(hk.Module):
     def __call__(self, feature: Array) -> Joint:
         """Returns the distribution over actions ``[..., A]``."""
         config = self._config
-        hidden = MLP(config.layers, config.units, config.activation, config.norm)(feature)
-        out = Dense(self._actions.size, name="out")(hidden)
+        sizes = config.layers, config.units
+        hidden = MLP(*sizes, config.activation, config.norm, init=config.init)(feature)
+        init = scaled(INITS[config.init], config.out_scale)
+        out = Dense(self._actions.size, "out", init)(hidden)
         continuous = sum(p.size for p in self._actions.parts if p.kind == "continuous")
-        std = Dense(continuous, name="std")(hidden) if continuous else None
+        std = Dense(continuous, "std", init)(hidden) if continuous else None
         parts = []
         taken = 0
         offset = 0
@@ -58,6 +61,10 @@ class Actor(hk.Module):
         if part.kind == "categorical":
             return OneHot(loc)
         config = self._config
+        if config.continuous == "bounded_normal":
+            span = config.max_std - config.min_std
+            std = span * jax.nn.sigmoid(scale + config.init_std) + config.min_std
+            return Normal(jnp.tanh(loc), std)
         family = _CONTINUOUS[config.continuous]
         return family.from_outputs(loc, scale, init_std=config.init_std, min_std=config.min_std)
 

@@ -21,6 +21,10 @@ def unused(x):
     return x - 1
 
 
+def named(x):
+    return x == "till"
+
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +58,10 @@ def test_one_mistake_for_every_place_and_none_in_annotations(shop):
     found = mutants.possible("shop")
     places = [(one.start_pos, one.operator_name.partition("_")[0]) for one in found]
     assert len(set(places)) == len(places)
-    assert {place[0] for place, _ in places} == {2, 3, 5, 9}  # Line 2 for its 3, not for its |.
+    # Line 2 for its 3, not for its |.
+    assert {place[0] for place, _ in places} == {2, 3, 5, 9, 13}
+    of_words = {one.operator_name for one in found if one.start_pos[0] == 13}
+    assert of_words and not any(mutants._ORDER.search(name) for name in of_words)
     assert not any("BitOr" in one.operator_name for one in found)
     assert mutants.draw(["shop"], 2, 0) == mutants.draw(["shop"], 2, 0)
     assert len(mutants.draw(["shop"], 100, 0)) == len(found)

@@ -88,6 +88,8 @@ LATER: dict[str, Any] = {
     "kernel": 5,
     "blocks": 8,
     "outer": False,
+    "soft_discount": True,
+    "decoder_scale": 1.0,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

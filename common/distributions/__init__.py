@@ -25,7 +25,7 @@ against which the tests hold it.
 
 from __future__ import annotations
 
-from common.distributions.discrete import Bernoulli, OneHot, mix_uniform
+from common.distributions.discrete import Bernoulli, Discounted, OneHot, mix_uniform
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
 from common.distributions.likelihoods import Squared, SymlogNormal, UnitNormal, symexp, symlog
@@ -36,6 +36,7 @@ from common.distributions.two_hot import TwoHot, two_hot_bins
 
 __all__ = [
     "Bernoulli",
+    "Discounted",
     "Joint",
     "Normal",
     "OneHot",

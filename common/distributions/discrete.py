@@ -135,8 +135,8 @@ class Bernoulli:
         return sum_event(x * positive + (1 - x) * negative, self.event_ndims)
 
     def entropy(self) -> Array:
-        """Returns the entropy in nats: the cross-entropy to the mean itself."""
-        return -self.log_prob(self.mean())
+        """Returns the entropy in nats: the cross-entropy to the probability itself."""
+        return -self.log_prob(jax.nn.sigmoid(self.logits))
 
     def mode(self) -> Array:
         """Returns 1 where one is more probable than zero, else 0, as floats."""
@@ -145,3 +145,19 @@ class Bernoulli:
     def mean(self) -> Array:
         """Returns the probability of one."""
         return jax.nn.sigmoid(self.logits)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Discounted(Bernoulli):
+    """A binary variable, one where an episode goes on, that stands for a discount.
+
+    Attributes:
+        factor: The discount of one step that is sure; ``mean`` is as much of the probability.
+    """
+
+    factor: float = dataclasses.field(default=1.0, metadata={"static": True})
+
+    def mean(self) -> Array:
+        """Returns the discount that is expected."""
+        return self.factor * super().mean()

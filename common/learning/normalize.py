@@ -132,3 +132,19 @@ def offset_and_scale(spread: Spread, config: SpreadConfig) -> tuple[Array, Array
     else:
         width = second - first
     return first, jnp.maximum(config.limit, width)
+
+
+def natural(x: Array, spread: Spread | None, config: SpreadConfig) -> Array:
+    """Undoes a normalisation: ``x`` times what is divided by plus what is subtracted."""
+    if spread is None:
+        return x
+    offset, scale = offset_and_scale(spread, config)
+    return x * scale + offset
+
+
+def normalised(x: Array, spread: Spread | None, config: SpreadConfig) -> Array:
+    """Subtracts and divides by what ``offset_and_scale`` says."""
+    if spread is None:
+        return x
+    offset, scale = offset_and_scale(spread, config)
+    return (x - offset) / scale

@@ -10,7 +10,7 @@ from common.types import Array
 
 
 def lambda_return(
-    reward: Array, value: Array, discount: Array, bootstrap: Array, lambda_: float
+    reward: Array, value: Array, discount: Array, bootstrap: Array, lambda_: float | Array
 ) -> Array:
     """Returns the lambda-return of every step, by the backward recursion of Dreamer.
 
@@ -28,7 +28,7 @@ def lambda_return(
         value: ``[H, ...]``, values of the states s[0] .. s[H-1].
         discount: ``[H, ...]``, each in [0, 1]; the probability to go on is inside.
         bootstrap: ``[...]``, value of the state s[H].
-        lambda_: Mixing weight in [0, 1].
+        lambda_: Mixing weight in [0, 1], or those of all steps ``[H, ...]``.
 
     Returns:
         Returns ``[H, ...]``, differentiable in all four arrays.

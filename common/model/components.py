@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.distributions import Bernoulli, Joint, OneHot, Squared, UnitNormal
+from common.distributions import Bernoulli, Discounted, Joint, OneHot, Squared, UnitNormal
 from common.dynamics import rssm, transformer
 from common.dynamics.base import DynamicsFunctions, State
 from common.errors import UserError
@@ -95,7 +95,9 @@ def make_components(
     deter = module.initial(options, 1).deter.shape[-1]
     decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder, deter)(x), config, specs))
     reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
-    discount = _transform(lambda x: ScalarHead(config.discount, "discount", "bernoulli")(x))
+    discount = _transform(
+        lambda x: _discount(config, ScalarHead(config.discount, "discount", "bernoulli")(x))
+    )
     rows = {key: jnp.zeros((1, *spec.shape), spec.dtype) for key, spec in specs.items()}
     weights = jax.eval_shape(encoder.init, jax.random.key(0), rows)
     embed = jax.eval_shape(encoder.apply, weights, rows)
@@ -154,6 +156,12 @@ def _decode(
         return Joint(tuple(OneHot(logits) for logits in jnp.split(x, ends[:-1], -1)))
 
     return {key: score(x, specs[key]) for key, x in means.items()}
+
+
+def _discount(config: WorldModelConfig, goes_on: Prediction) -> Prediction:
+    if config.soft_discount:
+        return goes_on
+    return Discounted(goes_on.logits, factor=config.discount_factor)
 
 
 def _decoded_keys(

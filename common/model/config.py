@@ -34,6 +34,9 @@ class WorldModelConfig(Options):
         discount_repeat: Action repeat that discount_factor is meant for: a run with another one
             takes γ to the power of their ratio, so that as many seconds count. 0 for γ as it
             stands.
+        soft_discount: Whether the discount head learns γ (1 - is_terminal); otherwise it learns
+            1 - is_terminal, and what it predicts is multiplied by γ.
+        decoder_scale: Weight of the terms of observations.
         reward_scale: Weight of the reward term, c_r.
         discount_scale: Weight of the discount term, c_d.
         reward_transform: What is applied to rewards before they are learned:
@@ -60,6 +63,8 @@ class WorldModelConfig(Options):
     predict_discount: bool = True
     discount_factor: Share = 0.99
     discount_repeat: Whole = 0
+    soft_discount: bool = True
+    decoder_scale: NonNegative = 1.0
     reward_scale: NonNegative = 1.0
     discount_scale: NonNegative = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"

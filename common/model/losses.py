@@ -6,7 +6,8 @@ The loss (DreamerV2, arXiv:2010.02193, Eq. 2), means over B and T:
 
 Likelihoods of observations and rewards are normals of unit variance, summed over
 pixels and entries and with their constant −½ ln 2π. The discount head is a Bernoulli
-with the soft target γ (1 − is_terminal), so its mean already contains γ.
+with the soft target γ (1 − is_terminal), so its mean already contains γ. DreamerV3's losses
+(arXiv:2301.04104) differ by options: ``decoder.score``, ``kl.dyn_scale``, ``soft_discount``.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def observe(
 def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     """Returns what the heads should predict: observations, rewards and discounts of a batch.
 
-    Images are in [-0.5, 0.5], rewards transformed, and the discount is γ (1 − is_terminal).
+    Images are in [-0.5, 0.5], rewards transformed, and the discount is γ (1 − is_terminal), or
+    1 − is_terminal where it is not soft.
     """
     result = {key: rows for key, rows in batch.items() if key not in ROW_KEYS}
     result = {
@@ -110,12 +112,16 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     transform = {"identity": lambda x: x, "tanh": jnp.tanh}[config.reward_transform]
     result["reward"] = transform(batch["reward"])
     alive = 1 - batch["is_terminal"].astype(jnp.float32)
-    return result | {"discount": config.discount_factor * alive}
+    return result | {"discount": config.discount_factor * alive if config.soft_discount else alive}
 
 
 def loss_scales(config: WorldModelConfig, decoded: tuple[str, ...]) -> dict[str, float]:
     """Returns the weight of every term that the model has, by the term's name."""
-    scales = dict.fromkeys(decoded, 1.0) | {"reward": config.reward_scale} | config.kl.scales
+    scales = (
+        dict.fromkeys(decoded, config.decoder_scale)
+        | {"reward": config.reward_scale}
+        | config.kl.scales
+    )
     if config.predict_discount:
         scales["discount"] = config.discount_scale
     if config.kl.overshooting:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from common.checks import Count, Options, Range, Whole
 from common.distributions import Bernoulli, SymlogNormal, TwoHot, UnitNormal
-from common.nets.layers import MLP, Activation, Dense, Norm
+from common.nets.layers import INITS, MLP, Activation, Dense, Init, Norm
 from common.types import Array
 
 Likelihood = Literal["auto", "unit_normal", "symlog", "two_hot", "bernoulli"]
@@ -29,6 +29,7 @@ class HeadConfig(Options):
         units: Units of each hidden layer.
         activation: Activation of the hidden layers.
         norm: "layer" or "rms" normalises the hidden layers, "none" does not.
+        init: How kernels are drawn: "glorot" or "trunc_normal" (V3).
         likelihood: Distribution that the head returns and learns by: "unit_normal", a normal
             of variance one; "symlog", the same of sign(x) ln(1 + |x|), for quantities that
             grow without bound; "two_hot", a choice among bins, for quantities of any magnitude
@@ -42,6 +43,7 @@ class HeadConfig(Options):
     units: Count = 400
     activation: Activation = "elu"
     norm: Norm = "none"
+    init: Init = "glorot"
     likelihood: Likelihood = "auto"
     bins: Annotated[int, Range(3)] = 255
 
@@ -64,8 +66,9 @@ class ScalarHead(hk.Module):
     def __call__(self, feature: Array) -> Prediction:
         """Returns the distribution of one number for each feature."""
         config = self._config
-        hidden = MLP(config.layers, config.units, config.activation, config.norm)(feature)
+        sizes = config.layers, config.units
+        hidden = MLP(*sizes, config.activation, config.norm, init=config.init)(feature)
         if self._likelihood == "two_hot":
             # At random weights the mean would be in the millions (arXiv:2301.04104).
             return TwoHot(Dense(config.bins, name="out", init=jnp.zeros)(hidden))
-        return _FAMILIES[self._likelihood](Dense(1, name="out")(hidden)[..., 0])
+        return _FAMILIES[self._likelihood](Dense(1, "out", INITS[config.init])(hidden)[..., 0])

@@ -36,6 +36,11 @@ INITS: dict[Init, hk.initializers.Initializer] = {
 at two; the fan of a block-diagonal kernel is all of its input."""
 
 
+def scaled(init: hk.initializers.Initializer, factor: float) -> hk.initializers.Initializer:
+    """Returns an initialiser that draws the same, multiplied by a factor."""
+    return init if factor == 1 else lambda shape, dtype: factor * init(shape, dtype)
+
+
 @jax.custom_vjp
 def elu(x: Array) -> Array:
     """Exponential linear unit: x where x > 0, else exp(x) - 1.

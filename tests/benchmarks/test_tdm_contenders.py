@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.tdm import contenders, open_loop, play
+from benchmarks.tdm import contenders, open_loop, play, trial
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting, fit
+from benchmarks.tdm.presets import PRESETS
 from benchmarks.tdm.scale import Scale, measure
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
@@ -203,3 +204,10 @@ def test_jitter_moves_rows_by_its_share_of_their_deviation():
     fit(model, bodies, scale, Fitting(updates=2, batch=50, window=8, jitter=0.1), 0)
     jax.effects_barrier()
     np.testing.assert_allclose(np.concatenate(seen).std((0, 1)), [0.1, 0.5], rtol=0.1)
+
+
+@pytest.mark.parametrize("method", ["tdm", "ensemble", "rssm"])
+def test_a_contender_is_made_by_its_name(method, monkeypatch):
+    for name in ("tdm", "ensemble", "rssm"):
+        monkeypatch.setattr(contenders, f"make_{name}", lambda *given, name=name: name)
+    assert trial.contender(PRESETS["small"], method, SIZES) == method

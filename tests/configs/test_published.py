@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from common.command import presets
-from common.command.flags import find_option
-from common.config import Change, difference, options, update
+from common.config import Change, difference, update
 from common.learning.schedules import parse_schedule
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from dreamer.config import Config
 from planet.agent import make_agent as make_planet
 from planet.config import Config as PlanetConfig
+from tests.configs.reading import load, values
 from tests.tiny import box
 
 V2 = {
@@ -237,17 +237,6 @@ def test_planet_keeps_its_values_in_every_suite(names):
     assert values(config, wanted) == wanted
 
 
-def load(*names: str) -> Config:
-    """Builds Dreamer's configuration from presets."""
-    return update(Config(), presets.load_presets(names, "dreamer"))
-
-
-def values(config: Config, wanted: dict) -> dict:
-    """Reads options by the short names of the tables above."""
-    found = {option.path: option.value for option in options(config)}
-    return {name: found[find_option(name, list(found))] for name in wanted}
-
-
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_values(name):
     assert values(load(name), PUBLISHED[name]) == PUBLISHED[name]
@@ -291,9 +280,10 @@ def test_only_agents_that_exist_are_named(name):
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_a_later_suite_replaces_an_earlier_one_whole(name):
+@pytest.mark.parametrize("before", ["crafter", "crafter_v3"])
+def test_a_later_suite_replaces_an_earlier_one_whole(name, before):
     """What a suite's preset sets does not depend on the one before it."""
-    assert values(load("crafter", name), PUBLISHED[name]) == PUBLISHED[name]
+    assert values(load(before, name), PUBLISHED[name]) == PUBLISHED[name]
 
 
 def test_v2_defaults_are_those_of_dmc_vision():

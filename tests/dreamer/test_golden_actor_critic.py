@@ -87,7 +87,7 @@ def test_losses_with_free_inputs(case):
             trajectory = Trajectory(inputs["feat"], inputs["action"], policies)
             rest = inputs["reward"], inputs["discount"]
             loss, returns, _, metrics = dreamer.behavior.policy_loss(
-                params, jnp.asarray(step, jnp.int32), trajectory, *rest
+                params, jnp.asarray(step, jnp.int32), trajectory, *rest, {}
             )
             behavior = Imagined(trajectory, *rest, *returns, {}, metrics)
             return loss, behavior

@@ -32,8 +32,9 @@ def _trajectory(seed, terminal):
 def _losses(reward, discount, slow, critic, logits, action, *, include_start, gradient, mix, scale):
     returns = compute_returns(reward, discount, slow, lambda_=LAMBDA)
     weight = returns.weight[:-1] if include_start else returns.weight[1:]
+    target = returns.target[1:]
     actor, _ = actor_loss(
-        OneHot(logits[:-2]), action[1:-1], returns.target[1:], slow[:-2], weight,
+        OneHot(logits[:-2]), action[1:-1], target, target - slow[:-2], weight,
         gradient=gradient, mix=mix, entropy_scale=scale,
     )  # fmt: skip
     rest = returns.target, returns.weight
@@ -65,11 +66,12 @@ def test_v2(gradient, seed, terminal, mix):
 def test_the_gain_is_divided_by_the_spread_of_returns_and_entropy_is_not(gradient):
     reward, discount, slow, _, logits, action = _trajectory(0, 0.0)
     returns = compute_returns(reward, discount, slow, lambda_=LAMBDA)
+    target = returns.target[1:]
 
     def loss(entropy, scale):
         return actor_loss(
-            OneHot(logits[:-2]), action[1:-1], returns.target[1:], slow[:-2], returns.weight[:-1],
-            gradient=gradient, mix=0.3, entropy_scale=entropy, scale=scale,
+            OneHot(logits[:-2]), action[1:-1], target, (target - slow[:-2]) / scale,
+            returns.weight[:-1], gradient=gradient, mix=0.3, entropy_scale=entropy, scale=scale,
         )[0]  # fmt: skip
 
     gain = loss(0.0, 1.0)
@@ -102,8 +104,8 @@ def test_v3(seed, terminal):
     )  # fmt: skip
     returns = compute_returns(reward, discount, critic, lambda_=LAMBDA, include_reward=False)
     actor, _ = actor_loss(
-        OneHot(logits[:-1]), action[1:], returns.target, critic[:-1], returns.weight,
-        gradient="reinforce", mix=0.0, entropy_scale=0.1, scale=3.0,
+        OneHot(logits[:-1]), action[1:], returns.target, (returns.target - critic[:-1]) / 3.0,
+        returns.weight, gradient="reinforce", mix=0.0, entropy_scale=0.1, scale=3.0,
     )  # fmt: skip
     loss = critic_loss(
         UnitNormal(critic[:-1]), *returns, include_start=True, slow=slow[:-1], slow_scale=0.5
