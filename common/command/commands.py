@@ -1,4 +1,4 @@
-"""The commands of an agent: train, eval, report, doctor, check-env.
+"""The commands of an agent: train, eval, report, doctor, check-env, presets.
 
 Heavy libraries are imported inside the commands, after ``prepare`` has said what they
 should do.
@@ -11,11 +11,11 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common import config as configs
 from common.command import doctor, presets, trust
-from common.command.flags import Flags
+from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import STOPPED, UserError, nearest
 from common.run import folder as run_folder
@@ -142,6 +142,31 @@ def _check_env(load_program: LoadProgram, parsed: Flags) -> int:
     return 0
 
 
+def _presets(load_program: LoadProgram, parsed: Flags) -> int:
+    if not parsed.configs:
+        print(preset_help())
+        return 0
+    if len(parsed.configs) != 2:
+        raise UserError(f"--diff takes two presets, not {len(parsed.configs)}: --diff A B")
+    program = load_program()
+    before, after = (presets.resolve(program, [name]) for name in parsed.configs)
+    changes = configs.difference(before, after)
+    rows = [("", *parsed.configs), *((one.path, *map(_shown, one[1:])) for one in changes)]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for path, left, right in rows:
+        print(f"{path:<{widths[0]}}  {left:<{widths[1]}}  {right}".rstrip())
+    same = sum(1 for _ in configs.options(before)) - len(changes)
+    print(f"{len(changes)} options of {program.name} differ, {same} do not")
+    return 0
+
+
+def _shown(value: Any) -> str:
+    """Writes a value as on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "''"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "''"
+
+
 def _resolve(program: Program, parsed: Flags) -> Settings:
     """Returns what presets and options give, where no file decides what code is run."""
     config = presets.resolve(program, parsed.configs, parsed.values)
@@ -200,6 +225,11 @@ COMMANDS = {
         "Steps an environment at random and says what an agent would see and do.",
         {"configs": _CONFIGS},
         configured=True,
+    ),
+    "presets": Command(
+        _presets,
+        "Lists the presets, or the options in which two of them differ.",
+        {"diff": "Two presets by name, or YAML files of your own. [default: none]"},
     ),
 }
 """Every command; each runs ``(load_program, parsed flags) -> exit code``."""

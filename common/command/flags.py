@@ -18,12 +18,15 @@ from common.command.presets import preset_descriptions
 from common.config import Option, options, read_text
 from common.errors import UserError, nearest
 
+SEVERAL = ("configs", "diff")
+"""Options that take several words, all of them names of presets."""
+
 
 class Flags(NamedTuple):
     """A command line, taken apart.
 
     Attributes:
-        configs: Names of presets or paths of YAML files, in order.
+        configs: Names of presets or paths of YAML files, in order, of --configs or --diff.
         values: Options of the configuration by their full dotted path.
         extra: Options of the command itself.
     """
@@ -56,14 +59,14 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
         name = name.replace("-", "_")
         path = "" if name in allowed else find_option(name, paths, allowed)
         taken = [value] if equals else []
-        while words and not words[0].startswith("--") and (name == "configs" or not taken):
+        while words and not words[0].startswith("--") and (name in SEVERAL or not taken):
             taken.append(words.pop(0))
         if not taken:
             raise UserError(f"--{name} needs a value: --{name} VALUE")
         if path:
             # What lies inside a mapping has no type to be read by.
             flags.values[path] = taken[0] if path in paths else read_text(taken[0])
-        elif name == "configs":
+        elif name in SEVERAL:
             flags = flags._replace(configs=flags.configs + tuple(taken))
         else:
             flags.extra[name] = taken[0]

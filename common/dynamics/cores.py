@@ -118,6 +118,7 @@ def _block_core(config: RSSMConfig, stoch: int, action: int) -> Core:
         for i in range(1, config.cell_layers)
     ]
     gates = BlockDense(3 * size, blocks, config.init, "block_gru_gates").parameters(size)
+    gates = list(zip(*(_thirds(x, blocks) for x in gates), strict=True))
 
     def prepare(action: Array) -> Array:
         action = action / jax.lax.stop_gradient(jnp.maximum(1, jnp.abs(action)))
@@ -128,13 +129,18 @@ def _block_core(config: RSSMConfig, stoch: int, action: int) -> Core:
         x = finish(block_dense(deter, own) + both @ shared[: 2 * hidden] + prepared)
         for kernel, bias, finish_later in later:
             x = finish_later(block_dense(x, kernel) + bias)
-        mixed = block_dense(x, gates[0]) + gates[1]
-        mixed = mixed.reshape(*mixed.shape[:-1], blocks, 3, size // blocks)
-        reset, candidate, update = (mixed[..., i, :].reshape(deter.shape) for i in range(3))
+        reset, candidate, update = (block_dense(x, kernel) + bias for kernel, bias in gates)
         update = jax.nn.sigmoid(update - 1)
         return update * jnp.tanh(jax.nn.sigmoid(reset) * candidate) + (1 - update) * deter
 
     return Core(prepare, step)
+
+
+def _thirds(weights: Array, blocks: int) -> list[Array]:
+    """Cuts what belongs to reset, candidate and update out of a kernel or a bias of all blocks."""
+    if weights.ndim == 3:
+        return jnp.split(weights, 3, -1)
+    return [part.reshape(-1) for part in jnp.split(weights.reshape(blocks, -1), 3, -1)]
 
 
 def make_stack(config: RSSMConfig, name: str, layers: int, *inputs: int) -> list[Layer]:

@@ -61,6 +61,8 @@ def _keep_environment(monkeypatch, tmp_path):
         ("eval --lodgir x", "error: unknown option --lodgir; did you mean '--logdir'?"),
         ("doctor --logdir x", "error: unknown option --logdir"),
         ("check-env --task atary_pong", "error: unknown task 'atary_pong'"),
+        ("presets --diff dreamer_v2", "error: --diff takes two presets, not 1: --diff A B"),
+        ("presets --diff dreamer_v2 dreamer_v33", "unknown preset 'dreamer_v33'; did you mean"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(words, message, capsys, tmp_path):
@@ -85,6 +87,22 @@ def test_help_explains_commands_presets_and_every_option(capsys):
     assert run("eval", "--help") == 0
     assert "--episodes" in capsys.readouterr().out
     assert run() == 2
+
+
+def test_presets_are_listed_and_compared(capsys):
+    assert run("presets") == 0
+    assert "  dreamer_v3 " in capsys.readouterr().out
+    assert run("presets", "--diff", "dreamer_v2", "dreamer_v3") == 0
+    header, *rows, total = capsys.readouterr().out.splitlines()
+    assert header.split() == ["dreamer_v2", "dreamer_v3"]
+    shown = {row.split()[0]: row.split()[1:] for row in rows}
+    assert shown["world_model.rssm.cell"] == ["layer_norm_gru", "block_gru"]
+    assert shown["joint"] == ["false", "true"]
+    assert "world_model.rssm.stoch" not in shown  # 32 in both.
+    same = sum(1 for _ in configs.options(Config())) - len(rows)
+    assert total == f"{len(rows)} options of dreamer differ, {same} do not"
+    assert run("presets", "--diff", "dreamer_v3", "dreamer_v3") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("0 options of dreamer differ")
 
 
 def test_version(capsys):
