@@ -52,14 +52,26 @@ PLANET = {
     "planner": {"horizon": 6, "iterations": 4, "candidates": 60, "top": 8},
     "world_model": {"predict_discount": True, "kl": {"free": 0.1}},
 }
-AGENTS = {"dreamer": (dreamer.program, DREAMER), "planet": (planet.program, PLANET)}
+DREAMER_V3 = {
+    "env": {"amount": 1},
+    "actor": {"units": 32},
+    "critic": {"units": 32},
+    "behavior": {"horizon": 8},
+    "model_opt": {"lr": 2e-3, "lr_schedule": "warmup(50,1)"},
+}
+AGENTS = {
+    "dreamer": (dreamer.program, "gym", DREAMER),
+    "dreamer_v3": (dreamer.program, "dreamer_v3", DREAMER_V3),
+    "planet": (planet.program, "gym", PLANET),
+}
+"""Program, preset and what is set over it."""
 
 
 def solve(
     agent: str, environment: type, logdir: pathlib.Path, seed: int = 0
 ) -> tuple[float, float, int]:
     """Trains; returns the random policy's return, the agent's, and the updates' traces."""
-    package, own = AGENTS[agent]
+    package, preset, own = AGENTS[agent]
     program = package.load_program()
     traces = []
 
@@ -74,7 +86,13 @@ def solve(
 
     config = program.default_config
     task = {"task": f"tests.envs.known:{environment.__name__}", "seed": seed}
-    for values in (load_presets(["gym", "debug"], agent), SIZES, SPEEDS, own, task):
+    for values in (
+        load_presets([preset, "debug"], program.name),
+        SIZES,
+        SPEEDS,
+        own,
+        task,
+    ):
         config = update(config, values)
     training.train(program._replace(make_agent=make_agent), config, logdir)
     metrics = {}
@@ -88,6 +106,8 @@ def solve(
     [
         ("dreamer", known.Corridor),
         ("planet", known.Wind),
+        ("dreamer_v3", known.Corridor),
+        ("dreamer_v3", known.Wind),
         pytest.param("dreamer", known.Wind, marks=pytest.mark.slow),
         pytest.param("planet", known.Corridor, marks=pytest.mark.slow),
     ],
