@@ -90,6 +90,7 @@ LATER: dict[str, Any] = {
     "outer": False,
     "soft_discount": True,
     "decoder_scale": 1.0,
+    "rates": {},
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from common.checks import AT, NonNegative, Options, Share, refuse
+from common.checks import AT, Kind, NonNegative, Options, Range, Share, refuse
+from common.errors import UserError, nearest
 from common.learning.schedules import check_schedules, parse_schedule
 from common.types import Array, Params
 
@@ -39,6 +41,8 @@ class OptimizerConfig(Options):
             DreamerV2 did; "kernels" only arrays of two or more axes, by it times the learning
             rate, as DreamerV3 does.
         nesterov: Whether LaProp's average looks one step ahead.
+        rates: What the learning rate of some parameters is multiplied by, by the name of their
+            component or layer, such as ``{rssm: 0.3}``; of names one in the other, both count.
     """
 
     lr: NonNegative = 3e-4
@@ -52,6 +56,7 @@ class OptimizerConfig(Options):
     agc: NonNegative = 0.0
     decay: Literal["all", "kernels"] = "all"
     nesterov: bool = False
+    rates: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises an OptionError where a value is none that its option can have."""
@@ -59,6 +64,10 @@ class OptimizerConfig(Options):
         check_schedules(self, "lr_schedule")
         if self.nesterov and self.adam != "laprop":
             refuse(self, f"{AT}nesterov needs {AT}adam laprop, not {self.adam}")
+        for name, rate in self.rates.items():
+            fault = Range(0).fault(rate) or Kind(float).fault(rate)
+            if fault:
+                refuse(self, f"{AT}rates.{name} {fault}")
 
 
 class OptimizerState(NamedTuple):
@@ -136,6 +145,7 @@ def gradient_transformation(config: OptimizerConfig) -> optax.GradientTransforma
         decay(-config.weight_decay)
         if config.weight_decay and config.decay == "all"
         else optax.identity(),
+        *([scale_by_name(config.rates)] if config.rates else []),
     )
 
 
@@ -168,6 +178,39 @@ def clip_by_share(share: float, least: float = 1e-3) -> optax.GradientTransforma
         return grad / jnp.maximum(1.0, jnp.linalg.norm(grad.ravel()) / limit)
 
     return optax.stateless(lambda grads, params: jax.tree.map(clip, grads, params))
+
+
+def scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Returns a scaling of the steps of parameters by the names on the way to them.
+
+    Args:
+        rates: Factors by name: a key of the nested parameters, or a part of one, as Haiku joins
+            the names of modules by slashes.
+
+    Raises:
+        UserError: On the first use, of a name that no parameter has.
+    """
+
+    def factors(params: Params) -> Params:
+        seen: set[str] = set()
+
+        def factor(path: tuple[Any, ...], leaf: Array) -> float:
+            names = {name for entry in path for name in str(entry.key).split("/")}
+            seen.update(names)
+            return math.prod(rate for name, rate in rates.items() if name in names)
+
+        found = jax.tree_util.tree_map_with_path(factor, params)
+        for name in rates:
+            if name not in seen:
+                raise UserError(
+                    f"rates names {name!r}, which no parameter has{nearest(name, seen)}"
+                )
+        return found
+
+    def scale(steps: Params, params: Params | None) -> Params:
+        return jax.tree.map(jnp.multiply, steps, factors(steps))
+
+    return optax.stateless(scale)
 
 
 def scale_by_laprop(

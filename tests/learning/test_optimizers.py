@@ -183,3 +183,44 @@ def test_update_minimises():
 def test_unknown_adam_is_a_user_error():
     with pytest.raises(UserError, match="did you mean 'tensorflow'"):
         make_optimizer(OptimizerConfig(adam="tensorflo"))
+
+
+def test_rates_scale_the_steps_of_named_parameters():
+    """By the name of a component and by that of a layer; both count for one in the other."""
+    params = {
+        "rssm": {
+            "rssm/~/img_in": {"kernel": jnp.ones((2, 2))},
+            "rssm/~/gru": {"bias": jnp.ones(2)},
+        },
+        "reward": {"reward/out": {"kernel": jnp.ones((2, 1))}},
+    }
+    grads = jax.tree.map(lambda x: 0.1 * jnp.ones_like(x), params)
+    config = OptimizerConfig(lr=1e-2, clip=0.0, weight_decay=0.0)
+    scaled = dataclasses.replace(config, rates={"rssm": 0.5, "gru": 0.1})
+
+    def steps(config):
+        optimizer = make_optimizer(config)
+        after, _, _ = optimizer.update(grads, optimizer.init(params), params)
+        return jax.tree.map(lambda new, old: new - old, after, params)
+
+    got, plain = steps(scaled), steps(config)
+    for path, factor in (
+        (("rssm", "rssm/~/img_in", "kernel"), 0.5),
+        (("rssm", "rssm/~/gru", "bias"), 0.05),
+        (("reward", "reward/out", "kernel"), 1.0),
+    ):
+        one, other = got, plain
+        for key in path:
+            one, other = one[key], other[key]
+        np.testing.assert_allclose(one, factor * other, rtol=1e-4)
+
+
+def test_rates_of_nothing_are_refused():
+    optimizer = make_optimizer(OptimizerConfig(rates={"rsm": 0.5}))
+    params = {"rssm": {"kernel": jnp.ones(2)}}
+    with pytest.raises(UserError, match="rates names 'rsm', which no parameter has; .* 'rssm'"):
+        optimizer.update(params, optimizer.init(params), params)
+    with pytest.raises(UserError, match=r"rates\.rssm is -1; expected at least 0"):
+        OptimizerConfig(rates={"rssm": -1})
+    with pytest.raises(UserError, match=r"rates\.rssm is 'fast'; expected at least 0"):
+        OptimizerConfig(rates={"rssm": "fast"})
