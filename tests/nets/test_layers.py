@@ -12,6 +12,9 @@ import pytest
 
 from common.errors import UserError
 from common.nets import layers
+from common.nets.coders import Conv
+from common.nets.layers import GLOROT, INITS, BlockDense, Dense, scaled
+from common.nets.padded import PaddedConv
 
 
 def build(function):
@@ -116,3 +119,39 @@ def test_layers_compute_in_the_type_of_their_parameters():
     x = jnp.ones((3, 5))
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), net.init(jax.random.key(0), x))
     assert net.apply(params, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "fan"),
+    [
+        (lambda x: Dense(64, init=INITS["trunc_normal"])(x), (1, 400), 400),
+        # Of a block-diagonal kernel the fan is all of the input, not a block's.
+        (lambda x: BlockDense(640, 8, "trunc_normal")(x), (1, 640), 640),
+        (lambda x: PaddedConv(48, 5, "trunc_normal", "conv")(x), (1, 8, 8, 32), 800),
+        (
+            lambda x: Conv(32, (5, 5), "trunc_normal", transpose=True)(x),
+            (1, 4, 4, 48),
+            25 * 48,
+        ),
+    ],
+    ids=["dense", "blocks", "padded", "transposed"],
+)
+def test_truncated_normals_have_the_variance_of_one_over_the_fan(make, shape, fan):
+    net = hk.without_apply_rng(hk.transform(make))
+    (leaves,) = net.init(jax.random.key(0), jnp.zeros(shape)).values()
+    kernel = np.asarray(leaves["kernel"])
+    np.testing.assert_allclose(kernel.std(), fan**-0.5, rtol=0.02)
+    largest = np.abs(kernel).max() * fan**0.5
+    assert 2.2 < largest <= 2 * 1.1369  # Cut at two of the deviations before the cut.
+    assert not np.asarray(leaves["bias"]).any()
+
+
+def test_an_initialiser_is_scaled():
+    shape, key = (30, 20), jax.random.key(0)
+
+    def draw(init):
+        net = hk.transform(lambda: hk.get_parameter("w", shape, init=init))
+        return net.init(key)["~"]["w"]
+
+    np.testing.assert_allclose(draw(scaled(GLOROT, 0.01)), 0.01 * draw(GLOROT), rtol=1e-6)
+    assert scaled(GLOROT, 1.0) is GLOROT
