@@ -92,7 +92,8 @@ def make_components(
     module, options = DYNAMICS[config.dynamics], getattr(config, config.dynamics)
     decoded = _decoded_keys(config, specs)
     encoder = _transform(lambda x: Encoder(specs, config.encoder)(x))
-    deter = module.initial(options, 1).deter.shape[-1]
+    # Shapes alone: a file from a stranger may name any size.
+    deter = jax.eval_shape(lambda: module.initial(options, 1)).deter.shape[-1]
     decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder, deter)(x), config, specs))
     reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
     discount = _transform(

@@ -106,7 +106,7 @@ def solve(
     [
         ("dreamer", known.Corridor),
         ("planet", known.Wind),
-        ("dreamer_v3", known.Corridor),
+        pytest.param("dreamer_v3", known.Corridor, marks=pytest.mark.slow),
         ("dreamer_v3", known.Wind),
         pytest.param("dreamer", known.Wind, marks=pytest.mark.slow),
         pytest.param("planet", known.Corridor, marks=pytest.mark.slow),
