@@ -136,7 +136,7 @@ def _row(row: dict[str, str]) -> object:
     return pytest.param(row, id=f"{row['preset']} {row['case'][:11]}", marks=marks)
 
 
-@pytest.mark.parametrize("row", map(_row, COUNTS))
+@pytest.mark.parametrize("row", list(map(_row, COUNTS)))
 def test_v3_parameters_are_as_many_as_the_reference_has(row):
     """By module, of every size; nothing is computed."""
     name, shapes, actions = CASES[row["case"]]
