@@ -79,9 +79,9 @@ def decode(
     height, width = small_size(shape[:2], len(config.multipliers) - config.outer)
     x = _latent_map(stoch, deter, (height, width, widest), config, suffix)
     for i, size in reversed(list(enumerate(earlier))):
-        x = PaddedConv(size, config.kernel, config.init, f"conv{i}{suffix}")(_double(x, config))
+        x = PaddedConv(size, config.kernel, config.init, f"conv{i}{suffix}")(double(x, config))
         x = _finish(x, config, f"convnorm{i}{suffix}")
-    x = x if config.outer else _double(x, config)
+    x = x if config.outer else double(x, config)
     x = PaddedConv(shape[2], config.kernel, config.init, f"image{suffix}")(x)
     return jax.nn.sigmoid(x) - 0.5
 
@@ -151,7 +151,7 @@ def _larger(first: Array, second: Array) -> Array:
     return jnp.where(first >= second, first, second)
 
 
-def _double(x: Array, config: DecoderConfig) -> Array:
+def double(x: Array, config: DecoderConfig) -> Array:
     """Doubles height and width: every pixel four times, or once with zeros before it."""
     if config.convolutions == "nearest":
         return x.repeat(2, 1).repeat(2, 2)

@@ -16,7 +16,7 @@ import pytest
 from common.distributions import Joint, Normal, OneHot, TwoHot
 from common.learning.normalize import SpreadConfig, offset_and_scale
 from common.model.imagine import Trajectory
-from dreamer.behavior import Behavior, Imagined
+from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import BehaviorConfig, ReplayValueConfig
 from dreamer.losses import replay_returns
 from dreamer.networks import Networks
@@ -266,3 +266,45 @@ def _check_replayed(behavior, case, normalisers):
     )  # fmt: skip
     assert_values(time_major(returns.target), case["ret"], "ret")
     return counted
+
+
+MISC = load("misc", FOLDER_V3)
+
+
+@pytest.mark.parametrize("name", [x for x in cases(MISC) if x.startswith("lambda_return")])
+def test_returns_of_replayed_rows(name):
+    """Of any factor and mixing, with their gradients; values take no part beside bootstraps."""
+    with every_array(MISC.case(name)) as g:
+        assert "in.val" in g
+        g.used.add("in.val")
+        factor, lambda_ = float(g["cfg.disc"]), float(g["cfg.lam"])
+
+        def returns(reward, bootstrap, terminal):
+            target = replay_returns(
+                reward, bootstrap, time_major(g["in.last"]), terminal,
+                discount_factor=factor, lambda_=lambda_,
+            ).target  # fmt: skip
+            return target.sum(), target
+
+        inputs = [time_major(g[f"in.{key}"]).astype(float) for key in ("rew", "boot", "term")]
+        gradients, target = jax.grad(returns, (0, 1, 2), has_aux=True)(*inputs)
+        assert_elementwise(time_major(target), g["ret"], "ret")
+        for key, gradient in zip(("rew", "boot", "term"), gradients, strict=True):
+            assert_elementwise(time_major(gradient), g[f"grad_{key}"], key)
+
+
+@pytest.mark.parametrize("name", [x for x in cases(MISC) if x.startswith("slow")])
+def test_slow_copies(name):
+    with every_array(MISC.case(name)) as g:
+        config = BehaviorConfig(
+            slow_initial_copy=True, slow_target_fraction=float(g["cfg.rate"]),
+            slow_target_update=int(g["cfg.every"]),
+        )  # fmt: skip
+        slow = {key: g[f"w.dst.{key}"] for key in ("kernel", "bias")}
+        assert all(f"w.src.{key}" in g for key in slow)
+        g.used |= {f"w.src.{key}" for key in slow}  # Replaced before the first copy.
+        for call in range(len([key for key in g if key.endswith("w_after.dst.bias")])):
+            source = {key: g[f"s{call}.in.src.{key}"] for key in slow}
+            slow = slow_copy(slow, source, jnp.int32(call), config)
+            for key, got in slow.items():
+                assert_elementwise(got, g[f"s{call}.w_after.dst.{key}"], f"{call} {key}")

@@ -9,11 +9,25 @@ import optax
 import pytest
 
 from common.learning.optimizers import OptimizerConfig, clip_by_share, gradient_transformation
+from common.learning.schedules import parse_schedule
 from tests.golden_data import FOLDER_V3, every_array, load
 
 with np.load(FOLDER_V3 / "optimizer.npz") as _file:
     CASES = sorted({name.partition(".")[0] for name in _file.files if ".cfg." in name})
     STEPS = len({name.split(".")[0] for name in _file.files if ".in.grad." in name})
+
+
+def schedule_of(case):
+    """The schedule that stands for the settings of a case."""
+    lr, warmup, anneal = (case[f"cfg.{name}"].item() for name in ("lr", "warmup", "anneal"))
+    rest = anneal - warmup
+    # The reference's cosine ends at a tenth of the square of the learning rate.
+    after = {
+        "const": "1",
+        "linear": f"linear(1,0.1,{rest})",
+        "cosine": f"cosine(1,{0.1 * lr},{rest})",
+    }[case["cfg.schedule"].item()]
+    return f"warmup({warmup},1) then {after}" if warmup else after
 
 
 def config_of(case):
@@ -22,16 +36,9 @@ def config_of(case):
     def get(name, default=None):
         return case[f"cfg.{name}"].item() if f"cfg.{name}" in case else default
 
-    lr, warmup, rest = get("lr"), get("warmup"), get("anneal") - get("warmup")
-    # The reference's cosine ends at a tenth of the square of the learning rate.
-    after = {
-        "const": "1",
-        "linear": f"linear(1,0.1,{rest})",
-        "cosine": f"cosine(1,{0.1 * lr},{rest})",
-    }[get("schedule")]
     return OptimizerConfig(
-        lr=lr,
-        lr_schedule=f"warmup({warmup},1) then {after}" if warmup else after,
+        lr=get("lr"),
+        lr_schedule=schedule_of(case),
         eps=get("eps"),
         beta1=get("beta1"),
         beta2=get("beta2"),
@@ -90,3 +97,14 @@ def test_the_first_update_after_a_warm_up_from_nothing_moves_no_weight():
     chain = gradient_transformation(config_of(arrays.case("default")))
     updates, _ = chain.update(tree(arrays, "s0.in.grad"), chain.init(params), params)
     assert all((update == 0).all() for update in updates.values())
+
+
+MISC = load("misc", FOLDER_V3)
+
+
+@pytest.mark.parametrize("name", sorted({x.split(".")[0] for x in MISC if x.startswith("lr")}))
+def test_learning_rates(name):
+    with every_array(MISC.case(name)) as case:
+        schedule = parse_schedule(schedule_of(case))
+        got = [case["cfg.lr"].item() * float(schedule(int(i))) for i in case["update_index"]]
+        np.testing.assert_allclose(got, case["lr"], rtol=1e-4, atol=1e-12)
