@@ -118,8 +118,8 @@ def check_sizes(
         if height % 2**times or width % 2**times:
             raise UserError(
                 f"an image is {height}x{width}, which {kind}.convolutions={config.convolutions} "
-                f"halves {times} times; expected multiples of {2**times}, by env.size, or "
-                f"{kind}.convolutions=valid, which takes any size"
+                f"halves {times} times; expected multiples of {2**times}, by env.image_size, "
+                f"or {kind}.convolutions=valid, which takes any size"
             )
     if isinstance(config, DecoderConfig) and sizes:
         channels = config.depth * config.multipliers[-1]

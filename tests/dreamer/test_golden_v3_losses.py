@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from common.distributions import Joint, Normal, OneHot, TwoHot
-from common.learning.normalize import SpreadConfig, offset_and_scale
+from common.learning.normalize import offset_and_scale
 from common.model.imagine import Trajectory
 from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import BehaviorConfig, ReplayValueConfig
@@ -28,12 +28,12 @@ from tests.golden_data import (
     every_array,
     load,
 )
+from tests.golden_v3_agent import spread
 
 IMAGINED, REPLAYED = load("imag_loss", FOLDER_V3), load("repl_loss", FOLDER_V3)
 CALLS = ("s0", "s1", "s2")
 NORMS = {"return": "retnorm", "value": "valnorm", "advantage": "advnorm"}
 PARTS = {"mean_std": ("mean", "sqrs"), "percentiles": ("lo", "hi")}
-METHODS = {"perc": "percentiles", "meanstd": "mean_std", "none": "none"}
 
 
 def cases(arrays):
@@ -44,19 +44,6 @@ def cases(arrays):
 def time_major(x):
     """Exchanges the two leading axes."""
     return jnp.swapaxes(jnp.asarray(x), 0, 1)
-
-
-def norm_config(g, name):
-    """Reads the settings of one normaliser; mean and deviation always count from the start."""
-    method = METHODS[str(g[f"cfg.{name}.impl"])]
-    options = {"rate": "rate", "limit": "limit", "low": "perclo", "high": "perchi"}
-    given = {
-        ours: float(g[f"cfg.{name}.{theirs}"])
-        for ours, theirs in options.items()
-        if f"cfg.{name}.{theirs}" in g
-    }
-    debias = f"cfg.{name}.debias" not in g or bool(g[f"cfg.{name}.debias"])
-    return SpreadConfig(method=method, debias=debias, **given)
 
 
 def make_behavior(g, settings, continuous=False, **options):
@@ -87,8 +74,7 @@ def check_counted(case, normalisers):
         if name not in normalisers:
             continue
         kind = "percentiles" if f"state_after.{theirs}.lo" in case else "mean_std"
-        spread = normalisers[name]
-        for part, got in zip((*PARTS[kind], "corr"), spread, strict=True):
+        for part, got in zip((*PARTS[kind], "corr"), normalisers[name], strict=True):
             if f"state_after.{theirs}.{part}" in case:
                 assert_elementwise(got, case[f"state_after.{theirs}.{part}"], part)
 
@@ -119,7 +105,7 @@ def make_actions(case, choices):
 def test_imagination(name):
     g = IMAGINED.case(name)
     bins = g["s0.in.value_logits"].shape[-1]
-    norms = {f"{ours}_norm": norm_config(g, theirs) for ours, theirs in NORMS.items()}
+    norms = {f"{ours}_norm": spread(g, theirs) for ours, theirs in NORMS.items()}
     continuous = "s0.in.act.cont" in g
     behavior = make_behavior(g, {"bins": bins}, continuous, **norms)
     normalisers = behavior.initial_normalisers()
@@ -229,9 +215,7 @@ def test_replayed_rows(name):
     g = REPLAYED.case(name)
     bins = g["s0.in.value_logits"].shape[-1]
     near = ReplayValueConfig(slow_regularizer=float(g["cfg.slowreg"]))
-    behavior = make_behavior(
-        g, {"bins": bins}, value_norm=norm_config(g, "valnorm"), replay_value=near
-    )
+    behavior = make_behavior(g, {"bins": bins}, value_norm=spread(g, "valnorm"), replay_value=near)
     normalisers = behavior.initial_normalisers()
     for call in sorted({key.split(".")[0] for key in g if not key.startswith("cfg")}):
         with every_array(g.case(call)) as case:

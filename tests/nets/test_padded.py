@@ -96,7 +96,7 @@ def test_a_block_fills_its_own_channels():
     ("shape", "options", "message"),
     [
         ((84, 84, 3), {}, r"an image is 84x84, which encoder.convolutions=pool halves 4 times; "
-         "expected multiples of 16"),
+         "expected multiples of 16, by env.image_size, or encoder"),
         ((48, 40, 3), {}, "an image is 48x40"),
     ],
 )  # fmt: skip
