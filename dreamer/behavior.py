@@ -133,18 +133,7 @@ class Behavior:
         """
         model, world = self._model, params["world_model"]
 
-        def act(feature: Array, uniforms: Array) -> tuple[Array, Joint]:
-            policy = self._networks.policy(actor, feature)
-            action = policy.sample(uniforms)
-            return jax.lax.stop_gradient(action) if self.gradient == "reinforce" else action, policy
-
-        trajectory = imagine(model, world, act, start, noise.latent, noise.action)
-        if self._config.start_gradients:
-            first = model.feature(world, start)[None]
-            rest = jax.lax.stop_gradient(trajectory.features[1:])
-            features = jnp.concatenate([first, rest])
-            policies = self._networks.policy(actor, features[:-1])
-            trajectory = trajectory._replace(features=features, policies=policies)
+        trajectory = self._imagine(actor, world, start, noise)
         raw_reward = model.reward(world, trajectory.features).mean()
         reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
@@ -160,6 +149,29 @@ class Behavior:
             trajectory, reward, discount, returns.target, returns.weight, normalisers, metrics
         )
         return loss, jax.lax.stop_gradient(imagined)
+
+    def _imagine(self, actor: Params, world: Params, start: State, noise: Noise) -> Trajectory:
+        """Lets the actor act in the model.
+
+        REINFORCE takes no gradient through the model. The policy is then computed once more, of
+        all states at once, so that its gradient needs no loop over the steps backwards.
+        """
+        model = self._model
+
+        def act(feature: Array, uniforms: Array) -> tuple[Array, Joint]:
+            policy = self._networks.policy(actor, feature)
+            return policy.sample(uniforms), policy
+
+        trajectory = imagine(model, world, act, start, noise.latent, noise.action)
+        if self.gradient != "reinforce":
+            return trajectory
+        trajectory = jax.lax.stop_gradient(trajectory)
+        features = trajectory.features
+        if self._config.start_gradients:
+            first = model.feature(world, start)[None]
+            features = jnp.concatenate([first, features[1:]])
+        policies = self._networks.policy(actor, features[:-1])
+        return trajectory._replace(features=features, policies=policies)
 
     def _discount(self, world: Params, trajectory: Trajectory, is_terminal: Array) -> Array:
         """Returns the discounts ``[H + 1, N]``; the first is the true one, see ``losses``.
