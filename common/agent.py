@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from common.rows import Specs
 from common.types import Array, Key, Mode, Params, Rows
 
 NORMALISERS = "normalisers"
@@ -21,6 +22,23 @@ class OpenLoop(NamedTuple):
 
     truth: Array
     model: Array
+
+
+class Latents(NamedTuple):
+    """How the latent states that an agent infers are kept with the rows of its experience.
+
+    Attributes:
+        specs: Shape and type of what is kept of one row, by names that begin with
+            ``rows.LATENT_PREFIX``; zeros stand for the state before the first row.
+        pack: ``(carry) -> arrays [N, ...]``, of the rows that were acted on last.
+        update: ``(state, key, batch) -> (state, metrics, arrays [B, T, ...])``, an update that
+            returns what it inferred of the batch. In the batch are, beside the rows
+            ``[B, T, ...]``, the arrays ``[B, ...]`` of the row before each sequence.
+    """
+
+    specs: Specs
+    pack: Callable[[Any], Rows]
+    update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array], Rows]]
 
 
 class Agent(NamedTuple):
@@ -43,6 +61,7 @@ class Agent(NamedTuple):
         value: ``(params, state) -> [...]``, the return that the agent expects from a state on:
             a latent state with any leading axes, or what acting remembers, ``[N]``; None for
             agents that learn no value.
+        latents: How latent states are kept in the replay; None where they are not.
     """
 
     init: Callable[[Key], Any]
@@ -52,3 +71,4 @@ class Agent(NamedTuple):
     update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array]]]
     report: Callable[[Params, Key, Rows], dict[str, OpenLoop]]
     value: Callable[[Params, Any], Array] | None = None
+    latents: Latents | None = None

@@ -5,7 +5,7 @@ A *row* is one time step of experience. ``action[t]`` is the action that led to
 reset (its action and reward are zero), ``is_last`` the last row of an episode,
 and ``is_terminal`` a last row after which the environment really ended: a time
 limit sets ``is_last`` only. All other entries are observations, but for those whose
-name starts with ``LOG_PREFIX``.
+name starts with ``LOG_PREFIX`` or ``LATENT_PREFIX``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ ROW_KEYS = ("action", "reward", *FLAGS)
 """Entries that every row has; no observation may have such a name."""
 LOG_PREFIX = "log/"
 """Entries of this name are for people: agents and replay never see them."""
+LATENT_PREFIX = "latent_state/"
+"""Entries of this name are an agent's own, the latent state that it inferred of the row. Where
+nothing was inferred all of them are 0."""
 
 Specs = dict[str, tuple[tuple[int, ...], Any]]
 """Shape and type of every entry of one row."""
@@ -34,6 +37,11 @@ Specs = dict[str, tuple[tuple[int, ...], Any]]
 def without_log(rows: Mapping[str, Value]) -> dict[str, Value]:
     """Returns the entries that agents and replay see."""
     return {key: value for key, value in rows.items() if not key.startswith(LOG_PREFIX)}
+
+
+def without_latents(rows: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns what the environment gave, and nothing that an agent made of it."""
+    return {key: value for key, value in rows.items() if not key.startswith(LATENT_PREFIX)}
 
 
 def row_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpec) -> Specs:

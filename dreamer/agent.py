@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import NORMALISERS, Agent, OpenLoop
+from common.agent import NORMALISERS, Agent, Latents, OpenLoop
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
 from common.learning.optimizers import make_optimizer
+from common.model.context import Context
 from common.model.imagine import open_loop
 from common.model.learn import learn_model
 from common.model.losses import Losses
@@ -82,6 +83,7 @@ class Dreamer:
         networks: Actor and critic.
         behavior: Their losses in imagination.
         acting: How they act.
+        context: How replayed windows begin.
         joint_loss: Of everything at once; see ``dreamer.joint``.
         optimizers: Of "world_model", "actor" and "critic", or of "joint", which is all of them.
     """
@@ -100,6 +102,7 @@ class Dreamer:
         self.model, self.networks, self._config = model, networks, config.behavior
         self.behavior = Behavior(model, networks, config.behavior)
         self.acting = Acting(model, networks, config.behavior, config.actor.evaluate)
+        self.context = Context(model, config.replay.latents, config.replay.burn_in)
         self.joint_loss = joint_loss(model, self.behavior, config.behavior)
         self.optimizers = (
             {JOINT: make_optimizer(config.model_opt)}
@@ -150,9 +153,26 @@ class Dreamer:
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array]]:
         """Makes one update; see the module's docstring."""
-        noise = self.draw_noise(key, batch["reward"].shape)
-        state, metrics, _ = self.update_with_noise(state, noise, batch)
+        state, metrics, _ = self._update(state, key, batch)
         return state, metrics
+
+    def update_latents(
+        self, state: TrainState, key: Key, batch: Rows
+    ) -> tuple[TrainState, dict[str, Array], Rows]:
+        """Makes one update; see ``common.agent.Latents``."""
+        state, metrics, losses = self._update(state, key, batch)
+        return state, metrics, self.context.pack(losses.observed.states)
+
+    def _update(
+        self, state: TrainState, key: Key, batch: Rows
+    ) -> tuple[TrainState, dict[str, Array], Losses]:
+        before = jax.random.fold_in(key, 4)
+        batch, start = self.context.begin(
+            state.params[MODEL], state.normalisers["vectors"], before, batch
+        )
+        noise = self.draw_noise(key, batch["reward"].shape)
+        state, metrics, (losses, _) = self.update_with_noise(state, noise, batch, start)
+        return state, metrics, losses
 
     def update_with_noise(
         self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
@@ -238,6 +258,13 @@ class Dreamer:
         metrics = imagined.metrics | actor_metrics | critic_metrics | step_metrics
         return state, imagined._replace(metrics=metrics)
 
+    def latents(self) -> Latents | None:
+        """Says how latent states are kept in the replay, where they are."""
+        if not self.context.specs:
+            return None
+        pack = lambda carry: self.context.pack(carry.state)  # noqa: E731
+        return Latents(self.context.specs, pack, self.update_latents)
+
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
         statistics = params.get(NORMALISERS, {}).get("vectors")
@@ -279,4 +306,5 @@ def make_agent(
         update=dreamer.update,
         report=dreamer.report,
         value=dreamer.acting.value,
+        latents=dreamer.latents(),
     )

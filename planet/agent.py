@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from common.agent import NORMALISERS, Agent, OpenLoop
+from common.agent import NORMALISERS, Agent, Latents, OpenLoop
+from common.errors import UserError
 from common.learning.optimizers import make_optimizer
+from common.model.context import Context
 from common.model.imagine import open_loop
-from common.model.learn import learn_model
+from common.model.learn import ModelStep, learn_model
 from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
@@ -96,6 +98,10 @@ class PlanningAgent:
         """Returns what the planned model takes of the parameters for acting."""
         return params[self.name]
 
+    def latents(self) -> Latents | None:
+        """Returns None: the model remembers rows, of which the replay has its own."""
+        return None
+
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Returns nothing: there are no pictures."""
         return {}
@@ -109,6 +115,7 @@ class PlaNet(PlanningAgent):
         planned = latent_model(model, config.image_bits)
         super().__init__("world_model", planned, config, model.actions)
         self._world_model = model
+        self._context = Context(model, config.replay.latents, config.replay.burn_in)
 
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""
@@ -120,15 +127,33 @@ class PlaNet(PlanningAgent):
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array]]:
         """Takes one gradient step of the world model."""
-        model, keys, shape = self._world_model, jax.random.split(key, 3), batch["reward"].shape
+        state, step = self._step(state, key, batch)
+        return state, step.metrics
+
+    def latents(self) -> Latents | None:
+        """Says how latent states are kept in the replay, where they are."""
+        context = self._context
+
+        def update(state: TrainState, key: Key, batch: Rows) -> tuple[TrainState, Any, Rows]:
+            state, step = self._step(state, key, batch)
+            return state, step.metrics, context.pack(step.losses.observed.states)
+
+        pack = lambda carry: context.pack(carry.memory)  # noqa: E731
+        return Latents(context.specs, pack, update) if context.specs else None
+
+    def _step(self, state: TrainState, key: Key, batch: Rows) -> tuple[TrainState, ModelStep]:
+        model, keys, params = self._world_model, jax.random.split(key, 3), state.params[self.name]
         batch = quantize_images(keys[0], batch, self.config.image_bits)
+        statistics, before = state.normalisers["vectors"], jax.random.fold_in(key, 3)
+        batch, start = self._context.begin(params, statistics, before, batch, float_images=True)
+        shape = batch["reward"].shape
         step = learn_model(
-            model, self.optimizer, state.params[self.name], state.optimizer,
-            state.normalisers["vectors"], model.draw_noise(keys[1], shape), batch,
-            overshooting=model.draw_overshooting(keys[2], shape), float_images=True,
+            model, self.optimizer, params, state.optimizer, statistics,
+            model.draw_noise(keys[1], shape), batch, start, model.draw_overshooting(keys[2], shape),
+            float_images=True,
         )  # fmt: skip
         statistics = {"vectors": step.statistics}
-        return TrainState({self.name: step.params}, step.optimizer, statistics), step.metrics
+        return TrainState({self.name: step.params}, step.optimizer, statistics), step
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
@@ -148,6 +173,11 @@ def make_agent(
         UserError: An option with an impossible value, or images that the model cannot read.
     """
     if config.model == "tdm":
+        if config.replay.latents or config.replay.burn_in:
+            raise UserError(
+                "model tdm has no latent state for windows to begin in; set replay.latents false "
+                "and replay.burn_in 0"
+            )
         agent = PlanningAgent("tdm", vector_model(config, observations, actions), config, actions)
     else:
         agent = PlaNet(world_model(config.world_model, observations, actions), config)
@@ -158,4 +188,5 @@ def make_agent(
         act=agent.act,
         update=agent.update,
         report=agent.report,
+        latents=agent.latents(),
     )

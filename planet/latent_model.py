@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from common.dynamics.base import State
 from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
+from common.rows import without_latents
 from common.types import Array, Key, Params, Rows
 from planet.model import Memory, PlannedModel
 from planet.search import Rollout
@@ -115,13 +116,13 @@ def quantize_images(key: Key, rows: Rows, bits: int) -> Rows:
 
     Args:
         key: For the noise.
-        rows: Arrays; those of type uint8 are images.
+        rows: Arrays; those of type uint8 are images, but for what is kept of latent states.
         bits: Bits to keep, 1 to 8.
     """
     if bits == 8:
         return rows
     levels = 2**bits
-    images = sorted(name for name, x in rows.items() if x.dtype == jnp.uint8)
+    images = sorted(name for name, x in without_latents(rows).items() if x.dtype == jnp.uint8)
     keys = dict(zip(images, jax.random.split(key, max(1, len(images))), strict=False))
 
     def quantize(name: str) -> Array:

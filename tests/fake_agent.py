@@ -8,15 +8,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from common.agent import Agent, OpenLoop
+from common.agent import Agent, Latents, OpenLoop
 from common.command import line as cli
 from common.envs.config import EnvConfig
 from common.replay.config import ReplayConfig
+from common.rows import LATENT_PREFIX, without_latents
 from common.run.config import RunConfig, Settings
 from common.run.program import Program
 
 EVAL_ACTION = 0.5
+KEPT, INFERRED = LATENT_PREFIX + "rows", 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,10 @@ class State(NamedTuple):
 
 
 def make_agent(config: Config, observations: dict, actions) -> Agent:
-    """Acts at random in training and with a constant in evaluation."""
+    """Acts at random in training and with a constant in evaluation.
+
+    Its latent state is the number of rows of the episode; an update infers ``INFERRED`` more.
+    """
 
     def check(rows: dict) -> None:
         assert not [key for key in rows if key.startswith("log/")]
@@ -73,13 +79,21 @@ def make_agent(config: Config, observations: dict, actions) -> Agent:
         metrics = {"model/loss": weight.mean(), "model/first": batch["is_first"].mean()}
         return State({"model": {"w": weight}}, state.updates + 1), metrics
 
+    def update_latents(state, key, batch):
+        rows = without_latents(batch)
+        return *update(state, key, rows), {KEPT: (rows["count"] + INFERRED + 1).astype(jnp.uint16)}
+
     def report(params, key, batch):
         check(batch)
         images = {k: v for k, v in batch.items() if v.dtype == jnp.uint8}
         return {key: OpenLoop(value, value) for key, value in images.items()}
 
     carry = lambda num_envs: jnp.zeros(num_envs, jnp.int32)  # noqa: E731
-    return Agent(init, lambda state: state.params, carry, act, update, report)
+    latents = None
+    if config.replay.latents:
+        pack = lambda carry: {KEPT: (carry + 1)[:, None].astype(jnp.uint16)}  # noqa: E731
+        latents = Latents({KEPT: ((1,), np.uint16)}, pack, update_latents)
+    return Agent(init, lambda state: state.params, carry, act, update, report, latents=latents)
 
 
 def load_program() -> Program:

@@ -91,6 +91,11 @@ LATER: dict[str, Any] = {
     "soft_discount": True,
     "decoder_scale": 1.0,
     "rates": {},
+    "train_ratio": 0.0,
+    "minimum": 0,
+    "latents": False,
+    "burn_in": 0,
+    "online": False,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -14,11 +14,14 @@ observations     float32 [T, D]                one array per vector key
 ``is_first``     bool [T]                      row of a reset; its action and reward are 0
 ``is_last``      bool [T]                      last row of an episode
 ``is_terminal``  bool [T]                      last row after which the task really ended
+``latent_...``   uint8 or uint16 [T, D]        what a run with ``replay.latents`` keeps
 ===============  ============================  =========================================
 
 Actions are numbers in [-1, 1] (-1 and 1 are the bounds of the environment's action space,
 ``2 * (action - low) / (high - low) - 1``), and choices are one-hot, those of several spaces
-side by side; ``common.spaces`` says in which order.
+side by side; ``common.spaces`` says in which order. Latent states, ``latent_state/...``, are an
+agent's own (see ``common.model.context``); a file holds those of when it was written, and all
+readers but that agent's run pass them over.
 
 An episode starts at a row with ``is_first`` and ends before the next such row; a file
 may hold a part of an episode, one episode or many. An episode without ``is_last`` was
@@ -49,7 +52,7 @@ import numpy as np
 from common.errors import UserError
 from common.files import replacing
 from common.npz import read_npz
-from common.rows import Specs
+from common.rows import LATENT_PREFIX, Specs
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""
@@ -142,6 +145,11 @@ def check_chunk(
     """
     if different := set(arrays) ^ set(specs):
         key = sorted(different)[0]
+        if key in specs and key.startswith(LATENT_PREFIX):
+            raise UserError(
+                f"replay file {path} was written without latent states; set replay.latents false, "
+                "or replay.burn_in"
+            )
         fault = "has no" if key in specs else "has an unknown"
         raise UserError(f"replay file {path} {fault} array {key!r}; {remedy}")
     for key, (shape, dtype) in specs.items():

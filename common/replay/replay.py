@@ -23,10 +23,11 @@ from common.replay.chunks import (
 )
 from common.replay.config import ReplayConfig
 from common.replay.foreign import check_episodes
+from common.replay.fresh import Fresh
 from common.replay.memory import estimate, row_bytes
-from common.replay.sampling import Windows, draw, gather
+from common.replay.sampling import Windows, draw, gather, look_up, write_back
 from common.replay.stream import Chunk, Stream
-from common.rows import Specs
+from common.rows import Specs, without_latents
 from common.spaces import ActionSpec
 
 CHUNK_ROWS = 1024
@@ -64,7 +65,7 @@ class Replay:
             config: Limits and sampling rule.
             directory: Folder of the chunk files, made if missing; None keeps all in memory.
             specs: ``{key: (shape, dtype)}`` of one row, with ``action``, ``reward`` and the
-                three flags.
+                three flags; and of latent states, where the replay keeps them.
             num_envs: N, the environments that ``add`` gets rows of.
             seed: Seed of the sampler.
 
@@ -73,7 +74,10 @@ class Replay:
         """
         self._config = config
         self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
+        self._seen = without_latents(self._specs)
+        self._latents = {key: x for key, x in self._specs.items() if key not in self._seen}
         self._num_envs = num_envs
+        self._fresh = Fresh(config.rows, config.length + config.latents, num_envs)
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
         self._row_bytes = row_bytes(self._specs)
@@ -104,8 +108,10 @@ class Replay:
         return estimate(self._row_bytes, self._limit, f"replay.{bound}")
 
     def can_sample(self, length: int) -> bool:
-        """Whether some stream holds a window of ``length`` rows."""
-        return any(stream.windows(length) for stream in self._streams)
+        """Whether it holds a window of ``length`` rows, and as many windows as it should."""
+        rows = length + bool(self._latents)
+        windows = sum(stream.windows(rows) for stream in self._streams)
+        return windows >= max(1, self._config.minimum)
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
         """Appends one row ``[N, ...]`` per environment.
@@ -123,7 +129,7 @@ class Replay:
                     chunk = self._begin_chunk(index)
                 position = chunk.size
                 for key, array in chunk.arrays.items():
-                    array[position] = rows[key][index]
+                    array[position] = rows[key][index] if key in rows else 0
                 chunk.size += 1
                 stream.mark(chunk.end - 1, bool(rows["is_first"][index]))
                 if chunk.size == chunk.capacity:
@@ -137,29 +143,46 @@ class Replay:
         Args:
             batch: B, number of windows.
             length: T, rows of a window.
-            rng: Draws; the replay's own generator by default.
+            rng: Draws; the replay's own generator by default. By another one windows are drawn
+                to be looked at: they take nothing away from learning, and begin in no latent state.
 
         Raises:
             ValueError: No stream holds ``length`` rows yet (see ``can_sample``).
         """
+        latents = self._latents if rng is None else {}
+        rows = length + bool(latents)
         with self._lock:
-            streams = [stream for stream in self._streams if stream.windows(length)]
+            streams = [stream for stream in self._streams if stream.windows(rows)]
             if not streams:
-                raise ValueError(f"no stream of the replay holds {length} rows yet")
-            before = self._rng.bit_generator.state
-            picks = draw(self._config, rng or self._rng, streams, batch, length)
-            return Windows([stream.window(row, length) for stream, row in picks], length, before)
+                raise ValueError(f"no stream of the replay holds {rows} rows yet")
+            before, picks = self._sampler(), []
+            if self._config.online and rng is None:
+                picks = self._fresh.take(self._live, batch)
+            picks += draw(self._config, rng or self._rng, streams, batch - len(picks), rows)
+            pieces = [stream.window(row + rows - length, length) for stream, row in picks]
+            return Windows(pieces, length, before, look_up(picks, latents))
 
     def gather(self, windows: Windows) -> dict[str, np.ndarray]:
-        """Returns the rows of windows as fresh arrays ``[B, T, ...]``, ``is_first[:, 0]`` set."""
-        # Filled rows never change, so the copies need no lock.
-        return gather(windows, self._specs)
+        """Returns the rows of windows as fresh arrays; see ``common.replay.sampling``."""
+        # What environments gave never changes, so the copies need no lock.
+        return gather(windows, self._seen)
 
     def sample(
         self, batch: int, length: int, rng: np.random.Generator | None = None
     ) -> dict[str, np.ndarray]:
         """``draw`` and ``gather`` in one call."""
         return self.gather(self.draw(batch, length, rng))
+
+    def annotate(self, latents: Mapping[str, np.ndarray]) -> None:
+        """Keeps latent states ``[N, ...]`` with the newest row of every environment."""
+        for index, stream in enumerate(self._live):
+            newest = stream.chunks[-1]
+            for key, values in latents.items():
+                newest.arrays[key][newest.size - 1] = values[index]
+
+    def write_back(self, windows: Windows, latents: Mapping[str, np.ndarray]) -> None:
+        """Keeps newer latent states ``[B, T, ...]`` of the rows of windows, in memory only."""
+        write_back(windows, latents)
 
     def read(
         self,
@@ -182,7 +205,7 @@ class Replay:
         if not files:
             raise UserError(f"no episodes in {directory}; give a folder with .npz files")
         read = [(file, arrays) for file in files if (arrays := read_chunk(file.path)) is not None]
-        read = check_episodes(read, self._specs, directory, actions, leave_out)
+        read = check_episodes(read, self._seen, directory, actions, leave_out)
         with self._lock:
             rows = self._allocated + sum(len(arrays["is_first"]) for _, arrays in read)
             if rows > self._limit:
@@ -215,8 +238,8 @@ class Replay:
                 continues from the state draws them again.
         """
         with self._lock:
-            rng = ahead.before if ahead else self._rng.bit_generator.state
-            return {"rng": rng, "rows": [stream.end for stream in self._live]}
+            sampler = ahead.before if ahead else self._sampler()
+            return sampler | {"rows": [stream.end for stream in self._live]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from ``state``.
@@ -226,6 +249,7 @@ class Replay:
         """
         with self._lock:
             self._rng.bit_generator.state = state["rng"]
+            self._fresh.load(state.get("fresh", []))
             for stream, end in zip(self._live, state["rows"], strict=False):
                 removed = stream.truncate(end)
                 for chunk in removed:
@@ -244,19 +268,23 @@ class Replay:
         config = self._config
         limit = min(config.capacity, int(config.memory * 1e9) // self._row_bytes)
         # While the oldest chunk goes, the rest must still hold a window.
-        needed = self._num_envs * (config.length * _MIN_CHUNKS // (_MIN_CHUNKS - 1) + _MIN_CHUNKS)
+        needed = self._num_envs * (config.rows * _MIN_CHUNKS // (_MIN_CHUNKS - 1) + _MIN_CHUNKS)
+        needed = max(needed, config.minimum + self._num_envs * config.rows)
         if limit < needed:
             raise UserError(
                 f"the replay holds {limit} rows of {self._row_bytes} bytes, {self._num_envs} "
-                f"environments with sequences of {config.length} need {needed}; raise "
+                f"environments with sequences of {config.rows} need {needed}; raise "
                 "replay.capacity or replay.memory"
             )
         return limit
 
+    def _sampler(self) -> dict[str, Any]:
+        return {"rng": self._rng.bit_generator.state, "fresh": self._fresh.state()}
+
     def _check_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        if rows.keys() != self._specs.keys():
-            raise ValueError(f"rows have {sorted(rows)}, the replay has {sorted(self._specs)}")
-        for key, (shape, dtype) in self._specs.items():
+        if rows.keys() != self._seen.keys():
+            raise ValueError(f"rows have {sorted(rows)}, the replay has {sorted(self._seen)}")
+        for key, (shape, dtype) in self._seen.items():
             value = rows[key]
             if value.shape != (self._num_envs, *shape):
                 raise ValueError(f"{key!r} is {value.shape}, not {(self._num_envs, *shape)}")
@@ -344,6 +372,8 @@ class Replay:
             arrays = read_chunk(file.path)
             if arrays is None:
                 continue
+            if not self._latents:
+                arrays = without_latents(arrays)
             check_chunk(file.path, arrays, self._specs)
             rows += len(arrays["is_first"])
             if rows > self._limit:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +30,14 @@ class Windows(NamedTuple):
     Attributes:
         pieces: Where the rows of each window lie, in order.
         length: T, rows of a window.
-        before: State of the replay's generator before they were drawn.
+        before: State of the sampler before they were drawn.
+        latents: What is kept of the latent states of the rows before them, by name ``[B, ...]``.
     """
 
     pieces: Sequence[Sequence[Piece]]
     length: int
     before: dict[str, Any]
+    latents: Mapping[str, np.ndarray]
 
 
 def draw(
@@ -60,18 +62,39 @@ def draw(
 
 
 def gather(windows: Windows, specs: Specs) -> dict[str, np.ndarray]:
-    """Copies windows into fresh arrays ``[B, T, ...]``, with ``is_first[:, 0]`` set.
+    """Copies windows into fresh arrays ``[B, T, ...]``.
+
+    Where nothing is known of the rows before them, ``is_first[:, 0]`` is set.
 
     Args:
         windows: What was drawn.
-        specs: ``{key: (shape, dtype)}`` of one row.
+        specs: ``{key: (shape, dtype)}`` of one row, without latent states.
     """
     result = {}
     for key, (shape, dtype) in specs.items():
         result[key] = np.empty((len(windows.pieces), windows.length, *shape), dtype)
-        _copy(windows.pieces, key, result[key])
-    result["is_first"][:, 0] = True
+        for part, rows in _parts(windows.pieces, key, result[key]):
+            part[:] = rows
+    if not windows.latents:
+        result["is_first"][:, 0] = True
+    return result | windows.latents
+
+
+def look_up(picks: Sequence[tuple[Stream, int]], specs: Specs) -> dict[str, np.ndarray]:
+    """Copies entries of single rows, each given by its stream and its number, ``[B, ...]``."""
+    result = {key: np.empty((len(picks), *shape), dtype) for key, (shape, dtype) in specs.items()}
+    for index, (stream, row) in enumerate(picks):
+        arrays, position, _ = stream.window(row, 1)[0]
+        for key, values in result.items():
+            values[index] = arrays[key][position]
     return result
+
+
+def write_back(windows: Windows, values: Mapping[str, np.ndarray]) -> None:
+    """Writes entries ``[B, T, ...]`` over those of the windows' rows."""
+    for key, array in values.items():
+        for part, rows in _parts(windows.pieces, key, array):
+            rows[:] = part
 
 
 def _draw_steps(
@@ -110,10 +133,12 @@ def _draw_episodes(
     return picks
 
 
-def _copy(windows: Sequence[Sequence[Piece]], key: str, target: np.ndarray) -> None:
-    """Fills ``target`` ``[B, T, ...]`` with the rows of each window."""
-    for window, sequence in zip(windows, target, strict=True):
+def _parts(
+    windows: Sequence[Sequence[Piece]], key: str, batch: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs each part of an array ``[B, T, ...]`` with the replay's rows that belong there."""
+    for window, sequence in zip(windows, batch, strict=True):
         position = 0
         for arrays, low, high in window:
-            sequence[position : position + high - low] = arrays[key][low:high]
+            yield sequence[position : position + high - low], arrays[key][low:high]
             position += high - low

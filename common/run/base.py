@@ -105,7 +105,8 @@ class BaseRun(ABC):
         self._stopping = False
         self._failure: BaseException | None = None
         self._silence = Silence()
-        self._batches: Prefetcher[Windows, Rows] | None = None
+        self._batches: Prefetcher[Windows, tuple[Windows, Rows]] | None = None
+        self._inferred: tuple[Windows, Rows] | None = None
         self._left_out = LeftOut()
         self._replay: Replay
         self._logger: Logger
@@ -261,15 +262,24 @@ class BaseRun(ABC):
         if self._batches is None:
             replay = self._config.replay
             self._batches = Prefetcher(
-                lambda: self._replay.draw(replay.batch, replay.length),
-                lambda windows: jax.device_put(self._replay.gather(windows)),
+                lambda: self._replay.draw(replay.batch, replay.window),
+                lambda windows: (windows, jax.device_put(self._replay.gather(windows))),
                 replay.prefetch,
             )
-        metrics = self._learner.update(next(self._batches))
+        windows, batch = next(self._batches)
+        metrics = self._learner.update(batch)
+        self._write_back(windows)
         self._meter.add(metrics)
         self._left_out.add(metrics)
         self.updates += 1
         self._say_progress()
+
+    def _write_back(self, windows: Windows) -> None:
+        """Gives the replay what the update before this one inferred, while this one is made."""
+        if self._inferred is not None:
+            self._replay.write_back(self._inferred[0], jax.device_get(self._inferred[1]))
+        if self._learner.latents:
+            self._inferred = windows, self._learner.latents
 
     def _check_updates(self, over: bool = False) -> None:
         """Says how many updates were left out; ends a run that learns nothing."""

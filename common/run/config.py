@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Self
 
-from common.checks import Count, Options, Positive, Range, Seed, Whole
+from common.checks import AT, Count, NonNegative, Options, Range, Seed, Whole, refuse
 from common.envs.config import EnvConfig
 from common.replay.config import ReplayConfig
 
@@ -27,7 +27,9 @@ class RunConfig(Options):
             for each.
         pretrain: Updates right after the prefill.
         train_every: Agent steps per update, all environments counted; below 1 for several
-            updates per step.
+            updates per step, 0 for those of ``train_ratio`` instead.
+        train_ratio: Replayed rows for each row that is collected, all environments and the rows
+            of resets counted, as DreamerV3 counts them; 0 for the updates of ``train_every``.
         updates_per_episode: Updates after every episode, as PlaNet learns, of several tasks
             after as many episodes as there are tasks; 0 for those of train_every instead.
         eval_every: Frames between evaluations; 0 for none but the last.
@@ -49,7 +51,8 @@ class RunConfig(Options):
     prefill: Whole = 1000
     prefill_episodes: Whole = 0
     pretrain: Whole = 100
-    train_every: Positive = 5.0
+    train_every: NonNegative = 5.0
+    train_ratio: NonNegative = 0.0
     updates_per_episode: Whole = 0
     eval_every: Whole = 20_000
     eval_episodes: Annotated[Whole, Range(high=10_000)] = 10
@@ -60,6 +63,16 @@ class RunConfig(Options):
     random_episodes: Annotated[Whole, Range(high=10_000)] = 10
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where two options, or none, say how many updates there are."""
+        super().__post_init__()
+        if bool(self.train_every) == bool(self.train_ratio):
+            refuse(
+                self,
+                f"{AT}train_every is {self.train_every:g} and {AT}train_ratio is "
+                f"{self.train_ratio:g}; one of them says how many updates, set the other one 0",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +93,22 @@ class Settings(Options):
     env: EnvConfig = EnvConfig()
     replay: ReplayConfig = ReplayConfig()
     run: RunConfig = RunConfig()
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where rows come faster than they are learned from."""
+        super().__post_init__()
+        if self.replay.online and self.run.train_ratio and self.run.train_ratio < 1:
+            refuse(
+                self,
+                f"{AT}run.train_ratio is {self.run.train_ratio:g}; {AT}replay.online true, which "
+                "learns from every row, needs at least 1",
+            )
+
+    def updates_per_step(self) -> float:
+        """Updates for each step of the clock that ``run.train_ratio`` or ``train_every`` has."""
+        if self.run.train_ratio:
+            return self.run.train_ratio / (self.replay.batch * self.replay.length)
+        return 1 / self.run.train_every
 
     def settled(self) -> Self:
         """Returns it with what follows from several options written out, as a run keeps it."""

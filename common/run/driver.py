@@ -63,6 +63,8 @@ class ActFunction:
             return key, action, carry
 
         self._act = jax.jit(act, static_argnames="mode")
+        self.pack = jax.jit(agent.latents.pack) if agent.latents else None
+        """Turns a carry into what the replay keeps of it; None where that is nothing."""
 
     def __call__(self, params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
         """Returns ``(next key, action [N, A], carry)``."""
@@ -99,6 +101,11 @@ class AgentPolicy:
             self.params, self.key, self._carry, without_log(rows), mode=self._mode
         )
         return np.asarray(action)
+
+    @property
+    def latents(self) -> NumpyRows:
+        """What the replay keeps of the latent states of the newest rows, by name ``[N, ...]``."""
+        return jax.device_get(self._act.pack(self._carry)) if self._act.pack else {}
 
 
 class Episode(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from common.agent import Agent, OpenLoop
 from common.errors import UserError
+from common.rows import Specs
 from common.run.clocks import announced
 from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows
@@ -25,6 +26,8 @@ class AgentLearner:
 
     Attributes:
         policy: Acts in the training environments with the newest parameters.
+        latent_specs: What the replay keeps of the latent states, by name; empty for nothing.
+        latents: What the newest update inferred of its rows ``[B, T, ...]``, by the same names.
     """
 
     def __init__(self, agent: Agent, num_envs: int, seed: int):
@@ -40,7 +43,10 @@ class AgentLearner:
         with announced("building the agent"):
             self._state = jax.block_until_ready(jax.jit(agent.init)(jax.random.key(seed)))
         self._key = jax.random.key(seed + 1)
-        self._update = jax.jit(agent.update, donate_argnums=0)
+        kept = agent.latents
+        self._update = jax.jit(kept.update if kept else agent.update, donate_argnums=0)
+        self.latent_specs: Specs = kept.specs if kept else {}
+        self.latents: Rows = {}
         self._report = jax.jit(agent.report)
         self._act = ActFunction(agent, announce=True)
         self.policy = AgentPolicy(self._act, self.params, num_envs, seed + 2, "train")
@@ -55,13 +61,14 @@ class AgentLearner:
         """Makes one update on rows ``[B, T, ...]``; returns metrics, still on the device."""
         self._key, key = jax.random.split(self._key)
         if self._compiled:
-            self._state, metrics = self._update(self._state, key, batch)
+            self._state, metrics, *latents = self._update(self._state, key, batch)
         else:
             with announced("compiling the update"):
-                self._state, metrics = self._update(self._state, key, batch)
+                self._state, metrics, *latents = self._update(self._state, key, batch)
                 jax.block_until_ready(self._state)
             self._compiled = True
         self.policy.params = self.params
+        self.latents = latents[0] if latents else {}
         return metrics
 
     def report(self, batch: Rows) -> dict[str, OpenLoop]:

@@ -59,15 +59,20 @@ class OfflineRun(BaseRun):
                 another task, or hold numbers that are not finite.
         """
         config = self._config
+        if self._learner.latent_specs:
+            raise UserError(
+                "run.data holds no latent states of this agent; set replay.latents false, or "
+                "--replay.burn_in 5"
+            )
         specs = row_specs(self._envs.observation_specs, self._envs.action_spec)
         self._replay = Replay(config.replay, None, specs, 1, config.seed)
         folders = episode_folders(config.run.data, config.task)
         check_repeats(folders, self._envs.action_repeat)
         for folder in folders:
             self._replay.read(folder, self._envs.action_spec, leave_out=True)
-        if not self._replay.can_sample(config.replay.length):
+        if not self._replay.can_sample(config.replay.window):
             raise UserError(
-                f"{config.run.data} holds no {config.replay.length} rows in sequence; lower "
+                f"{config.run.data} holds no {config.replay.window} rows in sequence; lower "
                 "replay.length"
             )
         if earlier:

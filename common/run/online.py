@@ -34,17 +34,18 @@ class OnlineRun(BaseRun):
     Attributes:
         frames: Simulator steps so far, all environments together.
         agent_steps: Actions so far.
+        rows: Rows so far, those of resets included.
         episodes: Episodes that ended so far.
     """
 
     CLOCK = "frames"
-    COUNTERS = ("frames", "agent_steps", "episodes", "updates", "evaluations")
+    COUNTERS = ("frames", "agent_steps", "rows", "episodes", "updates", "evaluations")
 
     def _open(self, earlier: dict[str, Any]) -> None:
         """Begins the first episodes, and opens replay and log."""
         config, envs = self._config, self._envs
         per_episode, self._tasks = self._schedule.updates_per_episode, len(split(config.task))
-        ratio = per_episode or 1 / self._schedule.train_every
+        ratio = per_episode or config.updates_per_step()
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
         self._policy = Handover(
@@ -54,7 +55,7 @@ class OnlineRun(BaseRun):
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
         self._take_folder()
-        specs = row_specs(envs.observation_specs, envs.action_spec)
+        specs = row_specs(envs.observation_specs, envs.action_spec) | self._learner.latent_specs
         self._replay = Replay(
             config.replay, self._logdir / run_folder.REPLAY, specs, envs.num_envs, config.seed
         )
@@ -73,11 +74,12 @@ class OnlineRun(BaseRun):
         filming = Every(schedule.report_every, self.frames)
         saved = time.monotonic()
         while self.frames < schedule.frames and not self._stopping:
-            learning = self._ready()
-            self._driver.act(self._policy if learning else self._random)
-            rounds = self.episodes // self._tasks
-            clock = rounds if schedule.updates_per_episode else self.agent_steps
-            while learning and not self._stopping and self._ratio.due(clock):
+            filled = self._filled()
+            learning = filled and self._replay.can_sample(self._config.replay.window)
+            self._driver.act(self._policy if filled else self._random)
+            if filled and self._learner.latent_specs:
+                self._replay.annotate(self._learner.policy.latents)
+            while learning and not self._stopping and self._ratio.due(self._clock):
                 self._learn()
             self._take(self._driver.receive())
             if filming.due(self.frames) and learning and schedule.video:
@@ -91,18 +93,25 @@ class OnlineRun(BaseRun):
                 self._save()
                 saved = time.monotonic()
 
-    def _ready(self) -> bool:
-        """Whether there is enough experience to learn from."""
+    def _filled(self) -> bool:
+        """Whether there is enough experience of the random policy."""
         schedule = self._schedule
         episodes = schedule.prefill_episodes * self._tasks
-        enough = self.agent_steps >= schedule.prefill and self.episodes >= episodes
-        return enough and self._replay.can_sample(self._config.replay.length)
+        return self.agent_steps >= schedule.prefill and self.episodes >= episodes
+
+    @property
+    def _clock(self) -> int:
+        """What updates are due by."""
+        if self._schedule.updates_per_episode:
+            return self.episodes // self._tasks
+        return self.rows if self._schedule.train_ratio else self.agent_steps
 
     def _take(self, rows: Rows) -> None:
         """Keeps and counts the rows that the environments returned."""
         self._replay.add(without_log(rows))
         steps = ~rows["is_first"]
         self.agent_steps += int(steps.sum())
+        self.rows += len(steps)
         repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
         self.frames += int(np.nansum(repeats[steps]))
         self.episodes += len(self._driver.episodes)
@@ -124,9 +133,7 @@ class OnlineRun(BaseRun):
             each = f"{self._tasks} episodes" if self._tasks > 1 else "episode"
             amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
-            steps = (schedule.frames // repeat) - schedule.prefill
-            learned = schedule.pretrain + max(0, int(steps / schedule.train_every))
-            amount = f"about {learned:,} updates"
+            amount = f"about {_updates(self._config, self._envs):,} updates"
         return (
             f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
             f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
@@ -167,10 +174,27 @@ class Handover:
 
 def check_length(config: Settings, envs: Envs) -> None:
     """Raises a UserError where a run would end before it learns anything."""
-    steps = max(config.run.prefill, config.replay.length * envs.num_envs)
-    frames = steps * envs.action_repeat
+    frames = _steps_before(config, envs) * envs.action_repeat
     if config.run.frames <= frames:
         raise UserError(
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
+    if not config.run.updates_per_episode and not _updates(config, envs):
+        option = "run.train_ratio" if config.run.train_ratio else "run.train_every"
+        raise UserError(
+            f"{option} is {getattr(config.run, option[4:]):g}, which makes no update in "
+            f"{config.run.frames:,} frames; give more updates or more frames"
+        )
+
+
+def _steps_before(config: Settings, envs: Envs) -> int:
+    """Agent steps until learning starts, all environments counted."""
+    rows = envs.num_envs * config.replay.rows
+    return max(config.run.prefill, rows, config.replay.minimum + rows - envs.num_envs)
+
+
+def _updates(config: Settings, envs: Envs) -> int:
+    """About how many updates a run makes that makes them by agent steps."""
+    steps = config.run.frames // envs.action_repeat - _steps_before(config, envs)
+    return config.run.pretrain + max(0, int(steps * config.updates_per_step()))

@@ -9,8 +9,18 @@ import numpy as np
 
 from common.agent import OpenLoop
 from common.replay import Windows
+from common.rows import Specs
 from common.run.driver import Policy
 from common.types import Params, Rows
+
+
+class ActingPolicy(Policy, Protocol):
+    """A policy that infers latent states of the rows that it acts on."""
+
+    @property
+    def latents(self) -> dict[str, np.ndarray]:
+        """What the replay keeps of those of the newest rows, by name ``[N, ...]``."""
+        ...
 
 
 class Learner(Protocol):
@@ -18,9 +28,13 @@ class Learner(Protocol):
 
     Attributes:
         policy: Acts in the training environments with the newest parameters.
+        latent_specs: What the replay keeps of the latent states of a row; empty for nothing.
+        latents: What the newest update inferred of its rows ``[B, T, ...]``, by the same names.
     """
 
-    policy: Policy
+    policy: ActingPolicy
+    latent_specs: Specs
+    latents: Rows
 
     @property
     def params(self) -> Params:
@@ -62,6 +76,14 @@ class Replay(Protocol):
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
         """Appends one row ``[N, ...]`` per environment."""
+        ...
+
+    def annotate(self, latents: Mapping[str, np.ndarray]) -> None:
+        """Keeps latent states ``[N, ...]`` with the newest row of every environment."""
+        ...
+
+    def write_back(self, windows: Windows, latents: Mapping[str, np.ndarray]) -> None:
+        """Keeps newer latent states ``[B, T, ...]`` with the rows that were drawn."""
         ...
 
     def can_sample(self, length: int) -> bool:

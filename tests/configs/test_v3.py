@@ -88,7 +88,13 @@ V3 = {
     "replay.length": 64,
     "replay.capacity": 5_000_000,
     "replay.sampling": "steps",
+    "replay.minimum": 1024,
+    "replay.latents": True,
+    "replay.burn_in": 0,
+    "replay.online": True,
+    "run.prefill": 0,
     "run.pretrain": 1,
+    "run.train_every": 0.0,
 }
 LARGE_V3 = {"rssm.deter": 8192, "rssm.hidden": 1024, "rssm.classes": 64, "critic.units": 1024}
 """Further values of ``size_200m``."""
@@ -108,8 +114,7 @@ def test_v3_values(name):
     for before in ([], ["atari"], ["dreamer_v1"]):
         config = load(*before, name)
         assert values(config, wanted) == wanted
-        rows = config.replay.batch * config.replay.length
-        assert rows / config.run.train_every == REPLAYED_V3[name]
+        assert config.run.train_ratio == REPLAYED_V3[name]
 
 
 with (

@@ -49,8 +49,21 @@ TRAIN = [
     ),
     (f"{GYM} --sampling step", "replay.sampling cannot be 'step'; did you mean 'steps'?"),
     (f"{GYM} --workers thread", "env.workers cannot be 'thread'"),
-    (f"{GYM} --train_every 0", "run.train_every is 0.0; expected a number above 0"),
-    (f"{GYM} --train_every -1", "run.train_every is -1.0; expected a number above 0"),
+    (f"{GYM} --train_every 0", "run.train_every is 0 and run.train_ratio is 0; one of them says"),
+    (f"{GYM} --train_every -1", "run.train_every is -1.0; expected at least 0"),
+    (
+        f"{GYM} --train_ratio 32",
+        "run.train_every is 20 and run.train_ratio is 32; one of them says",
+    ),
+    (
+        f"{GYM} --train_every 0 --train_ratio 0.5 --replay.online true",
+        "run.train_ratio is 0.5; replay.online true, which learns from every row, needs at least 1",
+    ),
+    (
+        f"{GYM} --replay.latents true --world_model.dynamics transformer",
+        "replay.latents keeps states of the rssm, the dynamics are transformer; set replay.latents",
+    ),
+    (f"{GYM} --replay.latents true --burn_in 2", "replay.latents true needs replay.burn_in 0"),
     (f"{GYM} --replay.batch 0", "replay.batch is 0; expected at least 1"),
     (f"{GYM} --replay.length 1", "replay.length is 1; expected at least 2"),
     (f"{GYM} --replay.memory 0", "replay.memory is 0.0; expected a number above 0"),
