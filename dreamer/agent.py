@@ -297,7 +297,9 @@ def make_agent(
         UserError: An option with an impossible value.
     """
     model = world_model(config.world_model, observations, actions)
-    dreamer = Dreamer(model, make_networks(config.actor, config.critic, actions), config)
+    precision = config.world_model.precision
+    networks = make_networks(config.actor, config.critic, actions, precision)
+    dreamer = Dreamer(model, networks, config)
     return Agent(
         init=dreamer.init,
         params=dreamer.acting_params,

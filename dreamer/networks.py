@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from common.distributions import Joint, Normal, OneHot, TanhNormal, TruncatedNormal
 from common.nets.heads import HeadConfig, Prediction, ScalarHead
 from common.nets.layers import INITS, MLP, Dense, scaled
+from common.nets.precision import Precision, wrap
 from common.spaces import ActionPart, ActionSpec
 from common.types import Array, Key, Params
 from dreamer.config import ActorConfig
@@ -41,9 +42,10 @@ class Actor(hk.Module):
         sizes = config.layers, config.units
         hidden = MLP(*sizes, config.activation, config.norm, init=config.init)(feature)
         init = scaled(INITS[config.init], config.out_scale)
-        out = Dense(self._actions.size, "out", init)(hidden)
+        # What a distribution is computed from is float32, whatever the layers compute in.
+        out = Dense(self._actions.size, "out", init)(hidden).astype(jnp.float32)
         continuous = sum(p.size for p in self._actions.parts if p.kind == "continuous")
-        std = Dense(continuous, "std", init)(hidden) if continuous else None
+        std = Dense(continuous, "std", init)(hidden).astype(jnp.float32) if continuous else None
         parts = []
         taken = 0
         offset = 0
@@ -83,13 +85,16 @@ class Networks(NamedTuple):
     value: Callable[[Params, Array], Prediction]
 
 
-def make_networks(actor: ActorConfig, critic: HeadConfig, actions: ActionSpec) -> Networks:
+def make_networks(
+    actor: ActorConfig, critic: HeadConfig, actions: ActionSpec, precision: Precision = "float32"
+) -> Networks:
     """Builds actor and critic.
 
     Args:
         actor: Layers and distribution of the policy.
         critic: Layers of the value function.
         actions: The flat action vector.
+        precision: Number format of the layers' arithmetic.
     """
     policy = hk.without_apply_rng(hk.transform(lambda x: Actor(actor, actions)(x)))
     value = hk.without_apply_rng(hk.transform(lambda x: ScalarHead(critic, "critic")(x)))
@@ -102,4 +107,4 @@ def make_networks(actor: ActorConfig, critic: HeadConfig, actions: ActionSpec) -
             "slow_critic": value.init(keys[2], feature),
         }
 
-    return Networks(init, policy.apply, value.apply)
+    return Networks(init, wrap(policy.apply, precision), wrap(value.apply, precision))

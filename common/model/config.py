@@ -48,8 +48,9 @@ class WorldModelConfig(Options):
         decoder_gradients: Whether the reconstruction shapes the latent states.
         reward_gradients: Whether the reward head shapes the latent states.
         discount_gradients: Whether the discount head shapes the latent states.
-        precision: Number format of the arithmetic: "float32" or "bfloat16"; weights,
-            losses and statistics stay in float32.
+        precision: Number format of the arithmetic, that of an agent's other networks too:
+            "float32", "bfloat16", or "auto", which is float32 on a CPU and bfloat16 elsewhere
+            (V3). Weights, losses, distributions and statistics stay in float32.
     """
 
     dynamics: Literal["rssm", "transformer"] = "rssm"

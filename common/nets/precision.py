@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import jmp
 
-Precision = Literal["float32", "bfloat16"]
-"""Number format of computations."""
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Number format of computations; "auto" is float32 on a CPU, which is slower with the other, and
+bfloat16 elsewhere."""
 
 
 def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
@@ -23,8 +25,10 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
 
     Args:
         apply: The function, for example ``apply(params, inputs)``.
-        name: "float32" (returns ``apply`` itself) or "bfloat16".
+        name: "float32" (returns ``apply`` itself), "bfloat16", or "auto", which is one of them.
     """
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if name == "float32":
         return apply
     casts = jmp.Policy(

@@ -88,6 +88,7 @@ V3 = {
     "replay.length": 64,
     "replay.capacity": 5_000_000,
     "replay.sampling": "steps",
+    "precision": "auto",
     "replay.minimum": 1024,
     "replay.latents": True,
     "replay.burn_in": 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from common.nets.precision import wrap
 
@@ -45,5 +46,15 @@ def test_noise_by_keyword_keeps_its_tails():
     np.testing.assert_array_equal(passed, noise)
 
 
-def test_float32_is_the_function_itself():
-    assert wrap(_apply, "float32") is _apply
+@pytest.mark.parametrize("name", ["float32", "auto"])
+def test_float32_is_the_function_itself(name):
+    assert wrap(_apply, name) is _apply
+
+
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_auto_is_bfloat16_where_that_is_fast(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    params, x = _inputs()
+    seen = []
+    wrap(_apply, "auto")(params, x, seen=seen)
+    assert seen == [(jnp.bfloat16, jnp.bfloat16, jnp.int32)]
