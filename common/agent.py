@@ -33,7 +33,8 @@ class Latents(NamedTuple):
         pack: ``(carry) -> arrays [N, ...]``, of the rows that were acted on last.
         update: ``(state, key, batch) -> (state, metrics, arrays [B, T, ...])``, an update that
             returns what it inferred of the batch. In the batch are, beside the rows
-            ``[B, T, ...]``, the arrays ``[B, ...]`` of the row before each sequence.
+            ``[B, T, ...]``, the arrays ``[B, ...]`` of the row before each sequence; without
+            them, as ``Agent.update`` may be called too, it begins in the empty state.
     """
 
     specs: Specs

@@ -78,6 +78,19 @@ SHAPES = {
     "quickstart": Shape(
         "the README's first run, cartpole from its state", ("quickstart",), CARTPOLE, _continuous(1)
     ),
+    "proprio": Shape(
+        "DreamerV2, a walker from its state",
+        ("dmc_proprio",),
+        WALKER,
+        _continuous(6),
+    ),
+    "proprio_v3": Shape(
+        "DreamerV3 of size 1m, a walker from its state",
+        ("dmc_proprio_v3",),
+        WALKER,
+        _continuous(6),
+        {"replay.length": 64},  # As published.
+    ),
     "small": Shape(
         "about 0.55 million parameters, from pixels",
         ("dmc_vision", "size_xs"),

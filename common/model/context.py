@@ -83,13 +83,14 @@ class Context:
             params: Of the world model, for the burn-in.
             statistics: Of vectors, for the burn-in.
             key: For the latents of the burn-in.
-            batch: Rows ``[B, burn_in + T, ...]``, and what was kept of states ``[B, ...]``.
+            batch: Rows ``[B, burn_in + T, ...]``, and what was kept of states ``[B, ...]``; where
+                that is missing, windows begin in the empty state.
             float_images: Whether images are floats, as in ``model.losses``.
 
         Returns:
             Rows ``[B, T, ...]`` and states ``[B]``; None for the empty state.
         """
-        if self.specs:
+        if DETER in batch:
             return without_latents(batch), self.unpack(batch)
         if not self._burn_in:
             return batch, None

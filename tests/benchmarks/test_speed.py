@@ -93,6 +93,7 @@ def test_selection():
 def test_shapes_build_their_configuration():
     for name, shape in workloads.SHAPES.items():
         replay, length = shape.config().replay, 16 if name.startswith("tdm") else 50
+        length = 64 if name == "proprio_v3" else length
         assert (replay.batch, replay.length) == (16, length)
     config = workloads.SHAPES["dmc_vision"].config()
     assert (config.world_model.encoder.depth, config.behavior.horizon) == (48, 15)
