@@ -7,7 +7,9 @@ is taken than its arrays need: sizes that a header declares are held against wha
 from __future__ import annotations
 
 import math
+import os
 import pathlib
+import struct
 import zipfile
 import zlib
 from typing import IO, Any
@@ -19,6 +21,8 @@ EXPANSION = 100
 SMALL = 2**30
 
 _KINDS = "biuf"
+_END = struct.Struct("<4s4H2LH")
+"""The end of a ZIP file, before its comment; the fifth number is that of its members."""
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {
@@ -42,12 +46,26 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            _check_amount(archive, path)
             _check_members(members, pathlib.Path(path).stat().st_size)
             return {one.filename.removesuffix(".npy"): _array(archive, one) for one in members}
     except _DAMAGE as error:
         words = error.strerror if isinstance(error, OSError) else None
         words = " ".join((words or str(error) or type(error).__name__).split())
         raise ValueError(words[:200]) from error
+
+
+def _check_amount(archive: zipfile.ZipFile, path: str | pathlib.Path) -> None:
+    """Holds the list of members against their number, which ``zipfile`` does not look at.
+
+    One wrong byte in the list can hide a member behind the one before it.
+    """
+    with open(path, "rb") as file:
+        file.seek(-(_END.size + len(archive.comment)), os.SEEK_END)
+        amount = _END.unpack(file.read(_END.size))[4]
+    # The largest number stands for that one and all above.
+    if len(archive.infolist()) != amount and amount != 0xFFFF:
+        raise ValueError(f"it lists {len(archive.infolist())} arrays and counts {amount}")
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:

@@ -160,3 +160,18 @@ def test_any_damage_is_a_reason_or_arrays(tmp_path_factory, changes, end):
         assert type(error) is ValueError and "\n" not in str(error)
     else:
         assert all(array.dtype.kind in "biuf" for array in found.values())
+
+
+def test_no_member_hides_behind_another(tmp_path):
+    """An entry of the list whose length swallows the next one: ``zipfile`` then reads one less."""
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(3), b=np.arange(4))
+    content = bytearray(path.read_bytes())
+    first, second = (content.find(b"PK\1\2"), content.rfind(b"PK\1\2"))
+    end = content.rfind(b"PK\5\6")
+    # The length of the comment of the first entry, at byte 32 of it.
+    content[first + 32 : first + 34] = struct.pack("<H", end - second)
+    path.write_bytes(content)
+    assert len(zipfile.ZipFile(path).infolist()) == 1
+    with pytest.raises(ValueError, match="it lists 1 arrays and counts 2"):
+        read_npz(path)

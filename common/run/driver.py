@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,7 +15,7 @@ from common.errors import UserError, warn_once
 from common.rows import LOG_PREFIX, without_log
 from common.run.clocks import announced
 from common.spaces import ActionSpec
-from common.types import Mode, Params
+from common.types import Mode, Params, Rows
 
 NumpyRows = dict[str, np.ndarray]
 
@@ -63,8 +64,11 @@ class ActFunction:
             return key, action, carry
 
         self._act = jax.jit(act, static_argnames="mode")
-        self.pack = jax.jit(agent.latents.pack) if agent.latents else None
-        """Turns a carry into what the replay keeps of it; None where that is nothing."""
+
+    @functools.cached_property
+    def pack(self) -> Callable[[Any], Rows]:
+        """Turns a carry into what the replay keeps of it, of an agent that says how."""
+        return jax.jit(self.agent.latents.pack)
 
     def __call__(self, params: Params, key: Any, carry: Any, rows: Any, mode: Mode) -> tuple:
         """Returns ``(next key, action [N, A], carry)``."""
@@ -105,7 +109,7 @@ class AgentPolicy:
     @property
     def latents(self) -> NumpyRows:
         """What the replay keeps of the latent states of the newest rows, by name ``[N, ...]``."""
-        return jax.device_get(self._act.pack(self._carry)) if self._act.pack else {}
+        return jax.device_get(self._act.pack(self._carry))
 
 
 class Episode(NamedTuple):

@@ -78,11 +78,16 @@ def solve(
     def make_agent(*arguments):
         made = program.make_agent(*arguments)
 
-        def counted_update(state, key, batch):
-            traces.append(1)
-            return made.update(state, key, batch)
+        def counted(update):
+            def counted_update(state, key, batch):
+                traces.append(1)
+                return update(state, key, batch)
 
-        return made._replace(update=counted_update)
+            return counted_update
+
+        kept = made.latents
+        kept = kept and kept._replace(update=counted(kept.update))
+        return made._replace(update=counted(made.update), latents=kept)
 
     config = program.default_config
     task = {"task": f"tests.envs.known:{environment.__name__}", "seed": seed}
