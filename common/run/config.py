@@ -97,11 +97,16 @@ class Settings(Options):
     def __post_init__(self) -> None:
         """Raises an OptionError where rows come faster than they are learned from."""
         super().__post_init__()
-        if self.replay.online and self.run.train_ratio and self.run.train_ratio < 1:
+        rows = self.replay.batch * self.replay.length
+        by_episode = self.run.updates_per_episode
+        if self.replay.online and not by_episode and self.updates_per_step() * rows < 1:
+            name, wanted = "train_every", f"at most {rows}"
+            if self.run.train_ratio:
+                name, wanted = "train_ratio", "at least 1"
             refuse(
                 self,
-                f"{AT}run.train_ratio is {self.run.train_ratio:g}; {AT}replay.online true, which "
-                "learns from every row, needs at least 1",
+                f"{AT}run.{name} is {getattr(self.run, name):g}; {AT}replay.online true, which "
+                f"learns from every row, needs {wanted}",
             )
 
     def updates_per_step(self) -> float:

@@ -212,14 +212,14 @@ def test_the_estimate_of_memory_is_within_five_percent(options):
     config = ReplayConfig(capacity=200_000, memory=3e-3, length=5, **options)
     tracemalloc.start()
     replay, streams = Replay(config, None, specs, 4, seed=0), Streams(4, (50,))
-    while streams.flags[0].__len__() < 12_000:
+    for _ in range(12_000):
         replay.add(streams.step())
-    flags = [flags.clear() for flags in streams.flags]
+    del streams
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     rows = int(re.search(r"([\d,]+) rows fit", replay.memory_estimate())[1].replace(",", ""))
     size = int(re.search(r"([\d,]+) bytes a row", replay.memory_estimate())[1].replace(",", ""))
-    assert len(flags) == 4 and len(replay) > 0.8 * rows
+    assert len(replay) > 0.8 * rows
     assert taken == pytest.approx(rows * size, rel=0.05)
 
 

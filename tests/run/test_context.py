@@ -127,6 +127,10 @@ class TestRatio:
             "run.train_ratio is 0.5; replay.online true, which learns from every row, needs at",
         ),
         (
+            {"run__train_every": 9, "replay__online": True},
+            "train_every is 9; replay.online true, which learns from every row, needs at most 8",
+        ),
+        (
             {"run__train_every": 0, "run__train_ratio": 1e-6, "run__pretrain": 0},
             "run.train_ratio is 1e-06, which makes no update in 100 frames",
         ),
