@@ -1,8 +1,8 @@
 """What every part of DreamerV3 does to DreamerV2, one at a time, on two cores.
 
-    python -m benchmarks.ablation --logdir runs/ablation              # all runs, one after the other
-    taskset -c 0 python -m benchmarks.ablation --logdir runs/one --seeds 1    # or one seed a core
-    python -m benchmarks.ablation --table                             # what is recorded so far
+    python -m benchmarks.ablation --logdir runs/ablation            # all runs, one after another
+    taskset -c 0 python -m benchmarks.ablation --logdir runs/one --seeds 1       # a seed a core
+    python -m benchmarks.ablation --table                           # what is recorded so far
 
 DreamerV2 from state, with a small model that learns from 256 rows after every action, is trained as
 it is, with one part of DreamerV3 in the place of its own, and with all of them. Every run that has
