@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 from benchmarks.options import Parser
-from common.command.memory import restart_with_huge_pages
+from common.command.memory import restart_with_memory_settings
 from common.errors import UserError, exit_code
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ RESULTS = ROOT / "results" / "speed"
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    restart_with_huge_pages()
+    restart_with_memory_settings()
     parser = Parser(
         "python -m benchmarks.speed",
         description=__doc__,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
+from common.command.memory import available_memory
 from common.run.versions import DISTRIBUTION, LIBRARIES, ROOT, version_of
 
 PROBE_SECONDS = 120
@@ -68,7 +69,7 @@ def findings() -> Iterator[Finding]:
     """Yields what is found, piece by piece, the quick things first."""
     yield check_python(sys.version_info[:3])
     yield from check_libraries(version_of)
-    yield check_memory(_available_memory() / 2**30, len(os.sched_getaffinity(0)))
+    yield check_memory(available_memory() / 2**30, len(os.sched_getaffinity(0)))
     yield check_disk(shutil.disk_usage(pathlib.Path.cwd()).free / 2**30)
     gpus = _gpus()
     if gpus:
@@ -253,20 +254,6 @@ PROBES = {
 def _numbers(version: str) -> tuple[int, ...]:
     parts = version.split(".")[:2]
     return tuple(int(part) for part in parts if part.isdigit())
-
-
-def _available_memory() -> int:
-    """Bytes that this process may still take, container limits included."""
-    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    available = sizes["MemAvailable"]
-    group = pathlib.Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-    except OSError:
-        return available
-    return available if limit == "max" else min(available, int(limit) - used)
 
 
 def _gpus() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from common.command import flags
 from common.command.cache import cache_folder
 from common.command.commands import COMMANDS, LoadProgram
-from common.command.memory import restart_with_huge_pages
+from common.command.memory import restart_with_memory_settings
 from common.command.table import HELP, Command, find, listing
 from common.errors import exit_code
 from common.run.versions import DISTRIBUTION, version_of
@@ -30,7 +30,7 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
         75 where training was stopped before its end, 130 after an interrupt.
     """
     if argv is None:
-        restart_with_huge_pages()
+        restart_with_memory_settings()
     prepare()
     words = list(sys.argv[1:] if argv is None else argv)
     return exit_code(lambda: _dispatch(name, load_program, words))
