@@ -19,6 +19,8 @@ _KEPT = {
     "glibc.malloc.mmap_threshold": str(2**35),
     "glibc.malloc.trim_threshold": str(2**35),
     "glibc.malloc.arena_max": "1",
+    # Taken in larger pieces, it is cut up less, so that a large array finds its old place again.
+    "glibc.malloc.top_pad": str(2**28),
 }
 ENOUGH = 8 * 2**30
 """Bytes that must be free for arrays to be kept."""
