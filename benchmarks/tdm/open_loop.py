@@ -28,14 +28,15 @@ def cut_windows(
         seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
-    steps = [one_episode(one, *sizes) for one in episodes if len(one["reward"]) >= length]
+    long = [one for one in episodes if len(one["reward"]) >= length]
+    steps = [jax.tree.map(np.asarray, one_episode(one, *sizes)) for one in long]
     room = np.array([one.reward.shape[1] - length + 1 for one in steps])
     chosen = []
     for number in rng.choice(len(steps), count, p=room / room.sum()):
         begin = int(rng.integers(room[number]))
-        rows = [np.asarray(x[0, begin : begin + length]) for x in steps[number][:4]]
+        rows = [x[0, begin : begin + length] for x in steps[number][:4]]
         rows[3] = rows[3] | (np.arange(length) == 0)
-        chosen.append((*rows, *(np.asarray(x[0]) for x in steps[number][4:])))
+        chosen.append((*rows, *(x[0] for x in steps[number][4:])))
     return Steps(*map(np.stack, zip(*chosen, strict=True)))
 
 

@@ -69,10 +69,6 @@ Record = dict[str, Any]
 LATER: dict[str, Any] = {
     "likelihood": "auto",
     "discount_repeat": 0,
-    "lr_schedule": "1",
-    "agc": 0.0,
-    "decay": "all",
-    "nesterov": False,
     "bins": 255,
     "unimix": 0.0,
     "cell_layers": 1,
@@ -90,12 +86,6 @@ LATER: dict[str, Any] = {
     "outer": False,
     "soft_discount": True,
     "decoder_scale": 1.0,
-    "rates": {},
-    "train_ratio": 0.0,
-    "minimum": 0,
-    "latents": False,
-    "burn_in": 0,
-    "online": False,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

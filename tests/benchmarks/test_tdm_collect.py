@@ -142,12 +142,13 @@ def test_one_training_gives_all_levels(tmp_path, capsys):
     assert "trained beyond 400 frames" in errors and "trained on other observations" in errors
 
 
-def test_noise_disturbs_and_stays_within_bounds():
-    steady = lambda rows: np.full((len(rows["is_first"]), 2), 0.9, np.float32)  # noqa: E731
+@pytest.mark.parametrize("side", [1, -1])
+def test_noise_disturbs_and_stays_within_bounds(side):
+    steady = lambda rows: np.full((len(rows["is_first"]), 2), side * 0.9, np.float32)  # noqa: E731
     rows = {"is_first": np.zeros(4000, bool)}
     noisy = Noisy(steady, 0.2, 0)(rows)
-    assert noisy.max() == 1 and noisy.dtype == np.float32
-    below = noisy[noisy < 0.9]
+    assert (side * noisy).max() == 1 and noisy.dtype == np.float32
+    below = side * noisy[side * noisy < 0.9]
     assert len(below) / noisy.size == pytest.approx(0.5, abs=0.02)
     assert np.sqrt(((below - 0.9) ** 2).mean()) == pytest.approx(0.2, rel=0.05)
     np.testing.assert_array_equal(noisy, Noisy(steady, 0.2, 0)(rows))
@@ -174,6 +175,8 @@ def test_words_of_policies(tmp_path):
         (["--tasks", "dmc_cartpole_swingup@x"], "names no variant"),
         (["--tasks", TASK, "--policies", "randm"], "unknown policy 'randm'; did you mean 'random'"),
         (["--tasks", TASK, "--episodes", "0"], "--episodes is 0"),
+        (["--tasks", TASK, "--seed", "-1"], "--seed is -1"),
+        (["--tasks", TASK, "--seed", str(2**31)], "--seed is 2147483648"),
         (["--tasks", ","], "--tasks names none"),
         (["--tasks", "gym_a/b"], "cannot be the name of a folder"),
         (["--tasks", "dmc_hopper_hop", "--policies", "simulator"], "no batched reward"),
@@ -207,7 +210,52 @@ def test_help_names_the_commands(capsys):
     assert ended.value.code == 0 and "simulator:0.3" in capsys.readouterr().out
 
 
+def test_help_tells_the_defaults(monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(collecting, "collect", lambda options: given.append(options) or [])
+    for words in ([], ["--candidates", "5", "--seed", str(2**31 - 1)]):
+        assert main(["tdm", "collect", "--tasks", TASK, *words]) == 0
+    with pytest.raises(SystemExit):
+        main(["tdm", "collect", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    plain, few = given
+    numbers = {
+        "episodes": plain.episodes, "seed": plain.seed, "data": plain.data,
+        "policies": ",".join(plain.policies), "action-repeat": plain.env.action_repeat,
+        "candidates": plain.planner.candidates, "iterations": plain.planner.iterations,
+        "horizon": plain.planner.horizon, "configs": plain.training[1],
+    }  # fmt: skip
+    for name, value in numbers.items():
+        assert re.search(rf"--{name} [^()]*\({value}\)", text), name
+    assert (plain.planner.candidates, plain.planner.top) == (40, 4)  # A tenth is kept.
+    assert few.planner.top == 1 and few.env.time_limit == 0
+
+
+def test_the_pace_tells_how_long_the_rest_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    pace, said = collecting.Pace(10), []
+    for now[0], episodes in ((130.0, 3), (150.0, 2), (160.0, 5)):
+        said.append(pace.add(episodes))
+    assert said == [
+        "3 of 10 episodes, about 0:01:10 left",
+        "5 of 10 episodes, about 0:00:50 left",
+        "10 of 10 episodes, about 0:00:00 left",
+    ]
+
+
 def test_a_training_that_was_stopped_plays_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.run.train.train", lambda program, config, run: None)
-    assert run(tmp_path, "--tasks", TASK, "--policies", "400", *SHORT, *TRAINING) == 130
+    """And it was told to train in the collection's environments, and to score nothing."""
+    configs = []
+    train = lambda program, config, run: configs.append(config)  # noqa: E731
+    monkeypatch.setattr("common.run.train.train", train)
+    words = ("--tasks", TASK, "--policies", "400", "--seed", "3", "--action-repeat", "4")
+    assert run(tmp_path, *words, *SHORT, *TRAINING) == 130
     assert not any(tmp_path.rglob("*.npz"))
+    (config,) = configs
+    assert (config.task, config.seed, config.run.frames) == (TASK, 3, 400)
+    env = config.env
+    assert (env.pixels, env.state, env.action_repeat, env.time_limit) == (False, True, 4, 40)
+    schedule = config.run
+    assert (schedule.prefill, schedule.eval_episodes, schedule.random_episodes) == (20, 0, 0)
+    assert not schedule.video

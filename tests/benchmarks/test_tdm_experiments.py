@@ -59,7 +59,11 @@ def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monk
         assert f"\n{name}\n" in printed
     page = Page.read(results / "report.html")
     assert page.pictures == 3 and page.unclosed == []
-    assert ">jax</th>" in (results / "report.html").read_text()
+    text = (results / "report.html").read_text()
+    assert ">jax</th>" in text and text.count(">command</th>") == 1
+    for record in work.read_all(results):  # No part takes longer than the whole.
+        parts = [record.get(f"{name}_seconds", 0.0) for name in ("fit", "predict", "play")]
+        assert min(parts) >= 0 and sum(parts) <= record["seconds"] + 0.1
 
     monkeypatch.setattr(runner, "compute", None)  # Nothing is left to compute.
     experiments.experiment_command("experiments", words)
@@ -194,11 +198,46 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
     cells = [Cell("specialist", "a", "tdm", -1, seed) for seed in (1, 2, 3)]
     at = Work(TINY, tmp_path, tmp_path)
     work.write_record(at, cells[1], {})
-    ran = []
-    monkeypatch.setattr(runner, "compute", lambda at, cell: ran.append(cell) or 1.0)
+    ran, now = [], [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def compute(at, cell):
+        ran.append(cell)
+        now[0] += 90
+        return 90.0
+
+    monkeypatch.setattr(runner, "compute", compute)
     runner.run(at, cells, jobs=1)
     assert ran == [cells[0], cells[2]]
-    assert "1 of 3 parts are done already" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 3 parts are done already",
+        "2 of 3: specialist: a, tdm, seed 1: 90 s; about 0:01:30 left",
+        "3 of 3: specialist: a, tdm, seed 3: 90 s; about 0:00:00 left",
+    ]
+
+
+def test_damaged_records_are_named(tmp_path):
+    cell, at = Cell("few-shot", "a", "scratch", 3, 1), Work(TINY, tmp_path, tmp_path)
+    work.write_record(at, cell, {})
+    assert str(cell) == "few-shot: a, scratch, 3 episodes, seed 1"
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["a-scratch-3-1.json"]
+    cell.path(tmp_path).write_text("{")
+    with pytest.raises(UserError, match=r"a-scratch-3-1.json is damaged \(.*; remove it"):
+        work.read_record(at, cell)
+
+
+def test_too_few_episodes_are_refused(tmp_path, monkeypatch):
+    """All but those held back are learned from, every one once."""
+    episodes = [linear_episode(np.random.default_rng(seed)) for seed in range(4)]
+    at = Work(dataclasses.replace(TINY, held_back=3), tmp_path, tmp_path)
+    monkeypatch.setattr(work, "_read", lambda data: {"a": episodes, "b": episodes[:3]})
+    split = work.load(at, "a")
+    assert (len(split.training), len(split.held_back)) == (1, 3)
+    assert {id(one) for part in split for one in part} == set(map(id, episodes))
+    with pytest.raises(UserError, match="3 episodes of b; expected more than the 3 that are"):
+        work.load(at, "b")
+    with pytest.raises(UserError, match="no episodes of c; collect them first"):
+        work.load(at, "c")
 
 
 def test_few_episodes_are_among_more():

@@ -54,6 +54,16 @@ def test_noise_has_the_scale_that_is_set(scale):
     assert others == pytest.approx(0.75 * scale, rel=0.05)  # A random choice may be the old one.
 
 
+def test_without_noise_both_modes_act_alike():
+    """A controller that is told nothing adds none."""
+    model = PlannedModel(None, None, NOTHING, lambda params, keys, memory: memory, None, None)
+    find = lambda params, key, start, belief, first: (jnp.full((ENVS, 1), 0.25), belief)  # noqa: E731
+    control = Controller(model, Searcher(lambda n: (), find), box(1))
+    for mode in ("train", "eval"):
+        args = {}, jax.random.key(0), control.initial_carry(ENVS), rows()
+        np.testing.assert_array_equal(control.act(*args, mode)[0], 0.25)
+
+
 def test_there_are_two_modes():
     control = controller(NOTHING, box(1))
     with pytest.raises(UserError, match="mode cannot be 'test'; choose from: eval, train"):

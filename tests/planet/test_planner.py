@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from common.errors import UserError
-from planet import cem
+from planet import cem, mppi, shooting
 from planet.config import PlannerConfig
 from planet.planner import make_searcher
 from tests.tiny import box
@@ -32,3 +35,13 @@ def test_more_sequences_chosen_than_there_are():
     with pytest.raises(UserError, match="cem chooses the best 100 of 50 candidates"):
         cem.plan(lambda *args: jnp.zeros((2, 50)), {}, jax.random.key(0), start,
                  actions=box(1), candidates=50)  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", [cem.plan, mppi.plan, shooting.plan])
+def test_planners_have_the_defaults_of_the_options(plan):
+    """Who calls one of them plans as an agent does that was given no options."""
+    defaults = {name: x.default for name, x in inspect.signature(plan).parameters.items()}
+    config = dataclasses.asdict(PlannerConfig())
+    shared = defaults.keys() & config.keys()
+    assert shared >= {"horizon", "candidates"}
+    assert {name: defaults[name] for name in shared} == {name: config[name] for name in shared}
