@@ -1,8 +1,9 @@
 """Loads golden vectors, remembers which arrays a test looked at, and compares within tolerances.
 
-The folder is ``tests/golden`` for DreamerV2 and ``tests/golden_v3`` for DreamerV3, or the one that
-the environment variable GOLDEN_DIR or GOLDEN_V3_DIR names, so that the same tests check another
-set with other seeds and sizes.
+The folder is ``tests/golden`` for DreamerV2, ``tests/golden_v3`` for DreamerV3 and
+``tests/golden_tdmpc2`` for TD-MPC2, or the one that the environment variable GOLDEN_DIR,
+GOLDEN_V3_DIR or GOLDEN_TDMPC2_DIR names, so that the same tests check another set with other
+seeds and sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 _HERE = pathlib.Path(__file__).parent
 FOLDER = pathlib.Path(os.environ.get("GOLDEN_DIR") or _HERE / "golden")
 FOLDER_V3 = pathlib.Path(os.environ.get("GOLDEN_V3_DIR") or _HERE / "golden_v3")
+FOLDER_TDMPC2 = pathlib.Path(os.environ.get("GOLDEN_TDMPC2_DIR") or _HERE / "golden_tdmpc2")
 
 
 class Arrays(dict):

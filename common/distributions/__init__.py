@@ -15,6 +15,7 @@ distribution                  noise of ``sample``
 ``Squared``                   (never sampled: a likelihood)
 ``SymlogNormal``              (never sampled: a likelihood)
 ``TwoHot``                    (never sampled: a likelihood)
+``SymlogTwoHot``              (never sampled: a likelihood)
 ============================  ======================================================
 
 The formulas are written out rather than taken from tensorflow-probability: for the
@@ -32,7 +33,7 @@ from common.distributions.likelihoods import Squared, SymlogNormal, UnitNormal, 
 from common.distributions.noise import normal_noise, uniform_noise, uniform_to_normal
 from common.distributions.probability import to_tfp
 from common.distributions.squashed import TanhNormal, TruncatedNormal
-from common.distributions.two_hot import TwoHot, two_hot_bins
+from common.distributions.two_hot import SymlogTwoHot, TwoHot, two_hot_bins
 
 __all__ = [
     "Bernoulli",
@@ -42,6 +43,7 @@ __all__ = [
     "OneHot",
     "Squared",
     "SymlogNormal",
+    "SymlogTwoHot",
     "TanhNormal",
     "TruncatedNormal",
     "TwoHot",

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.distributions.likelihoods import symexp, symlog
 from common.types import Array
 
 _LARGEST = 20.0
@@ -75,6 +76,47 @@ class TwoHot:
         probs, half = jax.nn.softmax(self.logits), self.logits.shape[-1] // 2
         upper, lower = probs[..., -half:], probs[..., :half][..., ::-1]
         return ((upper - lower) * self.bins[-half:]).sum(-1)
+
+    def mode(self) -> Array:
+        """Returns the mean: what is asked for is a number, not a bin."""
+        return self.mean()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SymlogTwoHot:
+    """A number whose symlog is spread over even bins (TD-MPC2, arXiv:2310.16828).
+
+    Unlike in ``TwoHot``, the expectation is taken of the symlog: with bins b_i from low to high,
+
+        y = clip(symlog(x), low, high),  weights linear between the two b_i around y
+        mean = symexp(sum_i p_i b_i)
+
+    Attributes:
+        logits: ``[..., bins]``, at least 2.
+        low: The lowest bin, on the scale of the symlog.
+        high: The highest one.
+    """
+
+    logits: Array
+    low: float = dataclasses.field(default=-10.0, metadata={"static": True})
+    high: float = dataclasses.field(default=10.0, metadata={"static": True})
+
+    def weights(self, x: Array) -> Array:
+        """Returns the mixture ``[..., bins]`` that stands for numbers ``[...]``."""
+        last = self.logits.shape[-1] - 1
+        y = jnp.clip(symlog(jax.lax.stop_gradient(x)), self.low, self.high)
+        place = (y - self.low) * (last / (self.high - self.low))
+        return jnp.maximum(0, 1 - jnp.abs(place[..., None] - jnp.arange(last + 1)))
+
+    def log_prob(self, x: Array) -> Array:
+        """Returns the negative cross-entropy ``[...]`` to the mixture that stands for ``x``."""
+        return (self.weights(x) * jax.nn.log_softmax(self.logits)).sum(-1)
+
+    def mean(self) -> Array:
+        """Returns the number ``[...]`` whose symlog is the mean of the bins."""
+        bins = jnp.linspace(self.low, self.high, self.logits.shape[-1])
+        return symexp((jax.nn.softmax(self.logits) * bins).sum(-1))
 
     def mode(self) -> Array:
         """Returns the mean: what is asked for is a number, not a bin."""

@@ -21,7 +21,7 @@ class CoderConfig(Options):
             as many as the one before; of padded ones, what ``multipliers`` multiply.
         layers: Dense layers for the vectors.
         units: Width of the dense layers.
-        activation: elu, relu, tanh, silu or gelu.
+        activation: elu, relu, tanh, silu, gelu or mish.
         norm: "layer" or "rms" for such norms in front of the activations, or "none".
         init: How kernels are drawn: "glorot" or "trunc_normal" (V3).
         multipliers: Channels of each padded convolution in multiples of ``depth``, beginning

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from common.checks import Count, Options, Whole
 from common.types import Array
 
-Activation = Literal["elu", "relu", "tanh", "silu", "gelu"]
+Activation = Literal["elu", "relu", "tanh", "silu", "gelu", "mish"]
 Norm = Literal["none", "layer", "rms"]
 Init = Literal["glorot", "trunc_normal"]
 
@@ -65,12 +65,28 @@ def _elu_backward(out: Array, gradient: Array) -> tuple[Array]:
 elu.defvjp(_elu_forward, _elu_backward)
 
 
+def mish(x: Array) -> Array:
+    """Returns x tanh(ln(1 + e^x)), arXiv:1908.08681; TD-MPC2's activation."""
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+def sim_norm(x: Array, size: int) -> Array:
+    """Turns each ``size`` consecutive entries of the last axis into probabilities, by softmax.
+
+    SimNorm of TD-MPC2 (arXiv:2310.16828, Eq. 5, at a temperature of 1): ``[..., D] -> [..., D]``, D
+    a multiple of the size.
+    """
+    groups = x.reshape(*x.shape[:-1], -1, size)
+    return jax.nn.softmax(groups).reshape(x.shape)
+
+
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "elu": elu,
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
+    "mish": mish,
 }
 
 
