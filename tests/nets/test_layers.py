@@ -75,6 +75,7 @@ def test_activation_matches_its_formula(name: str):
         "tanh": np.tanh(x),
         "silu": x * sigmoid,
         "gelu": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+        "mish": x * np.tanh(np.log1p(np.exp(x))),
     }[name]
     np.testing.assert_allclose(layers.ACTIVATIONS[name](x), want, atol=1e-6)
 
