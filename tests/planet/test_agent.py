@@ -134,3 +134,10 @@ def test_more_sequences_chosen_than_there_are():
     with pytest.raises(UserError, match=f"PlannerConfig.{message}"):
         PlannerConfig(candidates=4, top=5)
     PlannerConfig(method="mppi", candidates=4, top=5)
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_an_image_has_one_to_eight_bits(bits):
+    with pytest.raises(UserError, match=f"image_bits is {bits}; expected"):
+        Config(image_bits=bits)
+    Config(image_bits=1), Config(image_bits=8)
