@@ -49,6 +49,7 @@ TINY = dataclasses.replace(
 def test_all_experiments_from_nothing_to_the_page_and_never_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "preset", lambda name: TINY)
     monkeypatch.setattr(report, "preset", lambda name: TINY)
+    monkeypatch.setattr(runner, "EXPERIMENTS", {})  # Two jobs compute in processes of their own.
     data, results = tmp_path / "data", tmp_path / "results"
     words = ["--data", str(data), "--results", str(results), "--jobs", "2", "--seeds", "1"]
     experiments.experiment_command("experiments", words)

@@ -14,6 +14,7 @@ from benchmarks.tdm.contenders import Fitted
 from benchmarks.tdm.ensemble import EnsembleConfig
 from benchmarks.tdm.fitting import Fitting, fit
 from benchmarks.tdm.scale import Scale
+from common.errors import UserError
 from common.replay.bodies import Bodies
 from common.tokens.steps import Steps
 from planet.model import Memory, PlannedModel
@@ -39,6 +40,14 @@ def test_the_learning_rate_rises_and_falls(updates):
     assert float(found.fitted.weights) == pytest.approx(weights[-1], rel=1e-4)
     tail = max(updates // 10, 1)
     assert found.loss == pytest.approx(weights[-1 - tail : -1].mean(), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["updates", "window"])
+def test_a_single_update_or_row_is_too_few(name):
+    """A rate cannot rise and fall in one update; one row leads nowhere."""
+    Fitting(**{name: 2})
+    with pytest.raises(UserError, match=f"{name} is 1; expected"):
+        Fitting(**{name: 1})
 
 
 def linear_ensemble(members=3):
