@@ -4,7 +4,8 @@ XLA allocates the scratch memory of a computation anew at every call. glibc give
 back to the kernel each time, which clears it before it gives it out again: a fifth of an update's
 time on CPU, and a quarter with pages of 4 KiB. glibc keeps it, in a single arena, and asks for
 huge pages only if variables say so when the process starts, hence one restart. What is kept is
-about as much as one update takes.
+about as much as one update takes. The price is paid by compiling, whose threads wait for each other
+in a single arena: some seconds of a start without a cache.
 """
 
 from __future__ import annotations
