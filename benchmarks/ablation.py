@@ -132,7 +132,7 @@ def train(part: str, task: str, seed: int, logdir: pathlib.Path) -> dict[str, An
         "part": part,
         "task": task,
         "seed": seed,
-        "options": PARTS[part],
+        "options": config(part) | {"frames": TASKS[task]},
         "curve": np.round(run.evaluations[:, :2], 1).tolist(),
         "random": run.random,
         "seconds": round(run.seconds),
@@ -147,7 +147,8 @@ def read(results: pathlib.Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     return {
         (one["part"], one["task"], one["seed"]): one
         for one in map(json.loads, lines)
-        if one["options"] == PARTS.get(one["part"])
+        if one["part"] in PARTS and one["task"] in TASKS
+        if one["options"] == config(one["part"]) | {"frames": TASKS[one["task"]]}
     }
 
 
@@ -230,7 +231,8 @@ def _run(arguments: argparse.Namespace) -> int:
     wanted = [
         (part, task, seed) for seed in arguments.seeds for part in PARTS for task in arguments.tasks
     ]
-    left = [one for one in wanted if one not in read(results)]
+    done = read(results)
+    left = [one for one in wanted if one not in done]
     results.mkdir(parents=True, exist_ok=True)
     for number, (part, task, seed) in enumerate(left, 1):
         print(f">> run {number} of {len(left)}: {part}, {task}, seed {seed}", flush=True)

@@ -1,8 +1,8 @@
 """Lets the C library keep large arrays, and back them by pages of 2 MiB.
 
 XLA allocates the scratch memory of a computation anew at every call. glibc gives so much memory
-back to the kernel each time, which clears it before it gives it out again: a fifth of an update's
-time on CPU, and a quarter with pages of 4 KiB. glibc keeps it, in a single arena, and asks for
+back to the kernel each time, which clears it before it gives it out again; with pages of 4 KiB that
+is a quarter of an update's time on CPU. glibc keeps it, in a single arena, and asks for
 huge pages only if variables say so when the process starts, hence one restart. What is kept is
 about as much as one update takes. The price is paid by compiling, whose threads wait for each other
 in a single arena: some seconds of a start without a cache.
@@ -69,7 +69,7 @@ def available_memory() -> int:
     except OSError:
         return 0
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    available = sizes["MemAvailable"]
+    available = sizes.get("MemAvailable", 0)
     group = pathlib.Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()

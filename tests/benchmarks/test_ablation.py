@@ -78,8 +78,16 @@ def test_a_run_is_recorded_and_not_made_again(small, tmp_path, capfd):
     assert (tmp_path / ablation.PICTURE).stat().st_size > 10_000
 
 
-def test_a_run_with_other_options_is_made_again(small, tmp_path):
-    line = {"part": "DreamerV2", "task": "gym_CartPole-v1", "seed": 1, "options": {}}
-    other = line | {"options": {"actor": {"layers": 1}}}
-    (tmp_path / ablation.RECORD).write_text(f"{json.dumps(line)}\n{json.dumps(other)}\n")
+def test_a_run_with_other_options_or_frames_is_made_again(small, tmp_path, monkeypatch):
+    options = ablation.config("DreamerV2") | {"frames": 200}
+    line = {"part": "DreamerV2", "task": "gym_CartPole-v1", "seed": 1, "options": options}
+    others = [
+        line | {"seed": 2, "options": options | {"actor": {"layers": 1}}},
+        line | {"seed": 3, "options": options | {"frames": 100}},
+        line | {"part": "DreamerV4"},
+    ]
+    path = tmp_path / ablation.RECORD
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in (line, *others)))
     assert ablation.read(tmp_path) == {("DreamerV2", "gym_CartPole-v1", 1): line}
+    monkeypatch.setitem(ablation.BASE, "model_opt", {"lr": 1e-3})
+    assert ablation.read(tmp_path) == {}
