@@ -27,9 +27,21 @@ def two_hot_bins(size: int) -> np.ndarray:
     return np.concatenate([below, -below[: size // 2][::-1]])
 
 
+class _Binned:
+    """What choices among bins have in common, on top of ``logits``, ``weights`` and ``mean``."""
+
+    def log_prob(self, x: Array) -> Array:
+        """Returns the negative cross-entropy ``[...]`` to the mixture that stands for ``x``."""
+        return (self.weights(x) * jax.nn.log_softmax(self.logits)).sum(-1)
+
+    def mode(self) -> Array:
+        """Returns the mean: what is asked for is a number, not a bin."""
+        return self.mean()
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TwoHot:
+class TwoHot(_Binned):
     """A number whose probability is spread over bins (arXiv:2301.04104, Eq. 9 and 10).
 
     A target is the mixture of its two neighbouring bins with the target as mean. The bins are
@@ -63,10 +75,6 @@ class TwoHot:
         at = lambda index: (place == index[..., None]).astype(jnp.float32)  # noqa: E731
         return (1 - share) * at(lower) + share * at(upper)
 
-    def log_prob(self, x: Array) -> Array:
-        """Returns the negative cross-entropy ``[...]`` to the mixture that stands for ``x``."""
-        return (self.weights(x) * jax.nn.log_softmax(self.logits)).sum(-1)
-
     def mean(self) -> Array:
         """Returns the mean ``[...]``, exactly zero where the probabilities are symmetric.
 
@@ -77,14 +85,10 @@ class TwoHot:
         upper, lower = probs[..., -half:], probs[..., :half][..., ::-1]
         return ((upper - lower) * self.bins[-half:]).sum(-1)
 
-    def mode(self) -> Array:
-        """Returns the mean: what is asked for is a number, not a bin."""
-        return self.mean()
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SymlogTwoHot:
+class SymlogTwoHot(_Binned):
     """A number whose symlog is spread over even bins (TD-MPC2, arXiv:2310.16828).
 
     Unlike in ``TwoHot``, the expectation is taken of the symlog: with bins b_i from low to high,
@@ -109,15 +113,7 @@ class SymlogTwoHot:
         place = (y - self.low) * (last / (self.high - self.low))
         return jnp.maximum(0, 1 - jnp.abs(place[..., None] - jnp.arange(last + 1)))
 
-    def log_prob(self, x: Array) -> Array:
-        """Returns the negative cross-entropy ``[...]`` to the mixture that stands for ``x``."""
-        return (self.weights(x) * jax.nn.log_softmax(self.logits)).sum(-1)
-
     def mean(self) -> Array:
         """Returns the number ``[...]`` whose symlog is the mean of the bins."""
         bins = jnp.linspace(self.low, self.high, self.logits.shape[-1])
         return symexp((jax.nn.softmax(self.logits) * bins).sum(-1))
-
-    def mode(self) -> Array:
-        """Returns the mean: what is asked for is a number, not a bin."""
-        return self.mean()
