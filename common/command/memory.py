@@ -2,10 +2,10 @@
 
 XLA allocates the scratch memory of a computation anew at every call. glibc gives so much memory
 back to the kernel each time, which clears it before it gives it out again; with pages of 4 KiB that
-is a quarter of an update's time on CPU. glibc keeps it, in a single arena, and asks for
-huge pages only if variables say so when the process starts, hence one restart. What is kept is
-about as much as one update takes. The price is paid by compiling, whose threads wait for each other
-in a single arena: some seconds of a start without a cache.
+is a quarter of an update's time on CPU. glibc keeps it and asks for huge pages only if variables
+say so when the process starts, hence one restart. What is kept is about as much as one update
+takes. Of its arenas there are two: those beyond the first give back what they don't use, and many
+share little of it, while in a single one the threads that compile wait for each other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HUGE_PAGES = {"glibc.malloc.hugetlb": "1"}
 _KEPT = {
     "glibc.malloc.mmap_threshold": str(2**35),
     "glibc.malloc.trim_threshold": str(2**35),
-    "glibc.malloc.arena_max": "1",
+    "glibc.malloc.arena_max": "2",
     # Taken in larger pieces, it is cut up less, so that a large array finds its old place again.
     "glibc.malloc.top_pad": str(2**28),
 }
