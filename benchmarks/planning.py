@@ -23,9 +23,10 @@ from typing import Any
 
 from benchmarks.options import Parser
 from common.errors import UserError, exit_code
+from common.planner import PlannerConfig
 from common.run import versions
 from common.run.evaluation import Evaluation, play
-from planet.config import Config, PlannerConfig
+from planet.config import Config
 from planet.simulator import SimulatorPolicy
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "planning"

@@ -62,6 +62,9 @@ class Agent(NamedTuple):
         value: ``(params, state) -> [...]``, the return that the agent expects from a state on:
             a latent state with any leading axes, or what acting remembers, ``[N]``; None for
             agents that learn no value.
+        policy: ``(params, key, states [M, ...]) -> actions [M, A]``, drawn by what the agent
+            learned to do in latent states; None for agents that learn no policy of them.
+        value_includes_reward: Whether the value of a state counts the reward that came with it.
         latents: How latent states are kept in the replay; None where they are not.
     """
 
@@ -72,4 +75,6 @@ class Agent(NamedTuple):
     update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array]]]
     report: Callable[[Params, Key, Rows], dict[str, OpenLoop]]
     value: Callable[[Params, Any], Array] | None = None
+    policy: Callable[[Params, Key, Any], Array] | None = None
+    value_includes_reward: bool = False
     latents: Latents | None = None

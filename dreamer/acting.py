@@ -88,6 +88,12 @@ class Acting:
                 )
         return action, LatentMemory(state, action)
 
+    def policy(self, params: Params, key: Key, states: Any) -> Array:
+        """Draws actions ``[M, A]`` of the policy in latent states ``[M]``."""
+        feature = self._model.feature(params["world_model"], states)
+        noise = uniform_noise(key, (feature.shape[0], action_noise_size(self._model.actions)))
+        return self._networks.policy(params["actor"], feature).sample(noise)
+
     def value(self, params: Params, state: Any) -> Array:
         """Returns the critic's mean ``[...]``; see ``common.agent.Agent``.
 

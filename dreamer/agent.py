@@ -21,14 +21,17 @@ import jax
 import jax.numpy as jnp
 
 from common.agent import NORMALISERS, Agent, Latents, OpenLoop
+from common.config import to_dict, update
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
+from common.errors import UserError
 from common.learning.optimizers import make_optimizer
 from common.model.context import Context
 from common.model.imagine import open_loop
 from common.model.learn import learn_model
 from common.model.losses import Losses
 from common.model.world_model import WorldModel, world_model
+from common.run.program import find_program
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from dreamer import behavior as imagination
@@ -300,7 +303,7 @@ def make_agent(
     precision = config.world_model.precision
     networks = make_networks(config.actor, config.critic, actions, precision)
     dreamer = Dreamer(model, networks, config)
-    return Agent(
+    agent = Agent(
         init=dreamer.init,
         params=dreamer.acting_params,
         initial_carry=dreamer.acting.initial_carry,
@@ -308,5 +311,29 @@ def make_agent(
         update=dreamer.update,
         report=dreamer.report,
         value=dreamer.acting.value,
+        policy=dreamer.acting.policy,
+        value_includes_reward=config.behavior.include_reward,
         latents=dreamer.latents(),
     )
+    return plan_instead(config, agent, observations, actions) if config.planner.acts else agent
+
+
+def plan_instead(
+    config: Config, agent: Agent, observations: Mapping[str, ObservationSpec], actions: ActionSpec
+) -> Agent:
+    """Returns the agent with a planner that acts for it; all else is as it was.
+
+    Raises:
+        UserError: The planner asks for neither value nor policy.
+    """
+    if not config.planner.guided:
+        raise UserError(
+            "planner.acts is true, and the planner uses neither value nor policy; set "
+            "planner.value true, or planner.policy_candidates above 0"
+        )
+    planet, values = find_program("planet"), to_dict(config)
+    planner = {name: x for name, x in values["planner"].items() if name != "acts"}
+    noise = config.behavior.exploration_noise
+    options = planet.adopt(values) | {"planner": planner, "exploration_noise": noise}
+    settled = update(planet.default_config, options)
+    return planet.guided(settled, lambda: agent, observations, actions)

@@ -24,6 +24,7 @@ from common.learning.schedules import check_schedules
 from common.model.config import WorldModelConfig
 from common.nets.heads import HeadConfig
 from common.nets.layers import Activation, Init, Norm
+from common.planner import PlannerConfig
 from common.run.config import Settings
 
 
@@ -155,6 +156,29 @@ class BehaviorConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class ActingPlannerConfig(PlannerConfig):
+    """A planner that acts for the actor, with the run's own critic and actor.
+
+    Attributes:
+        acts: Whether it collects and is evaluated, instead of the actor.
+    """
+
+    acts: bool = False
+    method: Literal["cem", "mppi", "shooting"] = "mppi"
+    horizon: Count = 5
+    iterations: Count = 6
+    candidates: Count = 232
+    temperature: Positive = 0.5
+    elites: Whole = 32
+    refit_std: bool = True
+    min_std: NonNegative = 0.05
+    warm_start: bool = True
+    value: bool = True
+    policy_candidates: Whole = 24
+    explore: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """A whole run of Dreamer.
 
@@ -165,6 +189,7 @@ class Config(Settings):
         behavior: Learning in imagination.
         joint: Whether one loss trains everything at once (V3), by ``model_opt``, instead of three
             losses and optimizers one after the other.
+        planner: A planner that may act instead of the actor.
         model_opt: Optimizer of the world model, and of everything where it is joint.
         actor_opt: Optimizer of the policy.
         critic_opt: Optimizer of the value function.
@@ -175,6 +200,7 @@ class Config(Settings):
     critic: HeadConfig = HeadConfig()
     behavior: BehaviorConfig = BehaviorConfig()
     joint: bool = False
+    planner: ActingPlannerConfig = ActingPlannerConfig()
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)

@@ -17,7 +17,7 @@ def load_program() -> Program[Config]:
     from dreamer.agent import make_agent
     from dreamer.config import Config
 
-    return Program("dreamer", Config(), make_agent)
+    return Program("dreamer", Config(), make_agent, acting="planner")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,8 +61,9 @@ class PlanningAgent:
         """
         self.name, self.model, self.config = name, model, config
         self.optimizer = make_optimizer(config.model_opt)
-        searcher = make_searcher(model.rollout, config.planner, actions)
-        self._controller = Controller(model, searcher, actions, config.exploration_noise)
+        searcher = make_searcher(model.rollout, config.planner, actions, model.guide)
+        explore = config.exploration_noise, config.planner.explore
+        self._controller = Controller(model, searcher, actions, *explore)
 
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""

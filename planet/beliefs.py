@@ -18,7 +18,7 @@ from common.spaces import ActionSpec
 from common.types import Array, Key
 
 VARIANCE_FLOOR = 1e-6
-"""Added to the variance of refitted normals, as in PlaNet."""
+"""Added to the variance of refitted normals in PlaNet."""
 
 
 class Belief(NamedTuple):
@@ -33,8 +33,8 @@ class Belief(NamedTuple):
     std: Array
 
 
-def initial_belief(actions: ActionSpec, num_envs: int, horizon: int) -> Belief:
-    """Standard normals, and uniform probabilities of one-hot blocks."""
+def initial_belief(actions: ActionSpec, num_envs: int, horizon: int, std: float = 1.0) -> Belief:
+    """Normals around zero of a given deviation, and uniform probabilities of one-hot blocks."""
     mean = jnp.concatenate(
         [
             jnp.full(part.size, 1 / part.size if part.kind == "categorical" else 0.0)
@@ -42,17 +42,17 @@ def initial_belief(actions: ActionSpec, num_envs: int, horizon: int) -> Belief:
         ]
     )
     mean = jnp.broadcast_to(mean, (num_envs, horizon, actions.size))
-    return Belief(mean, jnp.ones_like(mean))
+    return Belief(mean, jnp.full_like(mean, std))
 
 
-def shift(belief: Belief, actions: ActionSpec) -> Belief:
+def shift(belief: Belief, actions: ActionSpec, std: float = 1.0) -> Belief:
     """Where the next search begins: the plan one step on, as uncertain as at first.
 
     A refitted belief is nearly sure of itself and would find nothing else. So deviations are
     those of the initial belief, and probabilities halfway between the plan's and uniform. The
     last step is new.
     """
-    new = initial_belief(actions, *belief.mean.shape[:2])
+    new = initial_belief(actions, *belief.mean.shape[:2], std)
     chex.assert_trees_all_equal_shapes(belief, new)
     moved = jnp.concatenate([belief.mean[:, 1:], new.mean[:, -1:]], 1)
     return Belief(jnp.where(in_one_hots(actions), (moved + new.mean) / 2, moved), new.std)
@@ -64,27 +64,46 @@ def in_one_hots(actions: ActionSpec) -> Array:
     return jnp.concatenate(kinds)
 
 
-def sample(key: Key, belief: Belief, candidates: int, actions: ActionSpec) -> Array:
-    """Draws sequences ``[N, candidates, H, A]``; continuous entries are clipped to [-1, 1]."""
-    num_envs, horizon = belief.mean.shape[:2]
-    chex.assert_shape(list(belief), (num_envs, horizon, actions.size))
-    blocks, offset = [], 0
+def draw_noise(key: Key, actions: ActionSpec, shape: tuple[int, ...]) -> Array:
+    """Draws what ``sample`` needs ``[*shape, A]``: normal, and Gumbel in one-hot blocks."""
+    blocks = []
     keys = jax.random.split(key, len(actions.parts))
-    for key, part in zip(keys, actions.parts, strict=True):
-        window = slice(offset, offset + part.size)
-        offset += part.size
-        mean, std = belief.mean[:, None, :, window], belief.std[:, None, :, window]
-        shape = num_envs, candidates, horizon
-        if part.kind == "categorical":
-            logits = jnp.broadcast_to(jnp.log(mean), (*shape, part.size))
-            blocks.append(jax.nn.one_hot(jax.random.categorical(key, logits), part.size))
-        else:
-            noise = jax.random.normal(key, (*shape, part.size))
-            blocks.append(jnp.clip(mean + std * noise, -1, 1))
+    for own, part in zip(keys, actions.parts, strict=True):
+        draw = jax.random.gumbel if part.kind == "categorical" else jax.random.normal
+        blocks.append(draw(own, (*shape, part.size)))
     return jnp.concatenate(blocks, -1)
 
 
-def refit(sequences: Array, weights: Array, std: Array | None = None) -> Belief:
+def sample(noise: Array, belief: Belief, actions: ActionSpec) -> Array:
+    """Turns noise into sequences ``[N, J, H, A]``; continuous entries are clipped to [-1, 1].
+
+    Args:
+        noise: From ``draw_noise``, of shape ``[N, J, H, A]``.
+        belief: Of each environment.
+        actions: The flat action vector.
+    """
+    num_envs, horizon = belief.mean.shape[:2]
+    chex.assert_shape(list(belief), (num_envs, horizon, actions.size))
+    chex.assert_shape(noise, (num_envs, None, horizon, actions.size))
+    blocks, offset = [], 0
+    for part in actions.parts:
+        window = slice(offset, offset + part.size)
+        offset += part.size
+        mean, std = belief.mean[:, None, :, window], belief.std[:, None, :, window]
+        if part.kind == "categorical":
+            chosen = (jnp.log(mean) + noise[..., window]).argmax(-1)
+            blocks.append(jax.nn.one_hot(chosen, part.size))
+        else:
+            blocks.append(jnp.clip(mean + std * noise[..., window], -1, 1))
+    return jnp.concatenate(blocks, -1)
+
+
+def refit(
+    sequences: Array,
+    weights: Array,
+    std: Array | None = None,
+    variance_floor: float = VARIANCE_FLOOR,
+) -> Belief:
     """Moments of weighted sequences.
 
     Args:
@@ -92,13 +111,14 @@ def refit(sequences: Array, weights: Array, std: Array | None = None) -> Belief:
         weights: ``[N, J]``, adding up to 1 over J.
         std: Deviations to keep ``[N, H, A]``; None for the (population) deviation of the
             sequences.
+        variance_floor: Added to their variance.
     """
     chex.assert_rank(sequences, 4)
     chex.assert_shape(weights, sequences.shape[:2])
     mean = jnp.einsum("nj,njha->nha", weights, sequences)
     if std is None:
         square = jnp.einsum("nj,njha->nha", weights, jnp.square(sequences - mean[:, None]))
-        std = jnp.sqrt(square + VARIANCE_FLOOR)
+        std = jnp.sqrt(square + variance_floor)
     chex.assert_shape(std, mean.shape)
     return Belief(mean, std)
 

@@ -17,11 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common.errors import UserError
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet.beliefs import Belief, refit
-from planet.search import Plan, Proposal, Rollout, search
+from planet.search import Options, Plan, Proposal, Refit, Rollout, among_best, search
 
 
 def plan(
@@ -36,13 +35,16 @@ def plan(
     candidates: int = 1000,
     top: int = 100,
     momentum: float = 0.0,
+    discount: float = 1.0,
+    draw: bool = False,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
+    kept: Proposal | None = None,
 ) -> Plan:
     """Plans for each environment by itself; to be jitted by the caller.
 
     Args:
-        rollout: The model.
+        rollout: The model, and what its last states are worth; see ``planet.value``.
         params: Its parameters.
         key: For the candidates and the model's samples.
         start: Where to plan from ``[N, ...]``.
@@ -52,28 +54,24 @@ def plan(
         candidates: Sequences drawn in each iteration, J.
         top: Sequences that the belief is refitted to, K.
         momentum: Share of the old belief that an iteration keeps.
+        discount: How much a reward, or a value, counts by the one a step before.
+        draw: Whether the action is the first of a sequence, drawn by what it counted for in the
+            last iteration, and not that of the belief's mean.
         belief: Where to begin instead of the initial belief (a warm start).
-        proposal: Further sequences, tried in every iteration.
+        proposal: Further sequences, made anew in every iteration.
+        kept: Further sequences, made once and tried in every iteration.
 
     Raises:
         UserError: More sequences are to be chosen than there are.
     """
 
-    def update(belief: Belief, sequences: Array, returns: Array) -> tuple[Belief, Array]:
-        if top > returns.shape[1]:
-            raise UserError(
-                f"cem chooses the best {top} of {returns.shape[1]} candidates; lower top, or raise "
-                "candidates"
-            )
-        best, index = jax.lax.top_k(returns, top)
-        elite = jnp.take_along_axis(sequences, index[:, :, None, None], 1)
+    def update(belief: Belief, sequences: Array, returns: Array) -> Refit:
         # Where fewer than K returns are finite, the others have no say.
-        weights = jnp.isfinite(best) / jnp.isfinite(best).sum(1, keepdims=True)
-        new = refit(elite, weights)
+        elite = among_best("cem", "top", top, returns) & jnp.isfinite(returns)
+        weights = elite / elite.sum(1, keepdims=True)
+        new = refit(sequences, weights)
         new = jax.tree.map(lambda x, y: momentum * x + (1 - momentum) * y, belief, new)
-        return new, jnp.where(weights > 0, weights * best, 0).sum(1)
+        return Refit(new, weights)
 
-    return search(
-        update, rollout, params, key, start, actions=actions, horizon=horizon,
-        iterations=iterations, candidates=candidates, belief=belief, proposal=proposal,
-    )  # fmt: skip
+    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
+    return search(update, rollout, params, key, start, options, belief, kept)

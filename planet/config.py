@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from common.checks import AT, Count, NonNegative, Options, Positive, Range, Share, Whole, refuse
+from common.checks import NonNegative, Range
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
@@ -13,47 +13,10 @@ from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
+from common.planner import PlannerConfig
 from common.replay.config import ReplayConfig
 from common.run.config import RunConfig, Settings
 from common.tokens.config import TDMConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannerConfig(Options):
-    """How actions are planned.
-
-    Attributes:
-        method: "cem", "mppi" or "shooting" (random shooting).
-        horizon: Steps of a plan.
-        iterations: How often CEM and MPPI refit their belief.
-        candidates: Sequences drawn in each iteration.
-        top: Sequences that CEM refits its belief to.
-        momentum: Share of CEM's old belief that an iteration keeps.
-        temperature: Difference of returns that makes a sequence of MPPI count e times as
-            much.
-        warm_start: Whether a plan begins around the last one, one step on; otherwise every
-            plan begins around zero.
-        random_walk: Candidates of every iteration, besides the others, whose actions change
-            little from step to step.
-    """
-
-    method: Literal["cem", "mppi", "shooting"] = "cem"
-    horizon: Count = 12
-    iterations: Count = 10
-    candidates: Count = 1000
-    top: Count = 100
-    momentum: Share = 0.0
-    temperature: Positive = 1.0
-    warm_start: bool = False
-    random_walk: Whole = 0
-
-    def __post_init__(self) -> None:
-        """Raises an OptionError where CEM should choose more sequences than there are."""
-        super().__post_init__()
-        if self.method == "cem" and self.top > self.candidates:
-            most = f"{AT}candidates, which is {self.candidates}"
-            refuse(self, f"{AT}top is {self.top}; expected at most {most}")
-
 
 PLANET_MODEL = WorldModelConfig(
     rssm=RSSMConfig(

@@ -13,8 +13,10 @@ from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.spaces import ActionSpec
 from common.types import Array, Key, Mode, Params, Rows
+from planet.beliefs import in_one_hots
 from planet.model import PlannedModel
 from planet.planner import Searcher
+from planet.search import Plan
 
 
 class Carry(NamedTuple):
@@ -40,6 +42,7 @@ class Controller:
         searcher: Searcher,
         actions: ActionSpec,
         exploration_noise: float = 0.0,
+        explore: bool = False,
     ):
         """Joins a model and a search.
 
@@ -48,9 +51,10 @@ class Controller:
             searcher: Finds an action from what ``model.start`` returns.
             actions: The flat action vector.
             exploration_noise: As of ``planet.config.Config``; in mode "train" only.
+            explore: As of ``PlannerConfig``; in mode "train" only, instead of that noise.
         """
         self._model, self._searcher = model, searcher
-        self._actions, self._noise = actions, exploration_noise
+        self._actions, self._noise, self._explore = actions, exploration_noise, explore
 
     def initial_carry(self, num_envs: int) -> Carry:
         """Returns the memory before the first row."""
@@ -71,9 +75,16 @@ class Controller:
         rows = {**observation, "action": previous}
         remembered = memory.remember(params, own, carry.memory, rows)
         start = self._model.start(params, own, remembered)
-        action, belief = self._searcher.search(params, search, start, carry.belief, is_first)
-        if mode == "train" and self._noise:
-            size = is_first.shape[0], action_noise_size(self._actions)
-            uniforms = uniform_noise(explore, size)
-            action = add_action_noise(action, uniforms, self._noise, self._actions)
-        return action, Carry(remembered, action, belief)
+        plan = self._searcher.search(params, search, start, carry.belief, is_first)
+        action = self._disturb(explore, plan) if mode == "train" else plan.action
+        return action, Carry(remembered, action, plan.belief)
+
+    def _disturb(self, key: Key, plan: Plan) -> Array:
+        if self._explore:
+            noise = plan.belief.std[:, 0] * jax.random.normal(key, plan.action.shape)
+            noisy = jnp.clip(plan.action + noise, -1, 1)
+            return jnp.where(in_one_hots(self._actions), plan.action, noisy)
+        if not self._noise:
+            return plan.action
+        uniforms = uniform_noise(key, (len(plan.action), action_noise_size(self._actions)))
+        return add_action_noise(plan.action, uniforms, self._noise, self._actions)

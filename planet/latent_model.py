@@ -14,7 +14,7 @@ from common.model.world_model import WorldModel
 from common.rows import without_latents
 from common.types import Array, Key, Params, Rows
 from planet.model import Memory, PlannedModel
-from planet.search import Rollout
+from planet.search import Future, Rollout
 
 
 class Learned(NamedTuple):
@@ -65,7 +65,7 @@ def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
         reward = model.reward(params, model.feature(params, states)).mean()
         return model.decode(params, states, statistics), reward
 
-    def rollout(learned: Learned, key: Key, start: State, actions: Array) -> Array:
+    def rollout(learned: Learned, key: Key, start: State, actions: Array) -> Future:
         return score(learned.params, key, start, actions)
 
     memory = Memory(model.initial, remember, draws=2)
@@ -73,16 +73,17 @@ def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
 
 
 def latent_rollout(model: WorldModel) -> Rollout:
-    """Sums the predicted mean rewards along one sampled trajectory of each sequence.
+    """Predicts mean rewards along one sampled trajectory of each sequence.
 
-    return = sum_{k=1..H} c_k r(s_k),  s_k ~ prior(s_{k-1}, a_k),
-    c_1 = 1, c_{k+1} = c_k p(s_k goes on); c_k = 1 where the model has no discount head.
+        reward_k = r(s_k),  continues_k = p(s_k goes on),  s_k ~ prior(s_{k-1}, a_k)
+
+    Without a discount head the model knows of no ends.
 
     Args:
         model: The world model; params are those of its ``init``, start is a state ``[N]``.
     """
 
-    def rollout(params: Params, key: Key, start: Any, actions: Array) -> Array:
+    def rollout(params: Params, key: Key, start: Any, actions: Array) -> Future:
         chex.assert_rank(actions, 4)
         num_envs, candidates, horizon, size = actions.shape
         chex.assert_equal(size, model.actions.size)
@@ -97,13 +98,14 @@ def latent_rollout(model: WorldModel) -> Rollout:
             state = model.imagine_step(params, now[1], state, now[0])
             return state, model.feature(params, state)
 
-        _, features = jax.lax.scan(step, states, (steps, noise))
-        reward = model.reward(params, features).mean()
+        last, features = jax.lax.scan(step, states, (steps, noise))
+        each = lambda x: jnp.moveaxis(x, 0, 1).reshape(num_envs, candidates, horizon)  # noqa: E731
+        continues = None
         if model.config.predict_discount:
-            goes_on = model.discount(params, features).mean() / model.config.discount_factor
-            reached = jnp.cumprod(goes_on, 0)[:-1]
-            reward = reward * jnp.concatenate([jnp.ones_like(reached[:1]), reached])
-        return reward.sum(0).reshape(num_envs, candidates)
+            discount = model.discount(params, features).mean()
+            continues = each(discount / model.config.discount_factor)
+        last = jax.tree.map(lambda x: x.reshape(num_envs, candidates, *x.shape[1:]), last)
+        return Future(each(model.reward(params, features).mean()), continues, last)
 
     return rollout
 

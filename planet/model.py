@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from common.types import Array, Key, Params, Rows
 from planet.search import Rollout
+from planet.value import Guide
 
 
 class Memory(NamedTuple):
@@ -36,7 +37,8 @@ class PlannedModel(NamedTuple):
         imagine: ``(params, key, start, actions [N, H, A]) -> (observation [N, H, ...], reward
             [N, H])``: rows to come, drawn or expected. The observation is what the model
             predicts: a mapping by key, or all vectors side by side.
-        rollout: ``(params, key, start, actions [N, J, H, A]) -> returns [N, J]`` for planners.
+        rollout: ``(params, key, start, actions [N, J, H, A]) -> Future`` for planners.
+        guide: What it has learned of values and policies; None for nothing.
     """
 
     init: Callable[[Key], Params]
@@ -45,3 +47,4 @@ class PlannedModel(NamedTuple):
     start: Callable[[Params, Array, Any], Any]
     imagine: Callable[[Params, Key, Any, Array], tuple[Any, Array]]
     rollout: Rollout
+    guide: Guide | None = None

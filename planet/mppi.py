@@ -4,7 +4,10 @@ Every sequence counts by the exponential of its return R, so that no candidate i
 
     w_j = exp((R_j - max R) / temperature) / sum over all,  mean <- sum_j w_j sequence_j
 
-The deviations of the belief stay as they are.
+The deviations of the belief stay as they are. TD-MPC2's planner (arXiv:2310.16828) differs in
+that only the K best have weights, and the deviations are theirs, between two limits:
+
+    std <- clip(sqrt(sum_j w_j (sequence_j - mean)^2), least, most)
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import jax.numpy as jnp
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet.beliefs import Belief, refit
-from planet.search import Plan, Proposal, Rollout, search
+from planet.search import Options, Plan, Proposal, Refit, Rollout, among_best, search
 
 
 def plan(
@@ -31,21 +34,35 @@ def plan(
     iterations: int = 10,
     candidates: int = 1000,
     temperature: float = 1.0,
+    elites: int = 0,
+    std_range: tuple[float, float] | None = None,
+    discount: float = 1.0,
+    draw: bool = False,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
+    kept: Proposal | None = None,
 ) -> Plan:
     """Plans for each environment by itself; arguments as in ``cem.plan``.
 
     Args:
         temperature: Difference of returns that makes a sequence count e times as much.
+        elites: Best sequences that count, K; 0 for all.
+        std_range: Least and largest deviation that a belief is refitted to; None to leave its
+            deviations as they are.
+
+    Raises:
+        UserError: More sequences are to be chosen than there are.
     """
 
-    def update(belief: Belief, sequences: Array, returns: Array) -> tuple[Belief, Array]:
+    def update(belief: Belief, sequences: Array, returns: Array) -> Refit:
+        if elites:
+            counts = among_best("mppi", "elites", elites, returns)
+            returns = jnp.where(counts, returns, -jnp.inf)
         weights = jax.nn.softmax(returns / temperature)
-        value = jnp.where(weights > 0, weights * returns, 0).sum(1)
-        return refit(sequences, weights, belief.std), value
+        if std_range is None:
+            return Refit(refit(sequences, weights, belief.std), weights)
+        new = refit(sequences, weights, variance_floor=0.0)
+        return Refit(new._replace(std=jnp.clip(new.std, *std_range)), weights)
 
-    return search(
-        update, rollout, params, key, start, actions=actions, horizon=horizon,
-        iterations=iterations, candidates=candidates, belief=belief, proposal=proposal,
-    )  # fmt: skip
+    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
+    return search(update, rollout, params, key, start, options, belief, kept)

@@ -9,13 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from common.errors import UserError
+from common.planner import PlannerConfig
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet import cem, mppi, shooting
 from planet.beliefs import Belief, initial_belief, shift
-from planet.config import PlannerConfig
 from planet.proposals import random_walk
 from planet.search import Plan, Rollout
+from planet.value import Guide, careful, follow, with_value
+
+_SHARED = ("horizon", "candidates")
+_REFITTED = (*_SHARED, "iterations", "draw")
 
 
 class Searcher(NamedTuple):
@@ -23,55 +28,72 @@ class Searcher(NamedTuple):
 
     Attributes:
         initial: ``(num_envs) -> belief``, what is left of a search before the first one.
-        search: ``(params, key, start [N, ...], belief, is_first [N]) -> (action [N, A],
-            belief)``; where an episode begins, what was left counts for nothing.
+        search: ``(params, key, start [N, ...], belief, is_first [N]) -> plan``; where an episode
+            begins, what was left counts for nothing.
     """
 
-    initial: Callable[[int], Any]
-    search: Callable[[Params, Key, Any, Any, Array], tuple[Array, Any]]
+    initial: Callable[[int], Belief]
+    search: Callable[[Params, Key, Any, Belief, Array], Plan]
 
 
-def make_searcher(rollout: Rollout, config: PlannerConfig, actions: ActionSpec) -> Searcher:
+def make_searcher(
+    rollout: Rollout, config: PlannerConfig, actions: ActionSpec, guide: Guide | None = None
+) -> Searcher:
     """Returns the search of a planner in a model.
 
     Args:
         rollout: The model.
         config: The planner, and whether it starts around the last plan, one step on.
         actions: The flat action vector.
+        guide: What the model has learned of values and policies; None for nothing.
 
     Raises:
-        UserError: As of ``make_planner``.
+        UserError: The planner is to be guided, and there is nothing to guide it.
     """
-    plan = make_planner(config, actions)
+    for option, wanted in (
+        ("value", config.value), ("policy_candidates", config.policy_candidates)
+    ):  # fmt: skip
+        if wanted and guide is None:
+            raise UserError(
+                f"planner.{option} is {str(wanted).lower()}, and this model has learned no value "
+                "and no policy; plan in a Dreamer's run or with TD-MPC2, or leave it out"
+            )
+    plan = make_planner(config, actions, guide)
+    if config.value:
+        value = careful(guide.value, config.caution)
+        rollout = with_value(rollout, value, guide.includes_reward)
 
     def initial(num_envs: int) -> Belief:
-        return initial_belief(actions, num_envs, config.horizon)
+        return initial_belief(actions, num_envs, config.horizon, config.std)
 
-    def search(
-        params: Params, key: Key, start: Any, belief: Belief, is_first: Array
-    ) -> tuple[Array, Belief]:
-        first = _warm_start(belief, is_first, actions) if config.warm_start else None
-        found = plan(rollout, params, key, start, belief=first)
-        return found.action, found.belief
+    def search(params: Params, key: Key, start: Any, belief: Belief, is_first: Array) -> Plan:
+        first = initial(is_first.shape[0])
+        if config.warm_start:
+            moved = shift(belief, actions, config.std)
+            first = jax.tree.map(
+                lambda x, y: jnp.where(is_first[:, None, None], x, y), first, moved
+            )
+        return plan(rollout, params, key, start, belief=first)
 
     return Searcher(initial, search)
 
 
-def make_planner(config: PlannerConfig, actions: ActionSpec) -> Callable[..., Plan]:
-    """Returns ``plan(rollout, params, key, start, *, belief, proposal)`` of that method."""
+def make_planner(
+    config: PlannerConfig, actions: ActionSpec, guide: Guide | None = None
+) -> Callable[..., Plan]:
+    """Returns ``plan(rollout, params, key, start, *, belief)`` of that method."""
     plan, names = {
-        "cem": (cem.plan, ("horizon", "iterations", "candidates", "top", "momentum")),
-        "mppi": (mppi.plan, ("horizon", "iterations", "candidates", "temperature")),
-        "shooting": (shooting.plan, ("horizon", "candidates")),
+        "cem": (cem.plan, (*_REFITTED, "top", "momentum")),
+        "mppi": (mppi.plan, (*_REFITTED, "temperature", "elites")),
+        "shooting": (shooting.plan, _SHARED),
     }[config.method]
     options = {name: getattr(config, name) for name in names}
+    if config.method == "mppi" and config.refit_std:
+        options["std_range"] = config.min_std, config.std
+    options["discount"] = config.discount or (guide.discount if config.value else 1.0)
     if config.random_walk:
         options["proposal"] = random_walk(actions, config.random_walk, config.horizon)
+    if config.policy_candidates:
+        amount = config.policy_candidates, config.horizon
+        options["kept"] = follow(guide.step, guide.policy, *amount)
     return functools.partial(plan, actions=actions, **options)
-
-
-def _warm_start(last: Belief, is_first: Array, actions: ActionSpec) -> Belief:
-    """The last plan one step on; the initial belief of each environment whose episode begins."""
-    new = initial_belief(actions, *last.mean.shape[:2])
-    first = is_first[:, None, None]
-    return jax.tree.map(lambda x, y: jnp.where(first, x, y), new, shift(last, actions))

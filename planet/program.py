@@ -19,12 +19,13 @@ def load_program() -> Program[Config]:
     """Returns the agent and its options."""
     from planet.agent import make_agent
     from planet.config import Config
+    from planet.guided import guided
 
     simulator = Model(
         "MuJoCo itself, to plan with; it needs a --task", see_states, plan_in_simulator
     )
     models = {"simulator": simulator}
-    return Program("planet", Config(), make_agent, adopt, acting="planner", models=models)
+    return Program("planet", Config(), make_agent, adopt, guided, acting="planner", models=models)
 
 
 def see_states(config: Config) -> Config:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from planet.beliefs import in_one_hots, initial_belief, sample
+from planet.beliefs import draw_noise, in_one_hots, initial_belief, sample
 from planet.search import Proposal
 
 
@@ -30,7 +30,9 @@ def random_walk(actions: ActionSpec, amount: int, horizon: int, step: float = 0.
         num_envs = jax.tree.leaves(start)[0].shape[0]
         keys = jax.random.split(key, 4)
         # Drawn from the initial belief: choices are uniform, continuous entries normal.
-        drawn = sample(keys[0], initial_belief(actions, num_envs, horizon), amount, actions)
+        begin = initial_belief(actions, num_envs, horizon)
+        noise = draw_noise(keys[0], actions, (num_envs, amount, horizon))
+        drawn = sample(noise, begin, actions)
         first = jax.random.uniform(keys[1], drawn.shape[:2] + drawn.shape[3:], minval=-1)
         noise = step * jax.random.normal(keys[2], drawn.shape)
         renew = jax.random.uniform(keys[3], drawn.shape[:3]) < step

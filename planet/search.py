@@ -13,15 +13,62 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from common.errors import UserError
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
-from planet.beliefs import Belief, initial_belief, sample, to_action
+from planet.beliefs import Belief, draw_noise, initial_belief, sample, to_action
 
-Rollout = Callable[[Params, Key, Any, Array], Array]
-"""(params, key, start [N, ...], actions [N, J, H, A]) -> returns [N, J].
 
-All that a planner knows of a model. It may return NaN or infinities: such candidates rank
-last.
+class Future(NamedTuple):
+    """What a model says of following action sequences, J of each of N environments.
+
+    Attributes:
+        rewards: Of each step ``[N, J, H]``.
+        continues: Probability that the episode goes on after each step ``[N, J, H]``; None
+            where the model knows of no ends.
+        last: The state after the last step ``[N, J, ...]``, for whoever values it; None where
+            it can't be told.
+        value: Return from there on ``[N, J]``; None for nothing. See ``planet.value``.
+    """
+
+    rewards: Array
+    continues: Array | None = None
+    last: Any = None
+    value: Array | None = None
+
+    def returns(self, discount: float = 1.0) -> Array:
+        """Sums up what each sequence earns, ``[N, J]``.
+
+            return = sum_{k=1..H} d^(k-1) c_k r_k + d^H c_{H+1} value
+            c_1 = 1, c_{k+1} = c_k continues_k
+
+        So the reward of the step that ends an episode counts, and nothing after it does.
+
+        Args:
+            discount: d.
+        """
+        chex.assert_rank(self.rewards, 3)
+        horizon = self.rewards.shape[2]
+        weights = discount ** jnp.arange(horizon + 1, dtype=self.rewards.dtype)
+        if self.continues is not None:
+            chex.assert_equal_shape([self.rewards, self.continues])
+            first = jnp.ones_like(self.rewards[..., :1])
+            reached = jnp.cumprod(jnp.concatenate([first, self.continues], -1), -1)
+            weights = weights * reached
+        total = (weights[..., :-1] * self.rewards).sum(-1)
+        if self.value is None:
+            return total
+        chex.assert_shape(self.value, total.shape)
+        # Where nothing is left of it, a value that is not finite does not count either.
+        last = weights[..., -1]
+        return total + jnp.where(last > 0, last * self.value, 0)
+
+
+Rollout = Callable[[Params, Key, Any, Array], Future | Array]
+"""(params, key, start [N, ...], actions [N, J, H, A]) -> future.
+
+All that a planner knows of a model. One that has nothing more to tell may give returns [N, J]
+instead. Rewards, values and returns may be NaN or infinite: such candidates rank last.
 """
 
 Proposal = Callable[[Params, Key, Any], Array]
@@ -43,11 +90,51 @@ class Plan(NamedTuple):
     value: Array
 
 
-Update = Callable[[Belief, Array, Array], tuple[Belief, Array]]
-"""(belief, sequences [N, J, H, A], returns [N, J]) -> next belief, value [N].
+class Refit(NamedTuple):
+    """What an iteration of a planner makes of scored sequences.
+
+    Attributes:
+        belief: The next belief.
+        weights: What each sequence counted ``[N, J]``, adding up to 1 over J.
+    """
+
+    belief: Belief
+    weights: Array
+
+
+Update = Callable[[Belief, Array, Array], Refit]
+"""(belief, sequences [N, J, H, A], returns [N, J]) -> refit.
 
 Returns that were not finite are -inf; at least one of each row is finite.
 """
+
+
+class Noise(NamedTuple):
+    """All random numbers of a search in I iterations.
+
+    Attributes:
+        sequences: For the candidates ``[I, N, J, H, A]``; see ``beliefs.draw_noise``.
+        model: For the rollouts ``[I, ...]``, their keys.
+        proposals: Keys of the proposals ``[I]``.
+        choice: Gumbel noise over all sequences ``[N, J']``, to draw the action with.
+    """
+
+    sequences: Array
+    model: Any
+    proposals: Array
+    choice: Array
+
+
+class Options(NamedTuple):
+    """What all planners have in common; see ``cem.plan``."""
+
+    actions: ActionSpec
+    horizon: int
+    iterations: int
+    candidates: int
+    discount: float
+    draw: bool
+    proposal: Proposal | None
 
 
 def search(
@@ -56,13 +143,9 @@ def search(
     params: Params,
     key: Key,
     start: Any,
-    *,
-    actions: ActionSpec,
-    horizon: int,
-    iterations: int,
-    candidates: int,
+    options: Options,
     belief: Belief | None,
-    proposal: Proposal | None,
+    kept: Proposal | None,
 ) -> Plan:
     """Draws, scores and refits, again and again: the loop of all planners.
 
@@ -71,30 +154,91 @@ def search(
     Args:
         update: How scored sequences change the belief; the others are those of ``cem.plan``.
     """
+    actions, horizon, iterations, candidates = options[:4]
     for amount in (horizon, iterations, candidates):
         chex.assert_scalar_positive(amount)
     num_envs = jax.tree.leaves(start)[0].shape[0]
     chex.assert_tree_shape_prefix(start, (num_envs,))
     belief = initial_belief(actions, num_envs, horizon) if belief is None else belief
-    chex.assert_shape(list(belief), (num_envs, horizon, actions.size))
+    keys = jax.random.split(key, 5)
+    more = jnp.zeros((num_envs, 0, horizon, actions.size))
+    if kept is not None:
+        more = kept(params, keys[4], start)
+        chex.assert_shape(more, (num_envs, None, horizon, actions.size))
+    amount = candidates + more.shape[1]
+    proposals = jax.random.split(keys[2], iterations)
+    if options.proposal is not None:
+        amount += jax.eval_shape(options.proposal, params, key, start).shape[1]
+    noise = Noise(
+        draw_noise(keys[0], actions, (iterations, num_envs, candidates, horizon)),
+        jax.random.split(keys[1], iterations),
+        proposals,
+        jax.random.gumbel(keys[3], (num_envs, amount)),
+    )
+    return search_with_noise(update, rollout, params, noise, start, options, belief, more)
 
-    def iterate(belief: Belief, key: Key) -> tuple[Belief, Array]:
-        keys = jax.random.split(key, 3)
-        sequences = sample(keys[0], belief, candidates, actions)
-        if proposal is not None:
-            more = proposal(params, keys[1], start)
-            chex.assert_shape(more, (num_envs, None, horizon, actions.size))
-            sequences = jnp.concatenate([sequences, more], 1)
-        returns = rollout(params, keys[2], start, sequences)
+
+def search_with_noise(
+    update: Update,
+    rollout: Rollout,
+    params: Params,
+    noise: Noise,
+    start: Any,
+    options: Options,
+    belief: Belief,
+    kept: Array,
+) -> Plan:
+    """Searches with given random numbers, and sequences ``[N, P, H, A]`` tried every time."""
+    actions, num_envs = options.actions, belief.mean.shape[0]
+    chex.assert_shape(list(belief), (num_envs, options.horizon, actions.size))
+
+    def iterate(belief: Belief, now: tuple[Array, Any, Array]) -> tuple[Belief, Any]:
+        tried = [kept, sample(now[0], belief, actions)]
+        if options.proposal is not None:
+            more = options.proposal(params, now[2], start)
+            chex.assert_shape(more, (num_envs, None, options.horizon, actions.size))
+            tried.append(more)
+        sequences = jnp.concatenate(tried, 1)
+        returns = rollout(params, now[1], start, sequences)
+        if isinstance(returns, Future):
+            returns = returns.returns(options.discount)
         chex.assert_shape(returns, sequences.shape[:2])
         finite = jnp.isfinite(returns)
         some = finite.any(1)
         ranked = jnp.where(finite, returns, -jnp.inf)
-        new, value = update(belief, sequences, jnp.where(some[:, None], ranked, 0))
+        new, weights = update(belief, sequences, jnp.where(some[:, None], ranked, 0))
         chex.assert_trees_all_equal_shapes(new, belief)
-        chex.assert_shape(value, (num_envs,))
+        chex.assert_equal_shape([weights, returns])
         belief = jax.tree.map(lambda x, y: jnp.where(some[:, None, None], x, y), new, belief)
-        return belief, jnp.where(some, value, -jnp.inf)
+        value = jnp.where(weights > 0, weights * returns, 0).sum(1)
+        action = to_action(belief.mean[:, 0], actions)
+        if options.draw:
+            chosen = (jnp.log(weights) + noise.choice).argmax(1)[:, None, None]
+            drawn = jnp.take_along_axis(sequences[:, :, 0], chosen, 1)[:, 0]
+            action = jnp.where(some[:, None], drawn, action)
+        return belief, (action, jnp.where(some, value, -jnp.inf))
 
-    belief, values = jax.lax.scan(iterate, belief, jax.random.split(key, iterations))
-    return Plan(to_action(belief.mean[:, 0], actions), belief, values[-1])
+    belief, (action, value) = jax.lax.scan(iterate, belief, noise[:3])
+    return Plan(action[-1], belief, value[-1])
+
+
+def among_best(planner: str, option: str, amount: int, returns: Array) -> Array:
+    """Tells the best of each environment's candidates, bool ``[N, J]``.
+
+    Args:
+        planner: Who asks.
+        option: Its option that says how many.
+        amount: How many.
+        returns: ``[N, J]``.
+
+    Raises:
+        UserError: There are not so many.
+    """
+    num_envs, candidates = returns.shape
+    if amount > candidates:
+        raise UserError(
+            f"{planner} chooses the best {amount} of {candidates} candidates; lower {option}, or "
+            "raise candidates"
+        )
+    _, index = jax.lax.top_k(returns, amount)
+    return jnp.zeros(returns.shape, bool).at[jnp.arange(num_envs)[:, None], index].set(True)

@@ -9,7 +9,7 @@ import jax
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet.beliefs import Belief, refit
-from planet.search import Plan, Proposal, Rollout, search
+from planet.search import Options, Plan, Proposal, Refit, Rollout, search
 
 
 def plan(
@@ -21,19 +21,19 @@ def plan(
     actions: ActionSpec,
     horizon: int = 12,
     candidates: int = 1000,
+    discount: float = 1.0,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
+    kept: Proposal | None = None,
 ) -> Plan:
     """Draws sequences from the belief and takes the best; arguments as in ``cem.plan``.
 
     The plan's belief has the best sequence as its mean.
     """
 
-    def update(belief: Belief, sequences: Array, returns: Array) -> tuple[Belief, Array]:
+    def update(belief: Belief, sequences: Array, returns: Array) -> Refit:
         chosen = jax.nn.one_hot(returns.argmax(1), returns.shape[1])
-        return refit(sequences, chosen, belief.std), returns.max(1)
+        return Refit(refit(sequences, chosen, belief.std), chosen)
 
-    return search(
-        update, rollout, params, key, start, actions=actions, horizon=horizon,
-        iterations=1, candidates=candidates, belief=belief, proposal=proposal,
-    )  # fmt: skip
+    options = Options(actions, horizon, 1, candidates, discount, False, proposal)
+    return search(update, rollout, params, key, start, options, belief, kept)

@@ -14,32 +14,35 @@ from common.types import Array, Key, Params
 from planet.beliefs import Belief
 from planet.config import Config
 from planet.planner import make_searcher
-from planet.search import Rollout
+from planet.search import Future, Rollout
 
 
 def simulator_rollout(simulator: Simulator) -> Rollout:
-    """Sums the rewards of MuJoCo itself.
+    """Tells the rewards of MuJoCo itself, and the states that it ends in.
 
     Args:
         simulator: Of the environments that are planned for; params are ignored, start is
-            ``pack(simulator.states())``.
+            ``pack(simulator.states())``, and the last states ``[N, J, 2 S]`` are packed alike.
     """
 
-    def returns(start: Array, actions: Array) -> np.ndarray:
+    def simulate(start: Array, actions: Array) -> tuple[np.ndarray, np.ndarray]:
         states = np.asarray(start).view(np.float64)
-        return simulator.rewards(states, np.asarray(actions)).sum(-1).astype(np.float32)
+        rewards, last = simulator.follow(states, np.asarray(actions))
+        return rewards.astype(np.float32), pack(last)
 
-    def rollout(params: Params, key: Key, start: Array, actions: Array) -> Array:
+    def rollout(params: Params, key: Key, start: Array, actions: Array) -> Future:
         chex.assert_rank([start, actions], [2, 4])
         chex.assert_equal_shape_prefix([start, actions], 1)
-        shape = jax.ShapeDtypeStruct(actions.shape[:2], jnp.float32)
-        return jax.pure_callback(returns, shape, start, actions)
+        rewards = jax.ShapeDtypeStruct(actions.shape[:3], jnp.float32)
+        last = jax.ShapeDtypeStruct((*actions.shape[:2], start.shape[1]), jnp.uint32)
+        rewards, last = jax.pure_callback(simulate, (rewards, last), start, actions)
+        return Future(rewards, last=last)
 
     return rollout
 
 
 def pack(states: np.ndarray) -> np.ndarray:
-    """Passes float64 ``[N, S]`` through JAX, bit by bit: uint32 ``[N, 2 S]``."""
+    """Passes float64 ``[..., S]`` through JAX, bit by bit: uint32 ``[..., 2 S]``."""
     return np.ascontiguousarray(states).view(np.uint32)
 
 
@@ -65,7 +68,8 @@ class SimulatorPolicy:
 
         def act(key: Key, start: Array, belief: Belief, is_first: Array) -> tuple:
             key, now = jax.random.split(key)
-            return key, *searcher.search({}, now, start, belief, is_first)
+            plan = searcher.search({}, now, start, belief, is_first)
+            return key, plan.action, plan.belief
 
         self._act = jax.jit(act)
 

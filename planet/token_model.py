@@ -25,7 +25,7 @@ from common.tokens.tokeniser import Tokeniser
 from common.types import Array, Key, Params, Rows
 from planet.config import Config
 from planet.model import Memory, PlannedModel
-from planet.search import Rollout
+from planet.search import Future, Rollout
 from planet.window import window
 
 
@@ -79,19 +79,21 @@ def token_model(model: TDMFunctions, memory: Memory) -> PlannedModel:
 
 
 def token_rollout(model: TDMFunctions) -> Rollout:
-    """Sums the decoded rewards along one imagined trajectory of each sequence.
+    """Decodes the rewards along one imagined trajectory of each sequence.
 
-    return = sum_{k=1..H} r_k,  (o_k, r_k) ~ p(. | context, a_1..k, o_<k, r_<k)
+        (o_k, r_k) ~ p(. | context, a_1..k, o_<k, r_<k)
 
     All candidates, in all iterations of a planner, share the keys and values of the context.
     The actions are those of the body; they may be fewer than the model's.
 
     Args:
-        model: The model; start is the ``Context`` that ``model.start`` made.
+        model: The model; start is the ``Context`` that ``model.start`` made, and the last state
+            is what is observed after the last step ``[N, J, D]``.
     """
 
-    def rollout(params: Params, key: Key, start: Context, actions: Array) -> Array:
-        return _follow(model, params, key, start, actions)[1].sum(0)
+    def rollout(params: Params, key: Key, start: Context, actions: Array) -> Future:
+        observation, reward = _follow(model, params, key, start, actions)
+        return Future(jnp.moveaxis(reward, 0, -1), last=observation[-1])
 
     return rollout
 

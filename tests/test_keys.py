@@ -10,10 +10,10 @@ import pytest
 import dreamer.agent
 import planet.agent
 from common.nets.heads import HeadConfig
+from common.planner import PlannerConfig
 from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from dreamer.config import ActorConfig, BehaviorConfig
-from planet.config import PlannerConfig
 from tests.tiny import MIXED, TINY, VECTOR, random_batch
 
 KEY = jax.random.key(0)

@@ -14,7 +14,7 @@ from common.tokens.config import TDMConfig
 from common.tokens.steps import Steps
 from common.tokens.tdm import Context, TDMFunctions
 from common.types import Array, Key, Params
-from planet.search import Rollout
+from planet.search import Future, Rollout
 from planet.token_model import token_rollout
 
 
@@ -26,11 +26,12 @@ def separate_rollout(model: TDMFunctions) -> Rollout:
     """
     rollout = token_rollout(model)
 
-    def separate(params: Params, key: Key, start: Context, actions: Array) -> Array:
+    def separate(params: Params, key: Key, start: Context, actions: Array) -> Future:
         envs, candidates, *rest = actions.shape
         copies = jax.tree.map(lambda x: jnp.repeat(x, candidates, 0), start)
         actions = actions.reshape(envs * candidates, 1, *rest)
-        return rollout(params, key, copies, actions).reshape(envs, candidates)
+        rewards = rollout(params, key, copies, actions).rewards
+        return Future(rewards.reshape(envs, candidates, -1))
 
     return separate
 
@@ -46,14 +47,14 @@ def uncached_rollout(model: TDMFunctions, config: TDMConfig) -> Rollout:
     """
     tokens = config.tokens()
 
-    def uncached(params: Params, key: Key, start: Steps, actions: Array) -> Array:
+    def uncached(params: Params, key: Key, start: Steps, actions: Array) -> Future:
         envs, candidates, horizon, size = actions.shape
         steps = jax.tree.map(lambda x: jnp.repeat(x, candidates, 0), start)
         missing = steps.action.shape[-1] - size
         actions = actions.reshape(envs * candidates, horizon, size)
         actions = jnp.pad(actions, ((0, 0), (0, 0), (0, missing)))
         places = jnp.arange(steps.observation.shape[-1] + 1)
-        total = 0.0
+        rewards = []
         for step in range(horizon):
             steps = _append(steps, actions[:, step])
 
@@ -68,8 +69,8 @@ def uncached_rollout(model: TDMFunctions, config: TDMConfig) -> Rollout:
                 steps = _put(steps, decode(steps))
             else:
                 steps, _ = jax.lax.scan(entry, steps, places)
-            total += steps.reward[:, -1]
-        return total.reshape(envs, candidates)
+            rewards.append(steps.reward[:, -1])
+        return Future(jnp.stack(rewards, -1).reshape(envs, candidates, horizon))
 
     return uncached
 

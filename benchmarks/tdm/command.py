@@ -89,7 +89,7 @@ def _collect(argv: Sequence[str]) -> int:
     from benchmarks.tdm.collect import collect, table
     from benchmarks.tdm.options import Options
     from common.envs.config import EnvConfig
-    from planet.config import PlannerConfig
+    from common.planner import PlannerConfig
 
     env = EnvConfig(
         pixels=False, state=True, action_repeat=values.action_repeat, time_limit=values.time_limit

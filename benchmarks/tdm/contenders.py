@@ -28,6 +28,7 @@ from common.tokens.tdm import TDMFunctions
 from common.types import Array, Key, Params
 from planet.latent_model import Learned, latent_model
 from planet.model import PlannedModel
+from planet.search import Future
 from planet.token_model import token_model
 from planet.window import window
 
@@ -96,12 +97,12 @@ def make_ensemble(
         del key
         return jax.tree.map(lambda x: x.mean(0), follow(fitted, start, actions))
 
-    def rollout(fitted: Fitted, key: Key, start: Array, actions: Array) -> Array:
+    def rollout(fitted: Fitted, key: Key, start: Array, actions: Array) -> Future:
         del key
         count, candidates = actions.shape[:2]
         flat = actions.reshape(count * candidates, *actions.shape[2:])
         _, reward = follow(fitted, jnp.repeat(start, candidates, 0), flat)
-        return reward.sum(-1).mean(0).reshape(count, candidates)
+        return Future(reward.mean(0).reshape(count, candidates, -1))
 
     def loss(fitted: Fitted, key: Key, steps: Steps) -> tuple[Array, dict[str, Array]]:
         return model.loss(fitted.weights, fitted.scale, key, steps), {}
@@ -155,9 +156,10 @@ def make_rssm(
         row = fitted.scale.from_standard(row)
         return row[..., :-1], row[..., -1]
 
-    def rollout(fitted: Fitted, key: Key, start: Any, actions: Array) -> Array:
+    def rollout(fitted: Fitted, key: Key, start: Any, actions: Array) -> Future:
         standard = latent.rollout(Learned(fitted.weights, None), key, start, actions)
-        return fitted.scale.mean[-1] * actions.shape[2] + fitted.scale.std[-1] * standard
+        rewards = fitted.scale.mean[-1] + fitted.scale.std[-1] * standard.rewards
+        return standard._replace(rewards=rewards)
 
     memory = window(context, observation_size, action_size, DRAWS)
     return PlannedModel(model.init, loss, memory, start, imagine, rollout)

@@ -8,7 +8,7 @@ import pathlib
 from common.checks import check_range
 from common.envs.config import EnvConfig
 from common.errors import UserError
-from planet.config import PlannerConfig
+from common.planner import PlannerConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,11 @@ from benchmarks.tdm.clone import Cloned
 from benchmarks.tdm.contenders import Fitted
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
+from common.planner import PlannerConfig
 from common.run.driver import ActFunction, AgentPolicy
 from common.run.evaluation import play
 from common.spaces import ActionSpec
 from common.types import Array, Key
-from planet.config import PlannerConfig
 from planet.controller import Controller
 from planet.model import PlannedModel
 from planet.planner import Searcher, make_searcher

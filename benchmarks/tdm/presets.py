@@ -18,8 +18,8 @@ from common.errors import UserError, nearest
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
+from common.planner import PlannerConfig
 from common.tokens.config import TDMConfig
-from planet.config import PlannerConfig
 
 
 @dataclasses.dataclass(frozen=True)

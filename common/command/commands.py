@@ -88,8 +88,8 @@ def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Setting
     from common.run.loading import LoadedAgent
 
     if parsed.configs:
-        others = " or ".join(program.models)
-        raise UserError(f"--configs is for --model {others}; a trained run has its own options")
+        others = f"--model {' or '.join(program.models)}" if program.models else "training"
+        raise UserError(f"--configs is for {others}; a trained run has its own options")
     logdir = _existing(parsed)
     agent = LoadedAgent(program, logdir, changes=parsed.values)
     trust.check_task(agent.config.task, agent.config.env.kwargs, parsed.extra.get("task"), logdir)
@@ -109,11 +109,11 @@ def _model_player(program: Program, parsed: Flags, seed: int) -> tuple[Settings,
 
 
 def _eval_options(program: Program) -> Mapping[str, str]:
-    """Returns the options of ``eval`` for an agent that acts with other models too."""
-    if not program.models:
-        return {}
-    others = "; ".join(f"{name}, {model.summary}" for name, model in program.models.items())
+    """Returns the options of ``eval`` for an agent that can act in other ways than it learned."""
     changed = f"those of {program.acting} can change" if program.acting else "nothing can change"
+    if not program.models:
+        return {"configs": f"Of the options below only {changed}."} if program.acting else {}
+    others = "; ".join(f"{name}, {model.summary}" for name, model in program.models.items())
     return {
         "model": f"Model to act with: {LEARNED}, that of the run; or instead of a run {others}. "
         f"[one of {', '.join([LEARNED, *program.models])}; default: {LEARNED}]",

@@ -58,18 +58,20 @@ class Simulator:
             states.append(np.concatenate([state, data.qacc_warmstart]))
         return np.stack(states)
 
-    def rewards(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Rewards of each agent step, action repeat summed; episodes never end here.
+    def follow(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Simulates actions; episodes never end here.
 
         Args:
             states: From ``states`` ``[N, S]``.
             actions: In [-1, 1] ``[N, J, H, A]``.
 
         Returns:
-            float64 ``[N, J, H]``.
+            Rewards of each agent step, action repeat summed, float64 ``[N, J, H]``, and the
+            states after the last ``[N, J, S]``, with a solver's warm start of zeros.
         """
         each = zip(self._suites(), states, actions, strict=True)
-        return np.stack([self._roll(*one) for one in each])
+        rewards, last = zip(*(self._roll(*one) for one in each), strict=True)
+        return np.stack(rewards), np.stack(last)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -78,7 +80,9 @@ class Simulator:
     def _suites(self) -> list[ControlSuite]:
         return [self._envs.local(index) for index in range(self._envs.num_envs)]
 
-    def _roll(self, suite: ControlSuite, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    def _roll(
+        self, suite: ControlSuite, state: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         model, (size, nq, nv) = _model(suite), self._sizes
         candidates, horizon, _ = actions.shape
         environment = suite.environment
@@ -95,7 +99,8 @@ class Simulator:
         # A full state is time, positions, velocities, then what these tasks do not have.
         qpos, qvel = reached[..., 1 : 1 + nq], reached[..., 1 + nq : 1 + nq + nv]
         rewards = self._reward(model, States(qpos, qvel, control, sensors))
-        return rewards.reshape(candidates, horizon, suite.action_repeat).sum(-1)
+        rewards = rewards.reshape(candidates, horizon, suite.action_repeat).sum(-1)
+        return rewards, np.pad(reached[:, -1], ((0, 0), (0, state.size - size)))
 
 
 def _model(suite: ControlSuite) -> mujoco.MjModel:

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from common.agent import Agent
 from common.checks import check_range
 from common.config import update
 from common.errors import UserError
-from common.export import check_params, read_export
+from common.export import Exported, check_params, read_export
 from common.model.save import NAME as WORLD_MODEL
 from common.rows import observation_entries
 from common.run.batched import BatchedAgent, check_carry
 from common.run.driver import ActFunction
-from common.run.program import Program
+from common.run.program import Program, find_program
 from common.types import Mode
 
 
@@ -68,7 +69,7 @@ class LoadedAgent:
                 raise UserError(f"--{name} cannot change once an agent is trained; {may}")
         self.config = update(program.default_config, values, changes)
         self.observations, self.actions = exported.observations, exported.actions
-        agent = program.make_agent(self.config, self.observations, self.actions)
+        agent = self._make_agent(program, exported)
         wanted = jax.eval_shape(lambda key: agent.params(agent.init(key)), jax.random.key(0))
         check_params(exported.params, wanted, path)
         self.params = jax.tree.map(jax.numpy.asarray, exported.params)
@@ -76,6 +77,14 @@ class LoadedAgent:
         self._value = jax.jit(agent.value) if agent.value else None
         self._key = jax.random.key(seed)
         self._like = jax.eval_shape(lambda: agent.initial_carry(1))
+
+    def _make_agent(self, program: Program, exported: Exported) -> Agent:
+        specs = self.observations, self.actions
+        if exported.agent in (program.name, WORLD_MODEL) or program.guided is None:
+            return program.make_agent(self.config, *specs)
+        other = find_program(exported.agent)
+        config = update(other.default_config, exported.config)
+        return program.guided(self.config, lambda: other.make_agent(config, *specs), *specs)
 
     def act(
         self,

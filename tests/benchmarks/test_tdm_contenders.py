@@ -15,10 +15,10 @@ from common.dynamics.rssm import RSSMConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
 from common.nets.heads import HeadConfig
+from common.planner import PlannerConfig
 from common.replay.bodies import Bodies
 from common.spaces import ActionPart, ActionSpec
 from common.tokens.config import TDMConfig
-from planet.config import PlannerConfig
 from planet.model import PlannedModel
 from tests.benchmarks.tdm_linear import linear_episodes
 
@@ -82,7 +82,7 @@ def test_returns_of_candidates_are_sums_of_imagined_rewards(name):
     if name == "rssm":  # Draws noise of its own in both; means over many candidates agree.
         actions = jnp.repeat(actions[:, :1], 300, 1)
     start = model.start(params, jax.random.split(key, 1), jax.tree.map(jnp.asarray, windows))
-    returns = model.rollout(params, key, start, actions)
+    returns = model.rollout(params, key, start, actions).returns()
     rewards = [model.imagine(params, key, start, actions[:, j])[1] for j in range(2)]
     wanted = np.stack([x.sum(-1) for x in rewards], 1)
     if name == "rssm":

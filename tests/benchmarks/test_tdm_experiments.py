@@ -16,8 +16,8 @@ from benchmarks.tdm.work import Cell, Work
 from common.envs.dmc import task_names
 from common.envs.dmc_rewards import find_reward
 from common.errors import UserError
+from common.planner import PlannerConfig
 from common.tokens.config import TDMConfig
-from planet.config import PlannerConfig
 from tests.benchmarks.tdm_linear import linear_episode
 
 RESULTS = pathlib.Path(experiments.__file__).resolve().parent.parent / "results" / "tdm"

@@ -10,11 +10,11 @@ import pytest
 
 from common.agent import Agent
 from common.errors import UserError
+from common.planner import PlannerConfig
 from common.replay import ReplayConfig
 from dreamer.agent import make_agent
 from planet.agent import make_agent as make_planet
 from planet.config import Config as PlanetConfig
-from planet.config import PlannerConfig
 from tests.dreamer.test_agent import CONFIG, build, fresh_state
 from tests.dreamer.test_joint import V3
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch

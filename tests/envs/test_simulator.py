@@ -29,10 +29,12 @@ def test_predicted_rewards_are_those_of_the_environment(task):
         envs.step(rng.uniform(-1, 1, (2, envs.action_spec.size)))
     simulator = Simulator(envs, threads=2)
     actions = rng.uniform(-1.3, 1.3, (2, 4, 9, envs.action_spec.size)).astype(np.float32)
-    predicted = simulator.rewards(simulator.states(), actions)
+    predicted, last = simulator.follow(simulator.states(), actions)
     assert predicted.shape == (2, 4, 9)
     real = [[envs.local(n).step(a)["reward"] for a in actions[n, 3]] for n in range(2)]
     np.testing.assert_allclose(predicted[:, 3], real, rtol=1e-9, atol=1e-9)
+    reached, size = simulator.states(), envs.local(0).environment.physics.model.nv
+    np.testing.assert_allclose(last[:, 3, :-size], reached[:, :-size], rtol=1e-9, atol=1e-9)
     simulator.close()
 
 
@@ -53,7 +55,7 @@ def test_sparse_rewards_agree_where_they_are_earned(task):
             target[:2] = data.geom_xpos["finger"][:2]
     simulator = Simulator(envs, threads=1)
     actions = np.zeros((1, 1, 6, 2), np.float32)
-    predicted = simulator.rewards(simulator.states(), actions)[0, 0]
+    predicted = simulator.follow(simulator.states(), actions)[0][0, 0]
     real = [env.step(action)["reward"] for action in actions[0, 0]]
     assert sum(real) >= 1
     np.testing.assert_allclose(predicted, real, rtol=1e-9, atol=1e-9)
@@ -62,7 +64,7 @@ def test_sparse_rewards_agree_where_they_are_earned(task):
 def test_predicting_leaves_the_environment_as_it_is():
     used, untouched = started("cheetah_run"), started("cheetah_run")
     simulator = Simulator(used)
-    simulator.rewards(simulator.states(), np.ones((2, 3, 12, 6), np.float32))
+    simulator.follow(simulator.states(), np.ones((2, 3, 12, 6), np.float32))
     for _ in range(5):
         rows, others = used.step(np.ones((2, 6))), untouched.step(np.ones((2, 6)))
         np.testing.assert_array_equal(rows["velocity"], others["velocity"])
@@ -73,7 +75,7 @@ def test_results_do_not_depend_on_threads():
     actions = np.random.default_rng(0).uniform(-1, 1, (1, 7, 4, 6))
     one, three = Simulator(envs, threads=1), Simulator(envs, threads=3)
     np.testing.assert_array_equal(
-        one.rewards(one.states(), actions), three.rewards(three.states(), actions)
+        one.follow(one.states(), actions)[0], three.follow(three.states(), actions)[0]
     )
 
 

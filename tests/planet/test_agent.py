@@ -10,9 +10,10 @@ import pytest
 
 from common.errors import UserError
 from common.model.world_model import world_model
+from common.planner import PlannerConfig
 from common.spaces import ObservationSpec
 from planet.agent import PlaNet, make_agent
-from planet.config import Config, PlannerConfig
+from planet.config import Config
 from tests.tiny import ACTIONS, TINY, VECTOR, choice, random_batch
 
 PLANNER = PlannerConfig(horizon=3, iterations=2, candidates=20, top=4)

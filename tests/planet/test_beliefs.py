@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planet.beliefs import Belief, initial_belief, refit, sample, shift
+from planet.beliefs import Belief, draw_noise, initial_belief, refit, sample, shift
 from tests.tiny import MIXED, box
 
 
@@ -32,7 +32,8 @@ def test_candidates_are_valid_actions_and_follow_their_belief():
     probs = jnp.array([0.7, 0.3, 0.0])
     mean = belief.mean.at[..., :2].set(0.4).at[..., 2:].set(probs)
     belief = Belief(mean, jnp.full_like(mean, 0.2))
-    drawn = jax.jit(lambda k: sample(k, belief, 4000, MIXED))(jax.random.key(0))
+    noise = draw_noise(jax.random.key(0), MIXED, (2, 4000, 3))
+    drawn = jax.jit(lambda noise: sample(noise, belief, MIXED))(noise)
     assert drawn.shape == (2, 4000, 3, 5)
     continuous, one_hot = drawn[..., :2], drawn[..., 2:]
     assert np.abs(continuous).max() <= 1
@@ -49,4 +50,6 @@ def test_weights_of_another_shape_are_refused():
     with pytest.raises(AssertionError):
         refit(sequences, jnp.full((2, 5), 0.2), std=jnp.ones((3, 1)))
     with pytest.raises(AssertionError):
-        sample(jax.random.key(0), initial_belief(box(1), 2, 3), 4, box(2))
+        sample(jnp.zeros((2, 4, 3, 2)), initial_belief(box(1), 2, 3), box(2))
+    with pytest.raises(AssertionError):
+        sample(jnp.zeros((1, 4, 3, 1)), initial_belief(box(1), 2, 3), box(1))

@@ -11,6 +11,7 @@ from common.errors import UserError
 from planet.controller import Controller
 from planet.model import Memory, PlannedModel
 from planet.planner import Searcher
+from planet.search import Plan
 from planet.window import window
 from tests.tiny import box, choice
 
@@ -23,7 +24,7 @@ def controller(memory, actions, start=lambda params, keys, memory: memory, noise
     zero = jnp.eye(actions.size)[0] * (actions.parts[0].kind == "categorical")
 
     def find(params, key, start, belief, is_first):
-        return jnp.broadcast_to(zero, (*is_first.shape, actions.size)), belief
+        return Plan(jnp.broadcast_to(zero, (*is_first.shape, actions.size)), belief, None)
 
     return Controller(model, Searcher(lambda n: (), search or find), actions, noise)
 
@@ -57,7 +58,7 @@ def test_noise_has_the_scale_that_is_set(scale):
 def test_without_noise_both_modes_act_alike():
     """A controller that is told nothing adds none."""
     model = PlannedModel(None, None, NOTHING, lambda params, keys, memory: memory, None, None)
-    find = lambda params, key, start, belief, first: (jnp.full((ENVS, 1), 0.25), belief)  # noqa: E731
+    find = lambda params, key, start, belief, first: Plan(jnp.full((ENVS, 1), 0.25), belief, None)  # noqa: E731
     control = Controller(model, Searcher(lambda n: (), find), box(1))
     for mode in ("train", "eval"):
         args = {}, jax.random.key(0), control.initial_carry(ENVS), rows()
@@ -72,9 +73,10 @@ def test_there_are_two_modes():
 
 def test_the_window_holds_what_was_seen_and_done():
     """The newest rows with the actions that led to them; zero in the first row of an episode."""
-    search = lambda params, key, start, belief, first: (  # noqa: E731
-        0.5 + 0.1 * start.observation[:, -1, :1], belief
-    )  # fmt: skip
+
+    def search(params, key, start, belief, is_first):
+        return Plan(0.5 + 0.1 * start.observation[:, -1, :1], belief, None)
+
     control = controller(window(3, 2, 2), box(1), search=search)
     carry, first = control.initial_carry(ENVS), np.array([False, True, False])
     assert carry.memory.is_first.all()
@@ -109,7 +111,7 @@ def test_no_two_draws_share_a_key(monkeypatch):
 
     def search(params, key, start, belief, is_first):
         write(key)
-        return jnp.zeros((ENVS, 1)), belief
+        return Plan(jnp.zeros((ENVS, 1)), belief, None)
 
     def uniform_noise(key, shape):
         write(key)

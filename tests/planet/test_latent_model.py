@@ -38,7 +38,7 @@ def test_rollout_adds_up_the_rewards_of_reached_states(model, params, start):
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (ENVS, CANDIDATES, HORIZON, 2)).astype(np.float32)
     key = jax.random.key(1)
-    got = jax.jit(latent_rollout(model))(params, key, start, actions)
+    got = jax.jit(lambda *args: latent_rollout(model)(*args).returns())(params, key, start, actions)
     assert got.shape == (ENVS, CANDIDATES)
     noise = model.draw_noise(key, (HORIZON, ENVS * CANDIDATES))
     step = jax.jit(model.imagine_step)

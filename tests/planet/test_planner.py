@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.planner import PlannerConfig
 from planet import cem, mppi, shooting
-from planet.config import PlannerConfig
 from planet.planner import make_searcher
 from tests.tiny import box
 
@@ -24,8 +24,8 @@ def test_each_environment_starts_anew_with_its_own_episode():
     new = searcher.initial(3)
     left = new._replace(mean=new.mean.at[:, 1].set(0.125))
     is_first = np.array([True, False, True])
-    start, key = jnp.zeros((3, 1)), jax.random.key(2)
-    cold, warm = (searcher.search({}, key, start, x, is_first)[0] for x in (new, left))
+    start, key = jnp.zeros((3, 1)), jax.random.key(3)
+    cold, warm = (searcher.search({}, key, start, x, is_first).action for x in (new, left))
     assert np.abs(cold[1]) < 0.8  # Nothing is clipped there.
     np.testing.assert_allclose(warm - cold, [[0], [0.125], [0]], atol=1e-6)
 
@@ -42,6 +42,7 @@ def test_planners_have_the_defaults_of_the_options(plan):
     """Who calls one of them plans as an agent does that was given no options."""
     defaults = {name: x.default for name, x in inspect.signature(plan).parameters.items()}
     config = dataclasses.asdict(PlannerConfig())
-    shared = defaults.keys() & config.keys()
+    shared = (defaults.keys() & config.keys()) - {"discount"}
+    assert defaults["discount"] == 1  # What the options' 0 means without a value.
     assert shared >= {"horizon", "candidates"}
     assert {name: defaults[name] for name in shared} == {name: config[name] for name in shared}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from planet.config import PlannerConfig
+from common.planner import PlannerConfig
 from planet.planner import make_planner
 from planet.proposals import random_walk
 from tests.tiny import MIXED, box

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from planet import cem, mppi, shooting
-from planet.beliefs import Belief, initial_belief, sample, to_action
+from planet.beliefs import Belief, draw_noise, initial_belief, sample, to_action
 from tests.tiny import MIXED, box, choice
 
 PLANNERS = {
@@ -83,10 +83,11 @@ def slow_cem(rollout, params, key, start, actions, horizon, iterations, candidat
     """The same draws, and everything else one environment and one number at a time."""
     belief = initial_belief(actions, len(start["x"]), horizon)
     mean, std = np.array(belief.mean, np.float64), np.array(belief.std, np.float64)
-    for now in jax.random.split(key, iterations):
-        draw, _, model = jax.random.split(now, 3)
+    keys = jax.random.split(key, 5)
+    noise = draw_noise(keys[0], actions, (iterations, len(mean), candidates, horizon))
+    for draw, model in zip(noise, jax.random.split(keys[1], iterations), strict=True):
         belief = Belief(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
-        sequences = sample(draw, belief, candidates, actions)
+        sequences = sample(draw, belief, actions)
         returns = np.array(rollout(params, model, start, sequences), np.float64)
         for env in range(len(mean)):
             order = sorted(range(candidates), key=lambda j, env=env: -returns[env, j])[:top]

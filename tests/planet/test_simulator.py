@@ -12,8 +12,9 @@ import pytest
 from benchmarks import planning
 from common.envs import EnvConfig, make
 from common.envs.simulator import Simulator
+from common.planner import PlannerConfig
 from common.run.evaluation import play
-from planet.config import Config, PlannerConfig
+from planet.config import Config
 from planet.program import main
 from planet.simulator import SimulatorPolicy, pack, simulator_rollout
 
@@ -27,10 +28,11 @@ def test_states_pass_through_jax_bit_by_bit():
     envs.step(np.zeros((2, 6)))
     simulator = Simulator(envs)
     actions = np.random.default_rng(0).uniform(-1, 1, (2, 5, 12, 6)).astype(np.float32)
-    want = simulator.rewards(simulator.states(), actions).sum(-1)
+    rewards, last = simulator.follow(simulator.states(), actions)
     rollout = jax.jit(simulator_rollout(simulator))
     got = rollout({}, jax.random.key(0), pack(simulator.states()), actions)
-    np.testing.assert_array_equal(got, want.astype(np.float32))
+    np.testing.assert_array_equal(got.rewards, rewards.astype(np.float32))
+    np.testing.assert_array_equal(np.asarray(got.last).view(np.float64), last)
 
 
 @pytest.mark.parametrize("warm", [False, True])

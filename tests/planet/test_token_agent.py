@@ -15,12 +15,13 @@ from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.learning.optimizers import OptimizerConfig
 from common.logging.jsonl import read_jsonl
+from common.planner import PlannerConfig
 from common.spaces import ObservationSpec
 from common.tokens import tdm
 from common.tokens.config import TDMConfig
 from common.tokens.steps import pad, predicted
 from planet.agent import PlanningAgent, make_agent
-from planet.config import Config, PlannerConfig
+from planet.config import Config
 from planet.program import main
 from planet.token_model import disturb, vector_model
 from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params
@@ -118,11 +119,14 @@ def test_a_reset_forgets_everything(warm_start):
     for time in range(3):
         _, used = act(params, jax.random.key(time), used, row(rows, time), mode="train")
     first = row(rows, 3) | {"is_first": np.ones(ENVS, bool)}
-    args = params, jax.random.key(9)
-    want, _ = act(*args, one.initial_carry(ENVS), first, mode="eval")
-    np.testing.assert_allclose(act(*args, used, first, mode="eval")[0], want, atol=1e-5)
     later = row(rows, 3) | {"is_first": np.zeros(ENVS, bool)}
-    assert (act(*args, used, later, mode="eval")[0] != want).any()
+    differs = []
+    for seed in range(9, 14):  # The few candidates of one search may stand in the same order.
+        args = params, jax.random.key(seed)
+        want, _ = act(*args, one.initial_carry(ENVS), first, mode="eval")
+        np.testing.assert_allclose(act(*args, used, first, mode="eval")[0], want, atol=1e-5)
+        differs.append((act(*args, used, later, mode="eval")[0] != want).any())
+    assert any(differs)
 
 
 @pytest.mark.parametrize("order", ["autoregressive", "parallel"])

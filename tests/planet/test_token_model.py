@@ -44,7 +44,8 @@ def test_returns_are_sums_of_imagined_rewards(order):
     actions = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 1)).astype(np.float32)
     start, imagine_step = jax.jit(model.start), jax.jit(model.imagine_step)
     key = jax.random.key(0)
-    returns = jax.jit(token_rollout(model))(params, key, start(params, steps), actions)
+    future = jax.jit(token_rollout(model))(params, key, start(params, steps), actions)
+    returns = future.returns()
     for env in range(2):
         context = start(params, jax.tree.map(lambda x, env=env: x[env : env + 1], steps))
         for candidate in range(3):

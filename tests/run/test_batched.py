@@ -14,6 +14,7 @@ import dreamer
 from common.errors import UserError
 from common.export import export
 from common.nets.heads import HeadConfig
+from common.planner import PlannerConfig
 from common.run.batched import BatchedAgent
 from common.run.driver import ActFunction, AgentPolicy
 from common.run.loading import LoadedAgent
@@ -22,7 +23,6 @@ from dreamer.agent import make_agent
 from dreamer.config import ActorConfig, Config
 from planet.agent import make_agent as make_planet
 from planet.config import Config as PlanetConfig
-from planet.config import PlannerConfig
 from planet.program import load_program as load_planet
 from tests.tiny import TINY, random_params
 
