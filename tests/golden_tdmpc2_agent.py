@@ -55,19 +55,25 @@ def networks_of(config, observation, actions):
 
 
 class Golden:
-    """A golden file's agent.
+    """Networks of a golden file, and its weights."""
 
-    Args:
-        g: The arrays.
-        obs: Name of an array of observations.
-        axes: Its leading axes.
-    """
+    def __init__(self, g, config, observation, actions):
+        """Builds the networks.
 
-    def __init__(self, g, obs="in.obs", axes=2, **given):
-        self.g, self.config = g, config(g, **given)
-        self.actions = int(g["cfg.action_dim"]) if "cfg.action_dim" in g else 1
-        self.networks = networks_of(self.config, g[obs].shape[axes:], self.actions)
+        Args:
+            g: The arrays.
+            config: Options.
+            observation: Shape of the one observation.
+            actions: Entries of an action.
+        """
+        self.g, self.config, self.actions = g, config, actions
+        self.networks = networks_of(config, observation, actions)
         self.like = jax.eval_shape(self.networks.init, jax.random.key(0))
+
+    @classmethod
+    def of_file(cls, g, obs="in.obs", axes=2):
+        """Builds them of a file's settings and an array of observations with some leading axes."""
+        return cls(g, config(g), g[obs].shape[axes:], int(g["cfg.action_dim"]))
 
     def load(self, prefix, only=None):
         """Weights under a prefix: parameters by component, and the target ensemble."""
@@ -114,6 +120,11 @@ def noise(g, prefix):
         policy_pair=pair,
         policy_keep=g[f"{prefix}keep_pi"][pair],
     )
+
+
+def no_noise(**given):
+    """Noise of which only the given draws are needed."""
+    return Noise(**dict.fromkeys(Noise._fields) | given)
 
 
 def learner(golden):

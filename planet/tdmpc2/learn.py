@@ -150,8 +150,7 @@ class Learner:
         )
         state, more = self._step(state, POLICY, grads)
         metrics |= more | _policy_metrics(loss, policy)
-        move = lambda old, new: old + self._config.tau * (new - old)  # noqa: E731
-        target_q = jax.tree.map(move, state.target_q, state.params["q"])
+        target_q = move_target(state.target_q, state.params["q"], self._config.tau)
         state = state._replace(target_q=target_q, scale=policy.scale)
         return state, metrics, Found(next_z, target, model, policy)
 
@@ -189,6 +188,11 @@ def clipped_optimizer(config: OptimizerConfig) -> Optimizer:
         return params, state, metrics | {"grad_norm": norm}
 
     return Optimizer(inner.init, update)
+
+
+def move_target(target: Params, params: Params, tau: float) -> Params:
+    """Returns the target moved towards the parameters: ``w' + tau (w - w')``."""
+    return jax.tree.map(lambda old, new: old + tau * (new - old), target, params)
 
 
 def _all_but_policy(params: Params) -> dict[str, Params]:

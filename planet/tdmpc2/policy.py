@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from common.distributions.gaussian import HALF_LOG_TWO_PI
@@ -47,9 +46,9 @@ def draw_action(raw: Array, noise: Array, low: float, high: float) -> Draw:
     log_std = bounded_log_std(raw_std, low, high)
     before = mean + noise * jnp.exp(log_std)
     density = gaussian_log_prob(noise, log_std)
-    action = jnp.tanh(before)
-    log_prob = density - log_slope(action)
-    return Draw(action, jnp.tanh(mean), log_std, log_prob, -noise.shape[-1] * density)
+    log_prob = density - log_slope(before)
+    scaled_entropy = -noise.shape[-1] * density
+    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, scaled_entropy)
 
 
 def bounded_log_std(raw: Array, low: float, high: float) -> Array:
@@ -62,6 +61,11 @@ def gaussian_log_prob(noise: Array, log_std: Array) -> Array:
     return (-0.5 * jnp.square(noise) - log_std - HALF_LOG_TWO_PI).sum(-1)
 
 
-def log_slope(action: Array) -> Array:
-    """Returns ``sum ln(max(0, 1 - a^2) + 1e-6)``, the log-slope of the tanh at ``a [..., A]``."""
-    return jnp.log(jax.nn.relu(1 - jnp.square(action)) + 1e-6).sum(-1)
+def log_slope(before: Array) -> Array:
+    """Returns ``sum ln(1 - tanh(x)^2 + 1e-6)``, the log-slope of the tanh, for x ``[..., A]``.
+
+    With ``e = exp(-2 |x|)`` it is ``4 e / (1 + e)^2``: the difference itself, of which the public
+    code takes the logarithm, has lost its digits where the tanh is near 1.
+    """
+    shrunk = jnp.exp(-2 * jnp.abs(before))
+    return jnp.log(4 * shrunk / jnp.square(1 + shrunk) + 1e-6).sum(-1)
