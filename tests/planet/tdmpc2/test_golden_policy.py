@@ -20,7 +20,7 @@ from tests.golden_data import (
     load,
 )
 
-POLICY, TARGET = (load(name, FOLDER_TDMPC2) for name in ("policy", "td_target"))
+POLICY, SCALE, TARGET = (load(name, FOLDER_TDMPC2) for name in ("policy", "scale", "td_target"))
 
 
 def cases(arrays, marker):
@@ -78,14 +78,15 @@ def test_parts_of_a_draw():
         assert_values(policy.bounded_log_std(case["in.x"], low, high), case["out"])
 
 
-def test_every_case_of_the_policy_is_looked_at():
-    tested = {*cases(POLICY, "in.raw"), "gauss", "squash", "log_std_map"}
-    assert {name.split(".")[0] for name in POLICY} == tested
+def test_every_case_is_looked_at():
+    parts = {*cases(POLICY, "in.raw"), "gauss", "squash", "log_std_map"}
+    tested = {*parts, *cases(SCALE, "start"), *cases(TARGET, "in.next_z")}
+    assert {name.split(".")[0] for name in (*POLICY, *SCALE, *TARGET)} == tested
 
 
-@pytest.mark.parametrize("name", ["tau01", "tau3"])
+@pytest.mark.parametrize("name", cases(SCALE, "start"))
 def test_running_scale(name):
-    with every_array(load("scale", FOLDER_TDMPC2).case(name)) as case:
+    with every_array(SCALE.case(name)) as case:
         scale, tau = jnp.asarray(case["start"][0]), float(case["cfg.tau"])
         steps = sorted({key.split(".")[0] for key in case if ".in.x" in key})
         for step in steps:
@@ -97,7 +98,7 @@ def test_running_scale(name):
             assert_values(x[: len(out)] / scale, out)
 
 
-@pytest.mark.parametrize("name", ["plain", "episodic"])
+@pytest.mark.parametrize("name", cases(TARGET, "in.next_z"))
 def test_target(name):
     with every_array(TARGET.case(name)) as case:
         units, entries = case["w.pi.dense0.kernel"].shape[::-1]
