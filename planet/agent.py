@@ -26,6 +26,7 @@ from planet.controller import Carry, Controller
 from planet.latent_model import Learned, latent_model, quantize_images
 from planet.model import PlannedModel
 from planet.planner import make_searcher
+from planet.tdmpc2.agent import make_tdmpc2
 from planet.token_model import vector_model
 
 
@@ -173,6 +174,8 @@ def make_agent(
     Raises:
         UserError: An option with an impossible value, or images that the model cannot read.
     """
+    if config.model == "tdmpc2":
+        return make_tdmpc2(config, observations, actions)
     if config.model == "tdm":
         if config.replay.latents or config.replay.burn_in:
             raise UserError(

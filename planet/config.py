@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from common.checks import NonNegative, Range
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
+from common.envs.registry import episode_steps
 from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -17,6 +18,7 @@ from common.planner import PlannerConfig
 from common.replay.config import ReplayConfig
 from common.run.config import RunConfig, Settings
 from common.tokens.config import TDMConfig
+from planet.tdmpc2.config import TDMPC2Config, episode_discount
 
 PLANET_MODEL = WorldModelConfig(
     rssm=RSSMConfig(
@@ -46,9 +48,11 @@ class Config(Settings):
 
     Attributes:
         model: The model that is learned and planned in: "world_model", PlaNet's latent one, or
-            "tdm", the token-level transformer, for state vectors only.
+            "tdm", the token-level transformer, for state vectors only, or "tdmpc2", TD-MPC2's,
+            which learns values and a policy too.
         world_model: The world model.
         tdm: The token-level transformer.
+        tdmpc2: TD-MPC2's networks and losses.
         jitter: Standard deviation of noise that the token-level transformer learns under, on
             observations and rewards, as units of its tokeniser. Without it a small replay is
             learned by heart.
@@ -64,11 +68,19 @@ class Config(Settings):
     env: EnvConfig = EnvConfig(action_repeat=-1)
     replay: ReplayConfig = ReplayConfig(batch=50, length=50, sampling="episodes")
     run: RunConfig = RunConfig(prefill=0, prefill_episodes=5, pretrain=100, updates_per_episode=100)
-    model: Literal["world_model", "tdm"] = "world_model"
+    model: Literal["world_model", "tdm", "tdmpc2"] = "world_model"
     world_model: WorldModelConfig = PLANET_MODEL
     tdm: TDMConfig = TDMConfig()
+    tdmpc2: TDMPC2Config = TDMPC2Config()
     jitter: NonNegative = 0.0
     image_bits: Annotated[int, Range(1, 8)] = 5
     planner: PlannerConfig = PlannerConfig()
     exploration_noise: NonNegative = 0.3
     model_opt: OptimizerConfig = OptimizerConfig(lr=1e-3, eps=1e-4, clip=1000.0, weight_decay=0)
+
+    def settled(self) -> Self:
+        """Returns it with the discount of TD-MPC2 that the length of episodes asks for."""
+        if self.model != "tdmpc2" or self.tdmpc2.discount:
+            return self
+        discount = episode_discount(episode_steps(self.task, self.env))
+        return dataclasses.replace(self, tdmpc2=dataclasses.replace(self.tdmpc2, discount=discount))

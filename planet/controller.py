@@ -81,10 +81,17 @@ class Controller:
 
     def _disturb(self, key: Key, plan: Plan) -> Array:
         if self._explore:
-            noise = plan.belief.std[:, 0] * jax.random.normal(key, plan.action.shape)
-            noisy = jnp.clip(plan.action + noise, -1, 1)
-            return jnp.where(in_one_hots(self._actions), plan.action, noisy)
+            return deviate(plan, jax.random.normal(key, plan.action.shape), self._actions)
         if not self._noise:
             return plan.action
         uniforms = uniform_noise(key, (len(plan.action), action_noise_size(self._actions)))
         return add_action_noise(plan.action, uniforms, self._noise, self._actions)
+
+
+def deviate(plan: Plan, noise: Array, actions: ActionSpec) -> Array:
+    """Returns the plan's action, moved by normal noise ``[N, A]`` of the plan's deviations.
+
+    One-hot blocks stay as they are; the others are clipped to [-1, 1].
+    """
+    noisy = jnp.clip(plan.action + plan.belief.std[:, 0] * noise, -1, 1)
+    return jnp.where(in_one_hots(actions), plan.action, noisy)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from common.spaces import ActionSpec
 from common.types import Array, Key, Params
 from planet.beliefs import Belief, refit
-from planet.search import Options, Plan, Proposal, Refit, Rollout, among_best, search
+from planet.search import Options, Plan, Proposal, Refit, Rollout, Update, among_best, search
 
 
 def plan(
@@ -54,6 +54,14 @@ def plan(
         UserError: More sequences are to be chosen than there are.
     """
 
+    update = refitting(temperature, elites, std_range)
+    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
+    return search(update, rollout, params, key, start, options, belief, kept)
+
+
+def refitting(temperature: float, elites: int, std_range: tuple[float, float] | None) -> Update:
+    """Returns how MPPI changes its belief; arguments as in ``plan``."""
+
     def update(belief: Belief, sequences: Array, returns: Array) -> Refit:
         if elites:
             counts = among_best("mppi", "elites", elites, returns)
@@ -64,5 +72,4 @@ def plan(
         new = refit(sequences, weights, variance_floor=0.0)
         return Refit(new._replace(std=jnp.clip(new.std, *std_range)), weights)
 
-    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
-    return search(update, rollout, params, key, start, options, belief, kept)
+    return update

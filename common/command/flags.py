@@ -22,6 +22,10 @@ SEVERAL = ("configs", "diff")
 """Options that take several words, all of them names of presets."""
 
 
+GIVE_WAY = ("tdmpc2", "planner")
+"""Groups that came beside others with options of the same names, which keep their short ones."""
+
+
 class Flags(NamedTuple):
     """A command line, taken apart.
 
@@ -76,7 +80,8 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
 def find_option(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> str:
     """Finds the one option whose dotted path is the name or ends with it.
 
-    Parts of a mapping option (``env.kwargs.size``) resolve through the mapping's name.
+    Parts of a mapping option (``env.kwargs.size``) resolve through the mapping's name. Where the
+    groups of GIVE_WAY share an ending with others, it is that of the others.
 
     Raises:
         UserError: No option, or more than one, has that ending.
@@ -86,6 +91,8 @@ def find_option(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> s
         head, rest = ".".join(parts[:split]), parts[split:]
         found = [path for path in paths if path == head]
         found = found or [path for path in paths if path.endswith("." + head)]
+        for group in GIVE_WAY:
+            found = [path for path in found if not path.startswith(f"{group}.")] or found
         if len(found) > 1:
             raise UserError(f"option --{name} is ambiguous; write one of: --{', --'.join(found)}")
         if found:

@@ -23,6 +23,9 @@ from common.errors import UserError, nearest, warn_once
 FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
 _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
 
+_SUITE_LIMIT = 1000
+"""Frames of an episode of the control suite, where no other limit is set."""
+
 Task = str | Callable[..., gymnasium.Env]
 """A name of one of the families, several of them separated by commas, or a function that
 returns a Gymnasium environment."""
@@ -137,6 +140,32 @@ def _action_repeat(name: str, wanted: int) -> int:
 
         return dmc.repeat_of(name.removeprefix("dmc_"), wanted)
     return wanted if wanted > 0 else 4 if name.startswith("atari_") else 1
+
+
+def episode_steps(task: str, config: EnvConfig) -> int:
+    """Returns the actions of the longest episode of a task, or of several.
+
+    Raises:
+        UserError: There is no such task, or nobody says how long its episodes are.
+    """
+    return max(_episode_steps(name, config) for name in split(task))
+
+
+def _episode_steps(name: str, config: EnvConfig) -> int:
+    limit = config.time_limit
+    if not limit and name.startswith("dmc_"):
+        limit = _SUITE_LIMIT
+    elif not limit and name.startswith("atari_"):
+        from common.envs.atari import FRAME_LIMIT
+
+        limit = FRAME_LIMIT
+    elif not limit and name.startswith("gym_"):
+        limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps
+    if not limit:
+        raise UserError(
+            f"nobody says how long an episode of {name} is; give --env.time_limit, or a discount"
+        )
+    return max(1, limit // action_repeat(name, config.action_repeat))
 
 
 def check_name(task: Task) -> None:

@@ -54,6 +54,14 @@ def test_shortest_ending_that_is_unique_names_an_option():
         flags.find_option("c", paths)
 
 
+def test_groups_that_came_later_leave_short_names_to_others():
+    paths = ["behavior.horizon", "planner.horizon", "tdmpc2.horizon", "planner.top"]
+    assert flags.find_option("horizon", paths) == "behavior.horizon"
+    assert flags.find_option("horizon", paths[1:]) == "planner.horizon"
+    assert flags.find_option("planner.horizon", paths) == "planner.horizon"
+    assert flags.find_option("top", paths) == "planner.top"
+
+
 def test_help_shows_every_option_with_default_and_sentence():
     text = flags.help_text(Outer(), 80)
     for option in configs.options(Outer()):

@@ -1,0 +1,77 @@
+"""TD-MPC2 (arXiv:2310.16828): a latent model without a decoder, values, a policy, and a planner.
+
+What an update does is in ``planet.tdmpc2.learn``; actions are planned as in all of ``planet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from common.agent import Agent
+from common.errors import UserError
+from common.spaces import ActionSpec, ObservationSpec
+from common.types import Array, Params
+from planet.config import Config
+from planet.controller import Carry, Controller
+from planet.planner import make_searcher
+from planet.tdmpc2.config import find_discount
+from planet.tdmpc2.learn import Learner, TrainState
+from planet.tdmpc2.model import make_model
+from planet.tdmpc2.networks import make_networks
+from planet.tdmpc2.planned import planned_model
+
+
+def make_tdmpc2(
+    config: Config, observations: Mapping[str, ObservationSpec], actions: ActionSpec
+) -> Agent:
+    """Builds the agent.
+
+    Raises:
+        UserError: An option with an impossible value, or spaces that it does not serve.
+    """
+    options = config.tdmpc2
+    _check_replay(config)
+    discount = find_discount(options, None)
+    networks = make_networks(options, observations, actions)
+    learner = Learner(networks, options, discount, actions.size)
+    model = make_model(networks, options, actions.size)
+    caution = config.planner.caution > 0
+    planned = planned_model(model, options.latent, discount, caution)
+    searcher = make_searcher(planned.rollout, config.planner, actions, planned.guide)
+    explore = config.exploration_noise, config.planner.explore
+    controller = Controller(planned, searcher, actions, *explore)
+
+    def params(state: TrainState) -> dict[str, Params]:
+        return state.params
+
+    def value(params: Params, state: Any) -> Array:
+        z = state.memory if isinstance(state, Carry) else state
+        return model.values(params, z, model.best(params, z)).mean(0)
+
+    return Agent(
+        init=learner.init,
+        params=params,
+        initial_carry=controller.initial_carry,
+        act=controller.act,
+        update=learner.update,
+        report=lambda params, key, batch: {},  # No picture is ever predicted.
+        value=value,
+        policy=lambda params, key, z: model.policy(params, key, jnp.asarray(z)),
+    )
+
+
+def _check_replay(config: Config) -> None:
+    replay, rows = config.replay, config.tdmpc2.horizon + 1
+    if replay.latents or replay.burn_in:
+        raise UserError(
+            "TD-MPC2 infers a state from a single row; set replay.latents false and "
+            "replay.burn_in 0"
+        )
+    if replay.length != rows:
+        raise UserError(
+            f"TD-MPC2 learns from windows of tdmpc2.horizon + 1 = {rows} rows, and replay.length "
+            f"is {replay.length}"
+        )
