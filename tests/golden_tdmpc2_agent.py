@@ -14,6 +14,7 @@ from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.learn import Learner
 from planet.tdmpc2.losses import Noise
 from planet.tdmpc2.networks import make_networks
+from planet.tdmpc2.tasks import Tasks
 from tests import golden_weights
 
 OPTIONS = {
@@ -23,9 +24,11 @@ OPTIONS = {
     "dropout": "dropout", "episodic": "terminations", "horizon": "horizon", "rho": "rho",
     "consistency_coef": "consistency", "reward_coef": "reward", "value_coef": "value",
     "termination_coef": "termination", "entropy_coef": "entropy", "tau": "tau",
-    "num_channels": "channels", "pad": "shift",
+    "num_channels": "channels", "pad": "shift", "task_dim": "task_size",
 }  # fmt: skip
 """Our options by their golden names."""
+EMBEDDING = "task.task.embedding"
+"""Our name of "task_emb"."""
 
 
 def config(g, **given):
@@ -48,16 +51,19 @@ def action_spec(size):
     return ActionSpec((ActionPart((), "continuous", size, low, high, (size,)),))
 
 
-def networks_of(config, observation, actions):
-    """Networks that read one observation of a shape."""
+def networks_of(config, observation, actions, tasks=None):
+    """Networks that read one observation of a shape, and a task where there are several."""
     kind = "image" if len(observation) == 3 else "vector"
-    return make_networks(config, {"obs": ObservationSpec(observation, kind)}, action_spec(actions))
+    specs = {"obs": ObservationSpec(observation, kind)}
+    if tasks:
+        specs[tasks.key] = ObservationSpec((len(tasks.actions),), "vector")
+    return make_networks(config, specs, action_spec(actions), tasks)
 
 
 class Golden:
     """Networks of a golden file, and its weights."""
 
-    def __init__(self, g, config, observation, actions):
+    def __init__(self, g, config, observation, actions, tasks=None):
         """Builds the networks.
 
         Args:
@@ -65,20 +71,24 @@ class Golden:
             config: Options.
             observation: Shape of the one observation.
             actions: Entries of an action.
+            tasks: Of several tasks.
         """
         self.g, self.config, self.actions = g, config, actions
-        self.networks = networks_of(config, observation, actions)
+        self.tasks = len(tasks.actions) if tasks else 0
+        self.networks = networks_of(config, observation, actions, tasks)
         self.like = jax.eval_shape(self.networks.init, jax.random.key(0))
 
     @classmethod
     def of_file(cls, g, obs="in.obs", axes=2):
         """Builds them of a file's settings and an array of observations with some leading axes."""
-        return cls(g, config(g), g[obs].shape[axes:], int(g["cfg.action_dim"]))
+        sizes = g["cfg.action_dims"].tolist() if "cfg.action_dims" in g else None
+        tasks = Tasks("task", tuple(sizes)) if sizes else None
+        return cls(g, config(g), g[obs].shape[axes:], int(g["cfg.action_dim"]), tasks)
 
     def load(self, prefix, only=None):
         """Weights under a prefix: parameters by component, and the target ensemble."""
         found = golden_weights.weights(self.g, prefix)
-        found = {re.sub(r"^pi\.", "policy.", name): value for name, value in found.items()}
+        found = {_ours(name): value for name, value in found.items()}
         target = {name.removeprefix("target_"): x for name, x in found.items() if "target_" in name}
         rest = {name: x for name, x in found.items() if "target_" not in name}
         pick = lambda names: {name: self.like[name] for name in names}  # noqa: E731
@@ -89,10 +99,15 @@ class Golden:
 def named(params):
     """Golden names of weights or gradients by component."""
     flat = golden_weights.dump(params)
-    return {re.sub(r"^policy\.", "pi.", name): value for name, value in flat.items()}
+    flat = {re.sub(r"^policy\.", "pi.", name): value for name, value in flat.items()}
+    return {"task_emb" if name == EMBEDDING else name: value for name, value in flat.items()}
 
 
-def rows(g, prefix):
+def _ours(name):
+    return EMBEDDING if name == "task_emb" else re.sub(r"^pi\.", "policy.", name)
+
+
+def rows(g, prefix, tasks=0):
     """A recorded batch as the package's rows ``[B, H + 1, ...]``."""
     obs, first = g[f"{prefix}obs"], np.zeros((1, *g[f"{prefix}reward"].shape[1:2]), np.float32)
     action = g[f"{prefix}action"]
@@ -102,6 +117,9 @@ def rows(g, prefix):
         "reward": np.concatenate([first, g[f"{prefix}reward"][..., 0]]),
         "is_terminal": np.concatenate([first, g[f"{prefix}terminated"][..., 0]]) > 0,
     }
+    if tasks:
+        task = np.eye(tasks, dtype=np.float32)[g[f"{prefix}task"]]
+        batch["task"] = np.broadcast_to(task, (len(obs), *task.shape))
     batch |= {"is_last": batch["is_terminal"], "is_first": np.zeros_like(batch["is_terminal"])}
     return {key: jnp.asarray(np.swapaxes(x, 0, 1)) for key, x in batch.items()}
 
@@ -129,5 +147,5 @@ def no_noise(**given):
 
 def learner(golden):
     """The learner of a golden file of updates."""
-    discount = float(golden.g["cfg.discount"])
+    discount = golden.g["cfg.discount"].tolist()
     return Learner(golden.networks, golden.config, discount, golden.actions)

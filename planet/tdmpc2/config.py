@@ -42,6 +42,7 @@ class TDMPC2Config(Options):
         units: Units of both hidden layers of dynamics, heads, policy and values.
         latent: Entries of a latent state. From images it is 16 times ``channels`` for 64x64.
         simnorm: Entries of each group of a latent state that sums to one.
+        task_size: Entries of the embedding of each of several tasks.
         channels: Channels of the encoder of images.
         shift: Pixels that images are shifted by at most, to either side, as augmentation.
         num_q: Members of the ensemble of values; two drawn ones are asked at a time.
@@ -71,6 +72,7 @@ class TDMPC2Config(Options):
     units: Count = 512
     latent: Count = 512
     simnorm: Count = 8
+    task_size: Count = 96
     channels: Count = 32
     shift: Whole = 3
     num_q: Annotated[int, Range(2)] = 5

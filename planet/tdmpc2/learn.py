@@ -11,6 +11,7 @@ One update:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -45,12 +46,15 @@ class TrainState(NamedTuple):
         target_q: The target ensemble of values, as ``params["q"]``.
         optimizers: States of the optimizers of "model" and "policy".
         scale: The running scale of the policy's loss.
+        carried: Of several tasks, the gradient that the policy's loss left for their embeddings;
+            the public code adds it to that of the next update.
     """
 
     params: dict[str, Params]
     target_q: Params
     optimizers: dict[str, OptimizerState]
     scale: Array
+    carried: dict[str, Params]
 
 
 class Found(NamedTuple):
@@ -77,13 +81,19 @@ class Learner:
         optimizers: Of "model", which is all but the policy, and of "policy".
     """
 
-    def __init__(self, networks: Networks, config: TDMPC2Config, discount: float, actions: int):
+    def __init__(
+        self,
+        networks: Networks,
+        config: TDMPC2Config,
+        discount: float | Sequence[float],
+        actions: int,
+    ):
         """Builds losses and optimizers.
 
         Args:
             networks: Of ``make_networks`` with the same options.
             config: All options.
-            discount: Of the next value, see ``find_discount``.
+            discount: Of the next value, see ``find_discount``; of several tasks, for each.
             actions: Entries of an action, A.
         """
         self._networks, self._config, self._actions = networks, config, actions
@@ -100,7 +110,9 @@ class Learner:
             MODEL: self.optimizers[MODEL].init(_all_but_policy(params)),
             POLICY: self.optimizers[POLICY].init(params[POLICY]),
         }
-        return TrainState(params, jax.tree.map(jnp.copy, params["q"]), optimizers, jnp.ones(()))
+        carried = jax.tree.map(jnp.zeros_like, _tasks(params))
+        target_q = jax.tree.map(jnp.copy, params["q"])
+        return TrainState(params, target_q, optimizers, jnp.ones(()), carried)
 
     def draw_noise(self, key: Key, shape: tuple[int, int]) -> Noise:
         """Draws the random numbers of one update on a batch of shape ``(B, H + 1)``."""
@@ -134,7 +146,8 @@ class Learner:
         self, state: TrainState, noise: Noise, batch: Rows
     ) -> tuple[TrainState, dict[str, Array], Found]:
         """Makes one update with given random numbers."""
-        window, params, losses = make_window(batch, self._config.horizon), state.params, self.losses
+        window, losses = make_window(batch, self._config.horizon), self.losses
+        params = self._networks.limit(state.params, window.observation)
         later = {key: x[1:] for key, x in window.observation.items()}
         next_z = jax.lax.stop_gradient(self._networks.encode(params, later, noise.next_shift))
         target = losses.target(params, state.target_q, next_z, window, noise)
@@ -142,16 +155,19 @@ class Learner:
         (loss, model), grads = jax.value_and_grad(losses.model, has_aux=True)(
             _all_but_policy(params), window, next_z, target, noise
         )
-        state, metrics = self._step(state, MODEL, grads)
+        grads |= jax.tree.map(jnp.add, _tasks(grads), state.carried)
+        state, metrics = self._step(state._replace(params=params), MODEL, grads)
+        params = self._networks.limit(state.params, window.observation)
         metrics |= _model_metrics(loss, model, window)
         states = jax.lax.stop_gradient(model.states)
         (loss, policy), grads = jax.value_and_grad(losses.policy, has_aux=True)(
-            params[POLICY], state.params, state.scale, states, window.weight, noise
-        )
-        state, more = self._step(state, POLICY, grads)
+            {POLICY: params[POLICY]} | _tasks(params), params, state.scale, states,
+            window.weight, noise,
+        )  # fmt: skip
+        state, more = self._step(state._replace(params=params), POLICY, grads[POLICY])
         metrics |= more | _policy_metrics(loss, policy)
         target_q = move_target(state.target_q, state.params["q"], self._config.tau)
-        state = state._replace(target_q=target_q, scale=policy.scale)
+        state = state._replace(target_q=target_q, scale=policy.scale, carried=_tasks(grads))
         return state, metrics, Found(next_z, target, model, policy)
 
     def _step(
@@ -193,6 +209,11 @@ def clipped_optimizer(config: OptimizerConfig) -> Optimizer:
 def move_target(target: Params, params: Params, tau: float) -> Params:
     """Returns the target moved towards the parameters: ``w' + tau (w - w')``."""
     return jax.tree.map(lambda old, new: old + tau * (new - old), target, params)
+
+
+def _tasks(params: Params) -> dict[str, Params]:
+    """Returns the embeddings, or their gradients; nothing of one task."""
+    return {name: x for name, x in params.items() if name == "task"}
 
 
 def _all_but_policy(params: Params) -> dict[str, Params]:

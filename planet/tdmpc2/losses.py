@@ -8,6 +8,7 @@ still divide by all steps, so that every step that is learned from counts the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from common.rows import ROW_KEYS, without_latents
 from common.types import Array, Params, Rows
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.networks import Networks
-from planet.tdmpc2.policy import Draw, draw_action
+from planet.tdmpc2.policy import Draw
 
 LOW, HIGH = 5.0, 95.0
 """Percentiles between which the scale of the policy's loss looks."""
@@ -136,21 +137,15 @@ def update_scale(scale: Array, values: Array, tau: float) -> Array:
 class Losses:
     """The losses bound to networks and options."""
 
-    def __init__(self, networks: Networks, config: TDMPC2Config, discount: float):
+    def __init__(self, networks: Networks, config: TDMPC2Config, discount: float | Sequence[float]):
         """Keeps them.
 
         Args:
             networks: Of ``make_networks`` with the same options.
             config: Weights and sizes.
-            discount: Of the next value.
+            discount: Of the next value; of several tasks, for each.
         """
         self.networks, self.config, self.discount = networks, config, discount
-
-    def draw(self, params: Params, z: Array, noise: Array) -> Draw:
-        """Draws actions at states ``[..., L]`` with standard normals ``[..., A]``."""
-        config = self.config
-        raw = self.networks.policy(params, z)
-        return draw_action(raw, noise, config.min_log_std, config.max_log_std)
 
     def target(
         self, params: Params, target_q: Params, next_z: Array, window: Window, noise: Noise
@@ -168,11 +163,12 @@ class Losses:
             window: For rewards and ends.
             noise: For actions and pair.
         """
-        action = self.draw(params, next_z, noise.target).action
+        action = self.networks.policy(params, next_z, noise.target).action
         frozen = {**params, "q": target_q}
         value = self.networks.q_two(frozen, next_z, action, noise.target_pair).min(0)
-        goes_on = 1 - window.terminal
-        return jax.lax.stop_gradient(window.reward + self.discount * goes_on * value)
+        task, discount = self.networks.task, jnp.asarray(self.discount)
+        factor = (task(next_z) @ discount if task else discount) * (1 - window.terminal)
+        return jax.lax.stop_gradient(window.reward + factor * value)
 
     def rollout(self, params: Params, z: Array, actions: Array) -> Array:
         """Returns states ``[H + 1, ..., L]``: ``z[0] = z``, ``z[t+1] = d(z[t], a[t])``.
@@ -216,8 +212,9 @@ class Losses:
         states = self.rollout(params, z, window.action)
         reward = networks.reward(params, states[:-1], window.action)
         value = networks.q(params, states[:-1], window.action, noise.keep)
+        missed = (states[1:] - next_z)[..., : config.latent]
         terms = {
-            "consistency": self._decayed(jnp.square(states[1:] - next_z).mean(-1), weight),
+            "consistency": self._decayed(jnp.square(missed).mean(-1), weight),
             "reward": self._decayed(-reward.log_prob(window.reward), weight),
             "value": self._decayed(-value.log_prob(target), weight),
         }
@@ -244,14 +241,15 @@ class Losses:
         loss, and s the running scale after it has seen the values of time 0.
 
         Args:
-            policy: The parameters that the gradient is asked of.
-            params: By component; of these only the values count.
+            policy: The components that the gradient is asked of: "policy", and "task".
+            params: By component; of these the values count.
             scale: The running scale.
             states: ``[H + 1, B, L]``, without gradient.
             weight: Of steps, ``[H, B]``; state t + 1 has that of step t.
             noise: For actions, pair and dropout.
         """
-        draw = self.draw({"policy": policy}, states, noise.policy)
+        params = params | policy
+        draw = self.networks.policy(params, states, noise.policy)
         pair, keep = noise.policy_pair, noise.policy_keep
         value = self.networks.q_two(params, states, draw.action, pair, keep).mean(0)
         scale = update_scale(scale, jax.lax.stop_gradient(value[0]), self.config.tau)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from common.types import Array, Key, Params, Rows
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.networks import Networks, draw_pair
-from planet.tdmpc2.policy import Draw, draw_action
 
 
 class Model(NamedTuple):
@@ -31,6 +30,8 @@ class Model(NamedTuple):
         value: ``(params, key, z, action) -> [...]``, the mean of two drawn members.
         value_of: ``(params, pair [2], z, action) -> [...]``, the mean of two given ones.
         draw_pair: ``(key) -> pair [2]`` of different members.
+        mask: ``(z) -> [..., A]``, 1 for entries of the action that the task uses; None for one
+            task. States of several tasks have their task behind the L entries.
     """
 
     encode: Callable[..., Array]
@@ -43,6 +44,7 @@ class Model(NamedTuple):
     value: Callable[[Params, Key, Array, Array], Array]
     value_of: Callable[[Params, Array, Array, Array], Array]
     draw_pair: Callable[[Key], Array]
+    mask: Callable[[Array], Array] | None
 
 
 def make_model(networks: Networks, config: TDMPC2Config, actions: int) -> Model:
@@ -63,12 +65,8 @@ def make_model(networks: Networks, config: TDMPC2Config, actions: int) -> Model:
         ended = jax.nn.sigmoid(networks.termination(params, z)) if networks.termination else None
         return z, reward, ended
 
-    def draw(params: Params, noise: Array, z: Array) -> Draw:
-        raw = networks.policy(params, z)
-        return draw_action(raw, noise, config.min_log_std, config.max_log_std)
-
     def policy(params: Params, key: Key, z: Array) -> Array:
-        return draw(params, jax.random.normal(key, (*z.shape[:-1], actions)), z).action
+        return networks.policy(params, z, jax.random.normal(key, (*z.shape[:-1], actions))).action
 
     def value_of(params: Params, pair: Array, z: Array, action: Array) -> Array:
         return networks.q_two(params, z, action, pair).mean(0)
@@ -81,10 +79,11 @@ def make_model(networks: Networks, config: TDMPC2Config, actions: int) -> Model:
         draw_shift=networks.draw_shift,
         step=step,
         policy=policy,
-        act=lambda params, noise, z: draw(params, noise, z).action,
-        best=lambda params, z: draw(params, jnp.zeros(actions), z).mean,
+        act=lambda params, noise, z: networks.policy(params, z, noise).action,
+        best=lambda params, z: networks.policy(params, z, jnp.zeros(actions)).mean,
         values=lambda params, z, action: networks.q(params, z, action).mean(),
         value=value,
         value_of=value_of,
         draw_pair=lambda key: draw_pair(key, config.num_q),
+        mask=networks.mask,
     )

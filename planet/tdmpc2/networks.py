@@ -23,6 +23,8 @@ from common.nets.layers import Dense, LayerNorm, layer_norm, mish, sim_norm
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from planet.tdmpc2.config import TDMPC2Config
+from planet.tdmpc2.policy import Draw, draw_action
+from planet.tdmpc2.tasks import Tasks, check_tasks, draw_embeddings, limited, write_back
 
 EPSILON = 1e-5
 """Of layer norms; PyTorch's default."""
@@ -37,7 +39,8 @@ class Networks(NamedTuple):
 
     All but ``init`` and ``draw_shift`` take the parameters by component and pick theirs:
     "encoder", "dynamics", "reward", "termination", "policy" and "q", whose arrays have the
-    members in front. Leading axes ``[...]`` are free.
+    members in front. Leading axes ``[...]`` are free. Of several tasks, "task" holds the
+    embeddings, and all states z carry their task, see ``tasks``.
 
     Attributes:
         init: ``(key) -> params``. All rewards and values are 0 at first.
@@ -47,11 +50,15 @@ class Networks(NamedTuple):
         reward: ``(params, z, action) -> distribution [...]`` of the reward of that step.
         termination: ``(params, z) -> logit [...]`` of z having ended its episode; None
             where that is not learned.
-        policy: ``(params, z) -> [..., 2 A]``, see ``policy.draw_action``.
+        policy: ``(params, z, noise [..., A]) -> draw`` of an action with standard normals.
         q: ``(params, z, action, keep) -> distribution [Q, ...]`` by all members, under dropout
             where the units to keep ``[Q, ..., units]`` are given.
         q_two: ``(params, z, action, pair [2], keep) -> values [2, ...]`` by two members; keep is
             theirs, ``[2, ..., units]``.
+        task: ``(z) -> [..., tasks]``, the task of a state, one-hot; None for one task.
+        mask: ``(z) -> [..., A]``, 1 for entries of the action that it uses; None for one task.
+        limit: ``(params, rows) -> params`` whose embeddings of the rows' tasks are at most 1 long;
+            those of one task as they are.
     """
 
     init: Callable[[Key], Params]
@@ -60,13 +67,19 @@ class Networks(NamedTuple):
     dynamics: Callable[[Params, Array, Array], Array]
     reward: Callable[[Params, Array, Array], SymlogTwoHot]
     termination: Callable[[Params, Array], Array] | None
-    policy: Callable[[Params, Array], Array]
+    policy: Callable[[Params, Array, Array], Draw]
     q: Callable[..., SymlogTwoHot]
     q_two: Callable[..., Array]
+    task: Callable[[Array], Array] | None
+    mask: Callable[[Array], Array] | None
+    limit: Callable[[Params, Rows], Params]
 
 
 def make_networks(
-    config: TDMPC2Config, observations: Mapping[str, ObservationSpec], actions: ActionSpec
+    config: TDMPC2Config,
+    observations: Mapping[str, ObservationSpec],
+    actions: ActionSpec,
+    tasks: Tasks | None = None,
 ) -> Networks:
     """Builds the networks.
 
@@ -74,59 +87,110 @@ def make_networks(
         config: Sizes.
         observations: The flat observation: vectors only or images only.
         actions: The flat action vector.
+        tasks: What is known of several tasks; vectors only.
 
     Raises:
         UserError: There are discrete actions, or observations that the encoder cannot read.
     """
     if any(part.kind != "continuous" for part in actions.parts):
         raise UserError("TD-MPC2 chooses continuous actions only; this task has discrete ones")
-    encoder, draw_shift = _encoder(config, observations)
-    hidden, group, bins = (config.units,) * 2, config.simnorm, config.bins
-    stack = lambda *args, **more: _pure(lambda x: _Stack(*args, **more)(x))  # noqa: E731
-    dynamics = stack("dynamics", hidden, config.latent, group=group)
-    reward = stack("reward", hidden, bins, zero=True)
-    ends = stack("termination", hidden, 1) if config.terminations else None
-    policy = stack("policy", hidden, 2 * actions.size)
-    member = _pure(lambda x, keep: _Stack("q", hidden, bins, zero=True)(x, keep))
+    size, read = actions.size, dict(observations)
+    if tasks:
+        read.pop(check_tasks(tasks, observations))
+    encoder, draw_shift = _encoder(config, read)
+    stacks = _stacks(config, size)
     decoded = lambda logits: SymlogTwoHot(logits, config.low, config.high)  # noqa: E731
-    z, both = jnp.zeros(config.latent), jnp.zeros(config.latent + actions.size)
+    task = lambda z: z[..., config.latent :]  # noqa: E731
+    mask = (lambda z: tasks.mask(task(z), size)) if tasks else None
 
     def init(key: Key) -> Params:
-        keys = jax.random.split(key, 6)
-        rows = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in observations.items()}
+        keys = jax.random.split(key, 7)
+        rows = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in read.items()}
+        extra = jnp.zeros(config.task_size if tasks else 0)
+        z = jnp.concatenate([jnp.zeros(config.latent), extra])
+        both = _join(z, jnp.zeros(size))
+        members = jax.random.split(keys[4], config.num_q)
         params = {
-            "encoder": encoder.init(keys[0], rows, None),
-            "dynamics": dynamics.init(keys[1], both),
-            "reward": reward.init(keys[2], both),
-            "policy": policy.init(keys[3], z),
-            "q": jax.vmap(lambda k: member.init(k, both, None))(
-                jax.random.split(keys[4], config.num_q)
-            ),
+            "encoder": encoder.init(keys[0], rows, None, extra),
+            "dynamics": stacks["dynamics"].init(keys[1], both),
+            "reward": stacks["reward"].init(keys[2], both),
+            "policy": stacks["policy"].init(keys[3], z),
+            "q": jax.vmap(lambda k: stacks["q"].init(k, both, None))(members),
         }
-        return params | ({"termination": ends.init(keys[5], z)} if ends else {})
+        if config.terminations:
+            params["termination"] = stacks["termination"].init(keys[5], z)
+        if tasks:
+            table = draw_embeddings(keys[6], len(tasks.actions), config.task_size)
+            params["task"] = {"task": {"embedding": table}}
+        return params
 
-    def ensemble(params: Params, z: Array, action: Array, keep: Array | None) -> SymlogTwoHot:
+    def limit(params: Params, rows: Rows) -> Params:
+        table = write_back(params["task"]["task"]["embedding"], rows[tasks.key])
+        return params | {"task": {"task": {"embedding": table}}}
+
+    def embedded(params: Params, which: Array) -> Array:
+        return which @ limited(params["task"]["task"]["embedding"])
+
+    def seen(params: Params, z: Array) -> Array:
+        return _join(z[..., : config.latent], embedded(params, task(z))) if tasks else z
+
+    def apply(name: str, params: Params, z: Array, action: Array | None = None) -> Array:
+        x = seen(params, z)
+        return stacks[name].apply(params[name], x if action is None else _join(x, action))
+
+    def encode(params: Params, rows: Rows, shift: Array | None = None) -> Array:
+        if not tasks:
+            return encoder.apply(params["encoder"], rows, shift, None)
+        which = rows[tasks.key]
+        z = encoder.apply(params["encoder"], rows, shift, embedded(params, which))
+        return _join(z, which)
+
+    def policy(params: Params, z: Array, noise: Array) -> Draw:
+        raw, used = apply("policy", params, z), mask(z) if mask else None
+        return draw_action(raw, noise, config.min_log_std, config.max_log_std, used)
+
+    def ensemble(
+        members: Params, params: Params, z: Array, action: Array, keep: Array | None
+    ) -> SymlogTwoHot:
         kept = None if keep is None else keep / (1 - config.dropout)
-        apply = jax.vmap(member.apply, (0, None, None if keep is None else 0))
-        return decoded(apply(params, _join(z, action), kept))
+        each = jax.vmap(stacks["q"].apply, (0, None, None if keep is None else 0))
+        return decoded(each(members, _join(seen(params, z), action), kept))
 
     def q_two(
         params: Params, z: Array, action: Array, pair: Array, keep: Array | None = None
     ) -> Array:
         two = jax.tree.map(lambda x: x[pair], params["q"])
-        return ensemble(two, z, action, keep).mean()
+        return ensemble(two, params, z, action, keep).mean()
 
     return Networks(
         init=init,
         draw_shift=draw_shift,
-        encode=lambda p, rows, shift=None: encoder.apply(p["encoder"], rows, shift),
-        dynamics=lambda p, z, action: dynamics.apply(p["dynamics"], _join(z, action)),
-        reward=lambda p, z, action: decoded(reward.apply(p["reward"], _join(z, action))),
-        termination=(lambda p, z: ends.apply(p["termination"], z)[..., 0]) if ends else None,
-        policy=lambda p, z: policy.apply(p["policy"], z),
-        q=lambda p, z, action, keep=None: ensemble(p["q"], z, action, keep),
+        encode=encode,
+        dynamics=lambda p, z, action: _join(apply("dynamics", p, z, action), task(z)),
+        reward=lambda p, z, action: decoded(apply("reward", p, z, action)),
+        termination=(lambda p, z: apply("termination", p, z)[..., 0])
+        if config.terminations
+        else None,
+        policy=policy,
+        q=lambda p, z, action, keep=None: ensemble(p["q"], p, z, action, keep),
         q_two=q_two,
+        task=task if tasks else None,
+        mask=mask,
+        limit=limit if tasks else lambda params, rows: params,
     )
+
+
+def _stacks(config: TDMPC2Config, actions: int) -> dict[str, hk.Transformed]:
+    """Returns the dense networks behind the encoder; a "q" is one member."""
+    hidden, group, bins = (config.units,) * 2, config.simnorm, config.bins
+    stack = lambda *args, **more: _pure(lambda x: _Stack(*args, **more)(x))  # noqa: E731
+    return {
+        "dynamics": stack("dynamics", hidden, config.latent, group=group),
+        "reward": stack("reward", hidden, bins, zero=True),
+        "termination": stack("termination", hidden, 1),
+        "policy": stack("policy", hidden, 2 * actions),
+        "q": _pure(lambda x, keep: _Stack("q", hidden, bins, zero=True)(x, keep)),
+    }
 
 
 def draw_pair(key: Key, members: int) -> Array:
@@ -168,11 +232,17 @@ def _encoder(
     if not images:
         hidden = (config.encoder_units,) * max(config.encoder_layers - 1, 1)
         stack = lambda x: _Stack("encoder", hidden, config.latent, group=config.simnorm)(x)  # noqa: E731
-        joined = lambda rows: jnp.concatenate([rows[key] for key in vectors], -1)  # noqa: E731
-        return _pure(lambda rows, shift: stack(joined(rows))), lambda key, shape: None
+
+        def read_vectors(rows: Rows, shift: Array | None, extra: Array | None) -> Array:
+            del shift
+            given = [rows[key] for key in vectors]
+            return stack(jnp.concatenate(given if extra is None else [*given, extra], -1))
+
+        return _pure(read_vectors), lambda key, shape: None
     _check_images([specs[key] for key in images], config)
 
-    def read(rows: Rows, shift: Array | None) -> Array:
+    def read(rows: Rows, shift: Array | None, extra: Array | None) -> Array:
+        del extra
         x = jnp.concatenate([rows[key] for key in images], -1)
         leading = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])

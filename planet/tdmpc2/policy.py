@@ -28,7 +28,9 @@ class Draw(NamedTuple):
     scaled_entropy: Array
 
 
-def draw_action(raw: Array, noise: Array, low: float, high: float) -> Draw:
+def draw_action(
+    raw: Array, noise: Array, low: float, high: float, mask: Array | None = None
+) -> Draw:
     """Draws ``a = tanh(mean + noise * std)``.
 
     The public code scales the entropy ``-log p(a)`` by ``A g / (log p(a) + 1e-8)``, g the
@@ -41,14 +43,18 @@ def draw_action(raw: Array, noise: Array, low: float, high: float) -> Draw:
         noise: Standard normals ``[..., A]``.
         low: Least logarithm of the standard deviation.
         high: The largest one.
+        mask: 1 for entries that the task uses ``[..., A]``; the others are 0, and add but a
+            constant to the densities. A is then the number of those in use.
     """
     mean, raw_std = jnp.split(raw, 2, -1)
     log_std = bounded_log_std(raw_std, low, high)
+    size: Array | int = noise.shape[-1]
+    if mask is not None:
+        mean, log_std, noise, size = mean * mask, log_std * mask, noise * mask, mask.sum(-1)
     before = mean + noise * jnp.exp(log_std)
     density = gaussian_log_prob(noise, log_std)
     log_prob = density - log_slope(before)
-    scaled_entropy = -noise.shape[-1] * density
-    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, scaled_entropy)
+    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, -size * density)
 
 
 def bounded_log_std(raw: Array, low: float, high: float) -> Array:

@@ -115,7 +115,7 @@ def check_step(world):
 
 def check_policy(world):
     def policy(params, z):
-        draw = world.losses.draw(params, z, world.g["pi.in.eps"])
+        draw = world.networks.policy(params, z, world.g["pi.in.eps"])
         got = {name: getattr(draw, name) for name in ("action", "mean", "log_std")}
         return got | {"scaled_entropy": draw.scaled_entropy, "log_prob": draw.log_prob}
 

@@ -23,7 +23,7 @@ from tests.golden_data import (
 )
 from tests.golden_weights import weights
 
-FILES = ("update", "update_clip", "update_episodic", "update_pixels")
+FILES = ("update", "update_clip", "update_episodic", "update_pixels", "update_multitask")
 ZERO_GRADIENT = "encoder.conv3.bias"
 """What moves whole groups of SimNorm: its gradient is rounding, of which Adam makes steps."""
 METRICS = {
@@ -53,14 +53,14 @@ def after(state):
     return agents.named(state.params) | target
 
 
-def check_found(g, found):
+def check_found(g, found, latent):
     """Everything on the way of an update, by golden name."""
     model, (draw, value, scale) = found.model, found.policy
     column = lambda x: x[..., None]  # noqa: E731
     got = {
-        "next_z": found.next_z,
+        "next_z": found.next_z[..., :latent],
         "td_targets": column(found.target),
-        "zs": model.states,
+        "zs": model.states[..., :latent],
         "q_logits": model.value.logits,
         "reward_logits": model.reward.logits,
         "pi.action": draw.action,
@@ -101,8 +101,10 @@ def test_updates(name):
     state = state._replace(params=params, target_q=target_q, scale=jnp.asarray(g["in.scale"][0]))
     for step in updates(g):
         with every_array(g.case(f"s{step}")) as now:
-            state, metrics, found = update(state, agents.noise(now, "in."), agents.rows(now, "in."))
-            check_found(now, found)
+            state, metrics, found = update(
+                state, agents.noise(now, "in."), agents.rows(now, "in.", golden.tasks)
+            )
+            check_found(now, found, golden.config.latent)
             if not golden.config.terminations:
                 metrics["model/termination_loss"] = 0
             for theirs in METRICS.keys() & now.keys():
@@ -134,11 +136,13 @@ def test_optimizers_alone(name):
     steps = {part: jax.jit(optimizer.update) for part, optimizer in optimizers.items()}
     for step in updates(g):
         grads, result = split(golden.load(f"s{step}.grad")[0]), {}
-        for part, before in split(params).items():
+        rows = agents.rows(g, f"s{step}.in.", golden.tasks)
+        for part, before in split(golden.networks.limit(params, rows)).items():
             after, states[part], metrics = steps[part](grads[part], states[part], before)
             norm = g[f"s{step}.{'pi.' if part == 'policy' else ''}grad_norm"]
             assert_values(metrics["grad_norm"], norm, part)
             result |= after if part == "model" else {"policy": after}
+        result = golden.networks.limit(result, rows)
         check_weights(agents.named(result), weights(g, f"s{step}.w_after"), 3e-7)
         params, _ = golden.load(f"s{step}.w_after")
 

@@ -16,6 +16,7 @@ from common.errors import UserError
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.losses import Losses, make_window, termination_metrics, update_scale
 from planet.tdmpc2.networks import Networks
+from planet.tdmpc2.policy import draw_action
 from tests.golden_tdmpc2_agent import no_noise
 from tests.reference import tdmpc2 as reference
 
@@ -44,9 +45,12 @@ def matrices():
         dynamics=lambda params, z, action: jnp.tanh(join(z, action) @ params["dynamics"]),
         reward=lambda params, z, action: decoded(join(z, action) @ params["reward"]),
         termination=lambda params, z: (z @ params["termination"])[..., 0],
-        policy=lambda params, z: z @ params["policy"],
+        policy=lambda params, z, noise: draw_action(z @ params["policy"], noise, *LOG_STDS),
         q=q,
         q_two=lambda p, z, a, pair, keep=None: q({"q": p["q"][pair]}, z, a).mean(),
+        task=None,
+        mask=None,
+        limit=None,
     )
 
 
@@ -86,7 +90,7 @@ def computed(horizon):
         target = LOSSES.target(weights, target_q, next_z, window, noise)
         total, found = LOSSES.model(weights, window, next_z, target, noise)
         loss, policy = LOSSES.policy(
-            weights["policy"], weights, scale, found.states, window.weight, noise
+            {"policy": weights["policy"]}, weights, scale, found.states, window.weight, noise
         )
         return target, total, found.terms, loss, policy.scale
 

@@ -82,7 +82,7 @@ def test_leading_axes_are_free():
         (NETWORKS.dynamics(PARAMS, z, action), NETWORKS.dynamics(PARAMS, *flat)),
         (NETWORKS.reward(PARAMS, z, action).logits, NETWORKS.reward(PARAMS, *flat).logits),
         (NETWORKS.termination(PARAMS, z), NETWORKS.termination(PARAMS, flat[0])),
-        (NETWORKS.policy(PARAMS, z), NETWORKS.policy(PARAMS, flat[0])),
+        (NETWORKS.policy(PARAMS, z, action).action, NETWORKS.policy(PARAMS, *flat).action),
         (
             NETWORKS.q(PARAMS, z, action, keep).logits.swapaxes(0, -1),
             NETWORKS.q(PARAMS, *flat, keep.reshape(4, 6, -1)).logits.swapaxes(0, -1),
