@@ -94,24 +94,48 @@ def make_networks(
     """
     if any(part.kind != "continuous" for part in actions.parts):
         raise UserError("TD-MPC2 chooses continuous actions only; this task has discrete ones")
-    size, read = actions.size, dict(observations)
+    read = dict(observations)
     if tasks:
         read.pop(check_tasks(tasks, observations))
-    encoder, draw_shift = _encoder(config, read)
-    stacks = _stacks(config, size)
-    decoded = lambda logits: SymlogTwoHot(logits, config.low, config.high)  # noqa: E731
-    task = lambda z: z[..., config.latent :]  # noqa: E731
-    mask = (lambda z: tasks.mask(task(z), size)) if tasks else None
+    parts = _Parts(config, read, actions.size, tasks)
+    return Networks(
+        init=parts.init,
+        draw_shift=parts.draw_shift,
+        encode=parts.encode,
+        dynamics=parts.dynamics,
+        reward=parts.reward,
+        termination=parts.termination if config.terminations else None,
+        policy=parts.policy,
+        q=parts.q,
+        q_two=parts.q_two,
+        task=parts.task if tasks else None,
+        mask=parts.mask if tasks else None,
+        limit=parts.limit,
+    )
 
-    def init(key: Key) -> Params:
-        keys = jax.random.split(key, 7)
-        rows = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in read.items()}
-        extra = jnp.zeros(config.task_size if tasks else 0)
-        z = jnp.concatenate([jnp.zeros(config.latent), extra])
-        both = _join(z, jnp.zeros(size))
-        members = jax.random.split(keys[4], config.num_q)
+
+class _Parts:
+    """The functions of ``Networks``, where they are described."""
+
+    def __init__(
+        self,
+        config: TDMPC2Config,
+        observations: Mapping[str, ObservationSpec],
+        actions: int,
+        tasks: Tasks | None,
+    ):
+        self._config, self._specs, self._actions, self._tasks = config, observations, actions, tasks
+        self._encoder, self.draw_shift = _encoder(config, observations)
+        self._stacks = _stacks(config, actions)
+
+    def init(self, key: Key) -> Params:
+        config, keys, stacks = self._config, jax.random.split(key, 7), self._stacks
+        rows = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in self._specs.items()}
+        embedding = jnp.zeros(config.task_size if self._tasks else 0)
+        z = _join(jnp.zeros(config.latent), embedding)
+        both, members = _join(z, jnp.zeros(self._actions)), jax.random.split(keys[4], config.num_q)
         params = {
-            "encoder": encoder.init(keys[0], rows, None, extra),
+            "encoder": self._encoder.init(keys[0], rows, None, embedding),
             "dynamics": stacks["dynamics"].init(keys[1], both),
             "reward": stacks["reward"].init(keys[2], both),
             "policy": stacks["policy"].init(keys[3], z),
@@ -119,65 +143,69 @@ def make_networks(
         }
         if config.terminations:
             params["termination"] = stacks["termination"].init(keys[5], z)
-        if tasks:
-            table = draw_embeddings(keys[6], len(tasks.actions), config.task_size)
+        if self._tasks:
+            table = draw_embeddings(keys[6], len(self._tasks.actions), config.task_size)
             params["task"] = {"task": {"embedding": table}}
         return params
 
-    def limit(params: Params, rows: Rows) -> Params:
-        table = write_back(params["task"]["task"]["embedding"], rows[tasks.key])
-        return params | {"task": {"task": {"embedding": table}}}
+    def encode(self, params: Params, rows: Rows, shift: Array | None = None) -> Array:
+        if not self._tasks:
+            return self._encoder.apply(params["encoder"], rows, shift)
+        task = rows[self._tasks.key]
+        embedding = self._embedding(params, task)
+        return _join(self._encoder.apply(params["encoder"], rows, shift, embedding), task)
 
-    def embedded(params: Params, which: Array) -> Array:
-        return which @ limited(params["task"]["task"]["embedding"])
+    def dynamics(self, params: Params, z: Array, action: Array) -> Array:
+        return _join(self._apply("dynamics", params, z, action), self.task(z))
 
-    def seen(params: Params, z: Array) -> Array:
-        return _join(z[..., : config.latent], embedded(params, task(z))) if tasks else z
+    def reward(self, params: Params, z: Array, action: Array) -> SymlogTwoHot:
+        return self._decoded(self._apply("reward", params, z, action))
 
-    def apply(name: str, params: Params, z: Array, action: Array | None = None) -> Array:
-        x = seen(params, z)
-        return stacks[name].apply(params[name], x if action is None else _join(x, action))
+    def termination(self, params: Params, z: Array) -> Array:
+        return self._apply("termination", params, z)[..., 0]
 
-    def encode(params: Params, rows: Rows, shift: Array | None = None) -> Array:
-        if not tasks:
-            return encoder.apply(params["encoder"], rows, shift, None)
-        which = rows[tasks.key]
-        z = encoder.apply(params["encoder"], rows, shift, embedded(params, which))
-        return _join(z, which)
+    def policy(self, params: Params, z: Array, noise: Array) -> Draw:
+        raw, mask = self._apply("policy", params, z), self.mask(z) if self._tasks else None
+        return draw_action(raw, noise, self._config.min_log_std, self._config.max_log_std, mask)
 
-    def policy(params: Params, z: Array, noise: Array) -> Draw:
-        raw, used = apply("policy", params, z), mask(z) if mask else None
-        return draw_action(raw, noise, config.min_log_std, config.max_log_std, used)
-
-    def ensemble(
-        members: Params, params: Params, z: Array, action: Array, keep: Array | None
-    ) -> SymlogTwoHot:
-        kept = None if keep is None else keep / (1 - config.dropout)
-        each = jax.vmap(stacks["q"].apply, (0, None, None if keep is None else 0))
-        return decoded(each(members, _join(seen(params, z), action), kept))
+    def q(self, params: Params, z: Array, action: Array, keep: Array | None = None) -> SymlogTwoHot:
+        kept = None if keep is None else keep / (1 - self._config.dropout)
+        each = jax.vmap(self._stacks["q"].apply, (0, None, None if keep is None else 0))
+        return self._decoded(each(params["q"], _join(self._seen(params, z), action), kept))
 
     def q_two(
-        params: Params, z: Array, action: Array, pair: Array, keep: Array | None = None
+        self, params: Params, z: Array, action: Array, pair: Array, keep: Array | None = None
     ) -> Array:
         two = jax.tree.map(lambda x: x[pair], params["q"])
-        return ensemble(two, params, z, action, keep).mean()
+        return self.q({**params, "q": two}, z, action, keep).mean()
 
-    return Networks(
-        init=init,
-        draw_shift=draw_shift,
-        encode=encode,
-        dynamics=lambda p, z, action: _join(apply("dynamics", p, z, action), task(z)),
-        reward=lambda p, z, action: decoded(apply("reward", p, z, action)),
-        termination=(lambda p, z: apply("termination", p, z)[..., 0])
-        if config.terminations
-        else None,
-        policy=policy,
-        q=lambda p, z, action, keep=None: ensemble(p["q"], p, z, action, keep),
-        q_two=q_two,
-        task=task if tasks else None,
-        mask=mask,
-        limit=limit if tasks else lambda params, rows: params,
-    )
+    def task(self, z: Array) -> Array:
+        return z[..., self._config.latent :]
+
+    def mask(self, z: Array) -> Array:
+        return self._tasks.mask(self.task(z), self._actions)
+
+    def limit(self, params: Params, rows: Rows) -> Params:
+        if not self._tasks:
+            return params
+        table = write_back(params["task"]["task"]["embedding"], rows[self._tasks.key])
+        return {**params, "task": {"task": {"embedding": table}}}
+
+    def _embedding(self, params: Params, task: Array) -> Array:
+        return task @ limited(params["task"]["task"]["embedding"])
+
+    def _seen(self, params: Params, z: Array) -> Array:
+        """What networks read of a state: of several tasks, the embedding in place of the task."""
+        if not self._tasks:
+            return z
+        return _join(z[..., : self._config.latent], self._embedding(params, self.task(z)))
+
+    def _apply(self, name: str, params: Params, z: Array, action: Array | None = None) -> Array:
+        x = self._seen(params, z)
+        return self._stacks[name].apply(params[name], x if action is None else _join(x, action))
+
+    def _decoded(self, logits: Array) -> SymlogTwoHot:
+        return SymlogTwoHot(logits, self._config.low, self._config.high)
 
 
 def _stacks(config: TDMPC2Config, actions: int) -> dict[str, hk.Transformed]:
@@ -233,16 +261,15 @@ def _encoder(
         hidden = (config.encoder_units,) * max(config.encoder_layers - 1, 1)
         stack = lambda x: _Stack("encoder", hidden, config.latent, group=config.simnorm)(x)  # noqa: E731
 
-        def read_vectors(rows: Rows, shift: Array | None, extra: Array | None) -> Array:
+        def read_vectors(rows: Rows, shift: Array | None, *embedding: Array) -> Array:
             del shift
-            given = [rows[key] for key in vectors]
-            return stack(jnp.concatenate(given if extra is None else [*given, extra], -1))
+            return stack(jnp.concatenate([*(rows[key] for key in vectors), *embedding], -1))
 
         return _pure(read_vectors), lambda key, shape: None
     _check_images([specs[key] for key in images], config)
 
-    def read(rows: Rows, shift: Array | None, extra: Array | None) -> Array:
-        del extra
+    def read(rows: Rows, shift: Array | None, *embedding: Array) -> Array:
+        del embedding
         x = jnp.concatenate([rows[key] for key in images], -1)
         leading = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])

@@ -150,3 +150,10 @@ def test_gradients_that_are_not_finite_change_nothing(bad):
     got, _, metrics = optimizer.update(grads, optimizer.init(params), params)
     np.testing.assert_array_equal(got["a"], params["a"])
     assert metrics["grad_skipped"] == 1
+
+
+def test_no_key_draws_twice():
+    key = jax.random.key(0)
+    with jax.debug_key_reuse(True):
+        state = jax.eval_shape(jax.jit(LEARNER.init), key)
+        jax.eval_shape(jax.jit(LEARNER.update), state, key, batch())
