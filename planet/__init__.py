@@ -24,33 +24,44 @@ if TYPE_CHECKING:
     from planet.beliefs import Belief
     from planet.model import Memory, PlannedModel
     from planet.proposals import random_walk
-    from planet.search import Plan, Proposal, Rollout
+    from planet.search import Future, Plan, Proposal, Rollout
+    from planet.value import Guide, careful, follow, with_value
 
 runpy.run_path(str(pathlib.Path(__file__).resolve().parent.parent / "common" / "guard.py"))
 
 __all__ = [
     "Belief",
+    "Future",
+    "Guide",
     "Memory",
     "Plan",
     "PlannedModel",
     "Proposal",
     "Rollout",
+    "careful",
     "cem",
+    "follow",
     "load",
     "mppi",
     "random_walk",
     "shooting",
     "train",
+    "with_value",
 ]
 
 _PLACES = {
     "Belief": "planet.beliefs",
+    "Future": "planet.search",
+    "Guide": "planet.value",
     "Memory": "planet.model",
     "Plan": "planet.search",
     "PlannedModel": "planet.model",
     "Proposal": "planet.search",
     "Rollout": "planet.search",
+    "careful": "planet.value",
+    "follow": "planet.value",
     "random_walk": "planet.proposals",
+    "with_value": "planet.value",
 }
 _PLANNERS = ("cem", "mppi", "shooting")
 
