@@ -38,7 +38,7 @@ class PlannerConfig(Options):
         policy_candidates: Candidates of every iteration, besides the others, that the model's
             policy proposes.
         explore: Whether collecting adds noise of the plan's own deviations to continuous
-            actions, and not that of exploration_noise.
+            actions, and exploration_noise to others only.
     """
 
     method: Literal["cem", "mppi", "shooting"] = "cem"

@@ -51,7 +51,7 @@ class Controller:
             searcher: Finds an action from what ``model.start`` returns.
             actions: The flat action vector.
             exploration_noise: As of ``planet.config.Config``; in mode "train" only.
-            explore: As of ``PlannerConfig``; in mode "train" only, instead of that noise.
+            explore: As of ``PlannerConfig``; in mode "train" only.
         """
         self._model, self._searcher = model, searcher
         self._actions, self._noise, self._explore = actions, exploration_noise, explore
@@ -80,18 +80,16 @@ class Controller:
         return action, Carry(remembered, action, plan.belief)
 
     def _disturb(self, key: Key, plan: Plan) -> Array:
-        if self._explore:
-            return deviate(plan, jax.random.normal(key, plan.action.shape), self._actions)
-        if not self._noise:
-            return plan.action
-        uniforms = uniform_noise(key, (len(plan.action), action_noise_size(self._actions)))
-        return add_action_noise(plan.action, uniforms, self._noise, self._actions)
+        keys, action = jax.random.split(key), plan.action
+        if self._noise:
+            uniforms = uniform_noise(keys[0], (len(action), action_noise_size(self._actions)))
+            action = add_action_noise(action, uniforms, self._noise, self._actions)
+        if not self._explore:
+            return action
+        moved = deviate(plan, jax.random.normal(keys[1], action.shape))
+        return jnp.where(in_one_hots(self._actions), action, moved)
 
 
-def deviate(plan: Plan, noise: Array, actions: ActionSpec) -> Array:
-    """Returns the plan's action, moved by normal noise ``[N, A]`` of the plan's deviations.
-
-    One-hot blocks stay as they are; the others are clipped to [-1, 1].
-    """
-    noisy = jnp.clip(plan.action + plan.belief.std[:, 0] * noise, -1, 1)
-    return jnp.where(in_one_hots(actions), plan.action, noisy)
+def deviate(plan: Plan, noise: Array) -> Array:
+    """Returns the plan's action, moved by normal noise ``[N, A]`` of the plan's deviations."""
+    return jnp.clip(plan.action + plan.belief.std[:, 0] * noise, -1, 1)

@@ -23,7 +23,7 @@ from common.nets.layers import Dense, LayerNorm, layer_norm, mish, sim_norm
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from planet.tdmpc2.config import TDMPC2Config
-from planet.tdmpc2.policy import Draw, draw_action
+from planet.tdmpc2.policy import Draw, draw_action, draw_parts
 from planet.tdmpc2.tasks import Tasks, check_tasks, draw_embeddings, limited, write_back
 
 EPSILON = 1e-5
@@ -90,14 +90,12 @@ def make_networks(
         tasks: What is known of several tasks; vectors only.
 
     Raises:
-        UserError: There are discrete actions, or observations that the encoder cannot read.
+        UserError: There are observations that the encoder cannot read.
     """
-    if any(part.kind != "continuous" for part in actions.parts):
-        raise UserError("TD-MPC2 chooses continuous actions only; this task has discrete ones")
     read = dict(observations)
     if tasks:
         read.pop(check_tasks(tasks, observations))
-    parts = _Parts(config, read, actions.size, tasks)
+    parts = _Parts(config, read, actions, tasks)
     return Networks(
         init=parts.init,
         draw_shift=parts.draw_shift,
@@ -121,12 +119,13 @@ class _Parts:
         self,
         config: TDMPC2Config,
         observations: Mapping[str, ObservationSpec],
-        actions: int,
+        actions: ActionSpec,
         tasks: Tasks | None,
     ):
-        self._config, self._specs, self._actions, self._tasks = config, observations, actions, tasks
+        self._config, self._specs, self._tasks = config, observations, tasks
+        self._spec, self._actions = actions, actions.size
         self._encoder, self.draw_shift = _encoder(config, observations)
-        self._stacks = _stacks(config, actions)
+        self._stacks = _stacks(config, actions.size)
 
     def init(self, key: Key) -> Params:
         config, keys, stacks = self._config, jax.random.split(key, 7), self._stacks
@@ -165,8 +164,13 @@ class _Parts:
         return self._apply("termination", params, z)[..., 0]
 
     def policy(self, params: Params, z: Array, noise: Array) -> Draw:
-        raw, mask = self._apply("policy", params, z), self.mask(z) if self._tasks else None
-        return draw_action(raw, noise, self._config.min_log_std, self._config.max_log_std, mask)
+        raw, limits = (
+            self._apply("policy", params, z),
+            (self._config.min_log_std, self._config.max_log_std),
+        )
+        if self._tasks:  # Their actions are continuous.
+            return draw_action(raw, noise, *limits, self.mask(z))
+        return draw_parts(raw, noise, *limits, self._spec)
 
     def q(self, params: Params, z: Array, action: Array, keep: Array | None = None) -> SymlogTwoHot:
         kept = None if keep is None else keep / (1 - self._config.dropout)

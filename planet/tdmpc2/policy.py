@@ -1,12 +1,18 @@
-"""The policy's distribution: the tanh of a normal, as TD-MPC2's public code writes it."""
+"""The policy's distribution: the tanh of a normal, as TD-MPC2's public code writes it.
+
+Choices, which the public code does not know, are ours: one-hot vectors, drawn by the Gumbel trick,
+through which gradients go as if they were their probabilities.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from common.distributions.gaussian import HALF_LOG_TWO_PI
+from common.spaces import ActionSpec
 from common.types import Array
 
 
@@ -14,11 +20,12 @@ class Draw(NamedTuple):
     """One drawn action and what is known of it.
 
     Attributes:
-        action: ``[..., A]`` in [-1, 1].
-        mean: The tanh of the mean, ``[..., A]``.
-        log_std: Logarithm of the standard deviation before the tanh, ``[..., A]``.
+        action: ``[..., A]`` in [-1, 1]; a choice is a one-hot vector.
+        mean: The tanh of the mean, or the likeliest choice, ``[..., A]``.
+        log_std: Logarithm of the standard deviation before the tanh, ``[..., A]``; 0 in choices.
         log_prob: Log-density of the action, ``[...]``.
-        scaled_entropy: Estimate of the entropy *before* the tanh times A, ``[...]``.
+        scaled_entropy: Estimate of the entropy *before* the tanh times A, ``[...]``; of choices
+            it is exact.
     """
 
     action: Array
@@ -26,6 +33,54 @@ class Draw(NamedTuple):
     log_std: Array
     log_prob: Array
     scaled_entropy: Array
+
+
+def draw_parts(raw: Array, noise: Array, low: float, high: float, actions: ActionSpec) -> Draw:
+    """Draws an action of several parts, each with its own distribution.
+
+    Args:
+        raw: Outputs of the network ``[..., 2 A]``; in the first half of them stand the logits of
+            choices.
+        noise: Standard normals ``[..., A]``.
+        low: As of ``draw_action``.
+        high: As of ``draw_action``.
+        actions: The flat action vector.
+    """
+    mean, raw_std = jnp.split(raw, 2, -1)
+    draws, offset = [], 0
+    for part in actions.parts:
+        window = slice(offset, offset + part.size)
+        offset += part.size
+        if part.kind == "categorical":
+            draws.append(draw_choice(mean[..., window], noise[..., window]))
+        else:
+            own = jnp.concatenate([mean[..., window], raw_std[..., window]], -1)
+            draws.append(draw_action(own, noise[..., window], low, high))
+    if len(draws) == 1:
+        return draws[0]
+    action, mean, log_std, log_prob, entropy = zip(*draws, strict=True)
+    join = lambda parts: jnp.concatenate(parts, -1)  # noqa: E731
+    return Draw(join(action), join(mean), join(log_std), sum(log_prob), sum(entropy))
+
+
+def draw_choice(logits: Array, noise: Array) -> Draw:
+    """Draws a one-hot vector ``[..., K]``: ``argmax(logits + g)``, g Gumbel noise.
+
+    Its gradient is that of the probabilities (Bengio et al. 2013, arXiv:1308.3432).
+
+    Args:
+        logits: ``[..., K]``.
+        noise: Standard normals ``[..., K]``, of which the Gumbel noise is made.
+    """
+    uniform = jnp.clip(jax.scipy.stats.norm.cdf(noise), 1e-6, 1 - 1e-6)
+    size, log_probs = logits.shape[-1], jax.nn.log_softmax(logits)
+    drawn = jax.nn.one_hot((logits - jnp.log(-jnp.log(uniform))).argmax(-1), size)
+    probs = jnp.exp(log_probs)
+    action = jax.lax.stop_gradient(drawn - probs) + probs
+    likeliest = jax.nn.one_hot(logits.argmax(-1), size)
+    entropy = -(probs * log_probs).sum(-1)
+    log_prob = (drawn * log_probs).sum(-1)
+    return Draw(action, likeliest, jnp.zeros_like(logits), log_prob, size * entropy)
 
 
 def draw_action(

@@ -20,7 +20,7 @@ from planet.agent import make_agent
 from planet.config import Config
 from planet.program import load_program, main
 from planet.tdmpc2.config import TDMPC2Config
-from tests.tiny import ACTIONS, VECTOR, choice, random_batch, random_params
+from tests.tiny import ACTIONS, MIXED, VECTOR, choice, random_batch, random_params
 
 TINY = TDMPC2Config(
     encoder_units=8, units=16, latent=16, num_q=2, bins=21, terminations=True, discount=0.9
@@ -108,6 +108,26 @@ def test_values_and_the_policy_are_asked_for_latent_states(agent, state):
     assert drawn.shape == (2, 2) and np.abs(drawn).max() <= 1
 
 
+@pytest.mark.parametrize("actions", [choice(3), MIXED], ids=["choices", "mixed"])
+def test_choices_are_made_too(actions):
+    """By the same planner; a random one in as many cases as exploration_noise says."""
+    config = dataclasses.replace(CONFIG, exploration_noise=0.3)
+    agent = make_agent(config, VECTOR, actions)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    state = state._replace(params=random_params(lambda key: agent.init(key).params))
+    act = jax.jit(agent.act, static_argnames="mode")
+    args = state.params, jax.random.key(0), agent.initial_carry(600), rows(600)
+    plain, noisy = (np.asarray(act(*args, mode=mode)[0])[:, -3:] for mode in ("eval", "train"))
+    for chosen in (plain, noisy):
+        np.testing.assert_array_equal(np.sort(chosen, -1), [[0, 0, 1]] * 600)
+    assert (plain != noisy).any(-1).mean() == pytest.approx(0.2, abs=0.05)
+    batch = random_batch(VECTOR, actions, batch=4, time=4)
+    new, metrics = jax.jit(agent.update)(state, jax.random.key(1), batch)
+    assert all(np.isfinite(value) for value in metrics.values())
+    before, after = (jax.tree.leaves(x.params["policy"]) for x in (state, new))
+    assert all((x != y).any() for x, y in zip(before, after, strict=True))
+
+
 def test_caution_asks_all_members(state):
     """Two drawn members agree with themselves; all five of them differ."""
     options = dataclasses.replace(TINY, num_q=5)
@@ -173,8 +193,6 @@ def test_an_episode_of_unknown_length_needs_a_discount():
 
 
 def test_spaces_that_it_cannot_serve():
-    with pytest.raises(UserError, match="continuous actions only"):
-        make_agent(CONFIG, VECTOR, choice(3))
     both = VECTOR | {"image": ObservationSpec((64, 64, 9), "image")}
     with pytest.raises(UserError, match="images or vectors, not both"):
         make_agent(CONFIG, both, ACTIONS)
@@ -206,6 +224,12 @@ def test_a_run_goes_on_and_is_evaluated_and_loaded(learned, capsys):
     assert np.isfinite(loaded.value(observation)) and np.isfinite(loaded.value(carry))
     actions, _ = loaded.batched(3).predict(np.stack([observation] * 3))
     assert np.shape(actions) == (3, 1)
+
+
+def test_choices_of_a_gymnasium_environment(tmp_path):
+    words = ["--configs", "tdmpc2", "--task", "gym_CartPole-v1", "--logdir", str(tmp_path / "run")]
+    several = ["--env.amount", "2", "--tdmpc2.terminations", "true", "--run.frames", "120"]
+    assert main(["train", *words, *several, *SMALL]) == 0
 
 
 def test_it_learns_from_episodes_that_are_given(learned, tmp_path):

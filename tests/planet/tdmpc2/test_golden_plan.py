@@ -138,7 +138,7 @@ def test_decision(planner, index):
         assert_values(plan.action[0], planner.tried[-1][0][chosen, 0])
         action = plan.action
         if "in.noise_action" in case:
-            action = deviate(plan, case["in.noise_action"][None], planner.actions)
+            action = deviate(plan, case["in.noise_action"][None])
         assert ("in.noise_action" in case) == (not case["in.eval_mode"])
         assert_values(action[0], case["action"])
         assert_values(plan.belief.mean[0], case["prev_mean_after"])

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.spaces import ObservationSpec
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.networks import draw_pair, make_networks, shift_images
-from tests.tiny import MIXED, box, random_params
+from tests.tiny import box, random_params
 
 CONFIG = TDMPC2Config(
     encoder_units=24, units=32, latent=16, simnorm=4, num_q=4, bins=7, terminations=True,
@@ -162,7 +162,6 @@ def test_images_are_shifted_one_by_one_or_stay_in_place():
 @pytest.mark.parametrize(
     ("specs", "actions", "options", "words"),
     [
-        (VECTORS, MIXED, {}, "continuous actions only; this task has discrete ones"),
         (VECTORS | IMAGE, box(1), {}, "images or vectors, not both; this task has image and a, b"),
         (IMAGE, box(1), {"latent": 64}, "latent is 64; images of 64x64 give 512, 16 times chann"),
         (
