@@ -24,6 +24,8 @@ class EnvConfig(Options):
             (2 for control-suite tasks, 4 for Atari, 1 for everything else), -1 the number
             with which PlaNet was published for the task, else the usual one.
         image_size: Height and width of rendered images, in pixels.
+        stack: Images that each image holds along its channels, the newest last; for agents
+            without a memory, such as TD-MPC2. Not for Atari.
         pixels: Whether control-suite tasks show their camera image to the agent.
         state: Whether control-suite tasks show their state vectors to the agent.
         camera: Camera of control-suite tasks; -1 takes the usual one of each task.
@@ -44,6 +46,7 @@ class EnvConfig(Options):
     timeout: NonNegative = 600.0
     action_repeat: Annotated[int, Range(-1), Range(high=1000)] = 0
     image_size: Annotated[int, Range(32), Range(high=1024)] = 64
+    stack: Annotated[Count, Range(high=16)] = 1
     pixels: bool = True
     state: bool = False
     camera: Annotated[int, Range(-1)] = -1

@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,7 @@ from common.envs.base import Env, Envs, env_seed
 from common.envs.config import EnvConfig
 from common.envs.multitask import MultiTask
 from common.envs.render import choose_backend
+from common.envs.stack import StackedImages
 from common.envs.vector import BuildError, VectorEnvs
 from common.errors import UserError, nearest, warn_once
 
@@ -121,6 +123,8 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
         return
     if config.kwargs and name.startswith(("dmc_", "atari_")):
         raise UserError(f"env.kwargs is for gym_ tasks and factories; {name!r} takes none")
+    if config.stack > 1 and name.startswith("atari_"):
+        raise UserError(f"env.stack is for other tasks than {name!r}, which shows one image; set 1")
     if not alone and name.startswith("atari_"):
         raise UserError(f"{name!r} cannot be one of several tasks; their actions are continuous")
 
@@ -199,6 +203,8 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
     Raises:
         UserError: The task is unknown or cannot be built.
     """
+    if config.stack > 1:
+        return StackedImages(make_one(task, replace(config, stack=1), seed, only), config.stack)
     names = split(task)
     if len(names) > 1:
         envs = {name: make_one(name, config, env_seed(seed, i)) for i, name in enumerate(names)}

@@ -236,3 +236,17 @@ def test_it_learns_from_episodes_that_are_given(learned, tmp_path):
     words = ["--configs", "tdmpc2", "--task", "gym_Pendulum-v1", "--logdir", str(tmp_path / "run")]
     data = ["--data", str(learned), "--run.updates", "20", *SMALL]
     assert main(["train", *words, *data]) == 0
+
+
+def test_from_pixels(tmp_path):
+    """From the newest three images, that are shifted at random."""
+    words = ["--configs", "tdmpc2_vision", "--task", "dmc_cartpole_swingup", "--logdir"]
+    more = ["--render", "fast", "--tdmpc2.channels", "2", "--tdmpc2.latent", "32"]
+    frames = ["--run.frames", "120", *SMALL, "--tdmpc2.latent", "32"]
+    assert main(["train", *words, str(tmp_path / "run"), *frames, *more]) == 0
+
+
+def test_several_tasks(tmp_path):
+    tasks = "dmc_cartpole_swingup,dmc_reacher_easy"
+    words = ["--configs", "tdmpc2", "--task", tasks, "--logdir", str(tmp_path / "run")]
+    assert main(["train", *words, "--run.frames", "200", *SMALL]) == 0
