@@ -80,13 +80,13 @@ class Controller:
         return action, Carry(remembered, action, plan.belief)
 
     def _disturb(self, key: Key, plan: Plan) -> Array:
-        keys, action = jax.random.split(key), plan.action
+        action = plan.action
         if self._noise:
-            uniforms = uniform_noise(keys[0], (len(action), action_noise_size(self._actions)))
+            uniforms = uniform_noise(key, (len(action), action_noise_size(self._actions)))
             action = add_action_noise(action, uniforms, self._noise, self._actions)
         if not self._explore:
             return action
-        moved = deviate(plan, jax.random.normal(keys[1], action.shape))
+        moved = deviate(plan, jax.random.normal(jax.random.fold_in(key, 1), action.shape))
         return jnp.where(in_one_hots(self._actions), action, moved)
 
 

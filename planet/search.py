@@ -160,20 +160,20 @@ def search(
     num_envs = jax.tree.leaves(start)[0].shape[0]
     chex.assert_tree_shape_prefix(start, (num_envs,))
     belief = initial_belief(actions, num_envs, horizon) if belief is None else belief
-    keys = jax.random.split(key, 5)
-    more = jnp.zeros((num_envs, 0, horizon, actions.size))
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(key, iterations))
+    more, once = jnp.zeros((num_envs, 0, horizon, actions.size)), jax.random.fold_in(key, 1)
     if kept is not None:
-        more = kept(params, keys[4], start)
+        more = kept(params, once, start)
         chex.assert_shape(more, (num_envs, None, horizon, actions.size))
     amount = candidates + more.shape[1]
-    proposals = jax.random.split(keys[2], iterations)
     if options.proposal is not None:
         amount += jax.eval_shape(options.proposal, params, key, start).shape[1]
+    shape = num_envs, candidates, horizon
     noise = Noise(
-        draw_noise(keys[0], actions, (iterations, num_envs, candidates, horizon)),
-        jax.random.split(keys[1], iterations),
-        proposals,
-        jax.random.gumbel(keys[3], (num_envs, amount)),
+        jax.vmap(lambda key: draw_noise(key, actions, shape))(keys[:, 0]),
+        keys[:, 2],
+        keys[:, 1],
+        jax.random.gumbel(jax.random.fold_in(key, 2), (num_envs, amount)),
     )
     return search_with_noise(update, rollout, params, noise, start, options, belief, more)
 

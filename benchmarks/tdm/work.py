@@ -86,6 +86,16 @@ LATER: dict[str, Any] = {
     "outer": False,
     "soft_discount": True,
     "decoder_scale": 1.0,
+    "elites": 0,
+    "std": 1.0,
+    "refit_std": False,
+    "min_std": 0.0,
+    "draw": False,
+    "discount": 0.0,
+    "value": False,
+    "caution": 0.0,
+    "policy_candidates": 0,
+    "explore": False,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -8,7 +8,6 @@ from typing import Annotated
 from common.checks import (
     AT,
     Count,
-    Finite,
     NonNegative,
     Options,
     Range,
@@ -28,6 +27,8 @@ SIZES = {
     "size_317m": dict(encoder_units=4096, encoder_layers=5, units=4096, latent=1376, num_q=8),
 }
 """Options of the published sizes, named by their millions of weights."""
+Within = Annotated[float, Range(-80, 80)]
+"""What an exponential of float32 can be taken of."""
 DISCOUNT_SHARE, DISCOUNT_LOW, DISCOUNT_HIGH = 5, 0.95, 0.995
 """``episode_discount`` looks ahead one fifth of an episode, within these bounds."""
 
@@ -78,10 +79,10 @@ class TDMPC2Config(Options):
     num_q: Annotated[int, Range(2)] = 5
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.01
     bins: Annotated[int, Range(2)] = 101
-    low: Finite = -10.0
-    high: Finite = 10.0
-    min_log_std: Finite = -10.0
-    max_log_std: Finite = 2.0
+    low: Within = -10.0
+    high: Within = 10.0
+    min_log_std: Within = -10.0
+    max_log_std: Within = 2.0
     terminations: bool = False
     horizon: Count = 3
     rho: Share = 0.5

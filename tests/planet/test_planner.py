@@ -24,7 +24,7 @@ def test_each_environment_starts_anew_with_its_own_episode():
     new = searcher.initial(3)
     left = new._replace(mean=new.mean.at[:, 1].set(0.125))
     is_first = np.array([True, False, True])
-    start, key = jnp.zeros((3, 1)), jax.random.key(3)
+    start, key = jnp.zeros((3, 1)), jax.random.key(2)
     cold, warm = (searcher.search({}, key, start, x, is_first).action for x in (new, left))
     assert np.abs(cold[1]) < 0.8  # Nothing is clipped there.
     np.testing.assert_allclose(warm - cold, [[0], [0.125], [0]], atol=1e-6)

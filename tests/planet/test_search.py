@@ -83,9 +83,9 @@ def slow_cem(rollout, params, key, start, actions, horizon, iterations, candidat
     """The same draws, and everything else one environment and one number at a time."""
     belief = initial_belief(actions, len(start["x"]), horizon)
     mean, std = np.array(belief.mean, np.float64), np.array(belief.std, np.float64)
-    keys = jax.random.split(key, 5)
-    noise = draw_noise(keys[0], actions, (iterations, len(mean), candidates, horizon))
-    for draw, model in zip(noise, jax.random.split(keys[1], iterations), strict=True):
+    for now in jax.random.split(key, iterations):
+        draw, _, model = jax.random.split(now, 3)
+        draw = draw_noise(draw, actions, (len(mean), candidates, horizon))
         belief = Belief(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
         sequences = sample(draw, belief, actions)
         returns = np.array(rollout(params, model, start, sequences), np.float64)

@@ -119,14 +119,11 @@ def test_a_reset_forgets_everything(warm_start):
     for time in range(3):
         _, used = act(params, jax.random.key(time), used, row(rows, time), mode="train")
     first = row(rows, 3) | {"is_first": np.ones(ENVS, bool)}
+    args = params, jax.random.key(9)
+    want, _ = act(*args, one.initial_carry(ENVS), first, mode="eval")
+    np.testing.assert_allclose(act(*args, used, first, mode="eval")[0], want, atol=1e-5)
     later = row(rows, 3) | {"is_first": np.zeros(ENVS, bool)}
-    differs = []
-    for seed in range(9, 14):  # The few candidates of one search may stand in the same order.
-        args = params, jax.random.key(seed)
-        want, _ = act(*args, one.initial_carry(ENVS), first, mode="eval")
-        np.testing.assert_allclose(act(*args, used, first, mode="eval")[0], want, atol=1e-5)
-        differs.append((act(*args, used, later, mode="eval")[0] != want).any())
-    assert any(differs)
+    assert (act(*args, used, later, mode="eval")[0] != want).any()
 
 
 @pytest.mark.parametrize("order", ["autoregressive", "parallel"])
