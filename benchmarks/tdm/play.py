@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.tdm.clone import Cloned
@@ -20,6 +21,7 @@ from common.types import Array, Key
 from planet.controller import Controller
 from planet.model import PlannedModel
 from planet.planner import Searcher, make_searcher
+from planet.search import Plan
 
 
 @functools.lru_cache(maxsize=32)
@@ -32,8 +34,9 @@ def planning(model: PlannedModel, planner: PlannerConfig, actions: ActionSpec) -
 def cloning(model: Cloned, actions: ActionSpec) -> ActFunction:
     """Returns a cloned policy as one compiled function; the body may have fewer actions."""
 
-    def search(fitted: Fitted, key: Key, start: Any, belief: None, is_first: Array) -> tuple:
-        return model.act(fitted, key, start)[:, : actions.size], belief
+    def search(fitted: Fitted, key: Key, start: Any, belief: None, is_first: Array) -> Plan:
+        action = model.act(fitted, key, start)[:, : actions.size]
+        return Plan(action, belief, jnp.zeros(len(action)))
 
     return ActFunction(Controller(model, Searcher(lambda num_envs: None, search), actions))
 
