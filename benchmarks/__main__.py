@@ -32,8 +32,13 @@ def _dispatch(argv: list[str]) -> int:
         from benchmarks.tdm.command import run_command
 
         return run_command(rest)
+    if name == "planning" and rest[:1] == ["models"]:
+        from benchmarks.planning_models import run_command
+
+        return run_command(rest[1:])
     if name not in SUITES:
-        raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, 'tdm'])}")
+        others = ["tdm", "planning models"]
+        raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, *others])}")
     if not rest or rest[0] in HELP:
         print(_overview())
         return 0
@@ -59,6 +64,7 @@ def _overview() -> str:
         "  python -m benchmarks atari status --logdir runs/atari",
         "",
         "dynamics that generalise over bodies: python -m benchmarks tdm",
+        "planners in models of each kind: python -m benchmarks planning models",
         "other benchmarks: python -m benchmarks.learning, benchmarks.planning, benchmarks.speed",
     ]
     return "\n".join(lines)
