@@ -164,18 +164,23 @@ class ActingPlannerConfig(PlannerConfig):
     """
 
     acts: bool = False
-    method: Literal["cem", "mppi", "shooting"] = "mppi"
-    horizon: Count = 5
-    iterations: Count = 6
-    candidates: Count = 232
-    temperature: Positive = 0.5
-    elites: Whole = 32
-    refit_std: bool = True
-    min_std: NonNegative = 0.05
-    warm_start: bool = True
-    value: bool = True
-    policy_candidates: Whole = 24
-    explore: bool = True
+
+
+ACTING_PLANNER = ActingPlannerConfig(
+    method="mppi",
+    horizon=5,
+    iterations=6,
+    candidates=232,
+    temperature=0.5,
+    elites=32,
+    refit_std=True,
+    min_std=0.05,
+    warm_start=True,
+    value=True,
+    policy_candidates=24,
+    explore=True,
+)
+"""What plans a Dreamer's actions, where a planner does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +205,7 @@ class Config(Settings):
     critic: HeadConfig = HeadConfig()
     behavior: BehaviorConfig = BehaviorConfig()
     joint: bool = False
-    planner: ActingPlannerConfig = ActingPlannerConfig()
+    planner: ActingPlannerConfig = ACTING_PLANNER
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)

@@ -82,5 +82,6 @@ class Config(Settings):
         """Returns it with the discount of TD-MPC2 that the length of episodes asks for."""
         if self.model != "tdmpc2" or self.tdmpc2.discount:
             return self
-        discount = episode_discount(episode_steps(self.task, self.env))
+        steps = episode_steps(self.task, self.env)
+        discount = episode_discount(steps) if steps else 0.0
         return dataclasses.replace(self, tdmpc2=dataclasses.replace(self.tdmpc2, discount=discount))

@@ -99,8 +99,8 @@ def planned_model(agent: Agent, model: WorldModel) -> PlannedModel:
         return model.imagine_step(params["world_model"], noise, states, actions)
 
     return PlannedModel(
-        init=lambda key: agent.params(agent.init(key)),
-        loss=lambda params, key, batch: latent.loss(learned(params), key, batch),
+        init=None,
+        loss=None,
         memory=Memory(latent.memory.initial, remember, latent.memory.draws),
         start=start,
         imagine=imagine,

@@ -30,8 +30,8 @@ class PlannedModel(NamedTuple):
     """A model that can be planned in.
 
     Attributes:
-        init: ``(key) -> params``.
-        loss: ``(params, key, batch [B, T]) -> (loss, metrics)``.
+        init: ``(key) -> params``; None for a model that learns elsewhere.
+        loss: ``(params, key, batch [B, T]) -> (loss, metrics)``; None likewise.
         memory: What it remembers of environments.
         start: ``(params, keys, memory) -> start [N, ...]`` of imagination.
         imagine: ``(params, key, start, actions [N, H, A]) -> (observation [N, H, ...], reward
@@ -41,8 +41,8 @@ class PlannedModel(NamedTuple):
         guide: What it has learned of values and policies; None for nothing.
     """
 
-    init: Callable[[Key], Params]
-    loss: Callable[[Params, Key, Any], tuple[Array, dict[str, Array]]]
+    init: Callable[[Key], Params] | None
+    loss: Callable[[Params, Key, Any], tuple[Array, dict[str, Array]]] | None
     memory: Memory
     start: Callable[[Params, Array, Any], Any]
     imagine: Callable[[Params, Key, Any, Array], tuple[Any, Array]]

@@ -147,10 +147,9 @@ def _action_repeat(name: str, wanted: int) -> int:
 
 
 def episode_steps(task: str, config: EnvConfig) -> int:
-    """Returns the actions of the longest episode of a task, or of several.
+    """Returns the actions of the longest episode of a task, or of several, without building it.
 
-    Raises:
-        UserError: There is no such task, or nobody says how long its episodes are.
+    It is 0 where nobody says, as of a factory, or where there is no such task: ``make`` says which.
     """
     return max(_episode_steps(name, config) for name in split(task))
 
@@ -164,12 +163,9 @@ def _episode_steps(name: str, config: EnvConfig) -> int:
 
         limit = FRAME_LIMIT
     elif not limit and name.startswith("gym_"):
-        limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps
-    if not limit:
-        raise UserError(
-            f"nobody says how long an episode of {name} is; give --env.time_limit, or a discount"
-        )
-    return max(1, limit // action_repeat(name, config.action_repeat))
+        with contextlib.suppress(gymnasium.error.Error, ImportError):
+            limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps or 0
+    return -(-limit // _action_repeat(name, config.action_repeat)) if limit else 0
 
 
 def check_name(task: Task) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from common.agent import Agent
 from common.errors import UserError
 from common.spaces import ActionSpec, ObservationSpec
@@ -17,7 +15,6 @@ from common.types import Array, Params
 from planet.config import Config
 from planet.controller import Carry, Controller
 from planet.planner import make_searcher
-from planet.tdmpc2.config import find_discount
 from planet.tdmpc2.learn import Learner, TrainState
 from planet.tdmpc2.model import make_model
 from planet.tdmpc2.networks import make_networks
@@ -33,13 +30,12 @@ def make_tdmpc2(
         UserError: An option with an impossible value, or spaces that it does not serve.
     """
     options = config.tdmpc2
-    _check_replay(config)
-    discount = find_discount(options, None)
+    _check(config)
     networks = make_networks(options, observations, actions)
-    learner = Learner(networks, options, discount, actions.size)
+    learner = Learner(networks, options, options.discount, actions.size)
     model = make_model(networks, options, actions.size)
     caution = config.planner.caution > 0
-    planned = planned_model(model, options.latent, discount, caution)
+    planned = planned_model(model, options.latent, options.discount, caution)
     searcher = make_searcher(planned.rollout, config.planner, actions, planned.guide)
     explore = config.exploration_noise, config.planner.explore
     controller = Controller(planned, searcher, actions, *explore)
@@ -59,12 +55,17 @@ def make_tdmpc2(
         update=learner.update,
         report=lambda params, key, batch: {},  # No picture is ever predicted.
         value=value,
-        policy=lambda params, key, z: model.policy(params, key, jnp.asarray(z)),
+        policy=model.policy,
     )
 
 
-def _check_replay(config: Config) -> None:
+def _check(config: Config) -> None:
     replay, rows = config.replay, config.tdmpc2.horizon + 1
+    if not config.tdmpc2.discount:
+        raise UserError(
+            "tdmpc2.discount is 0, for that of the length of episodes, which nobody says; give it, "
+            "or env.time_limit"
+        )
     if replay.latents or replay.burn_in:
         raise UserError(
             "TD-MPC2 infers a state from a single row; set replay.latents false and "

@@ -16,7 +16,6 @@ from common.checks import (
     check_multiple,
     refuse,
 )
-from common.errors import UserError
 from common.learning.optimizers import OptimizerConfig
 
 SIZES = {
@@ -118,18 +117,3 @@ def episode_discount(length: int) -> float:
     """
     steps = length / DISCOUNT_SHARE
     return min(max((steps - 1) / steps, DISCOUNT_LOW), DISCOUNT_HIGH)
-
-
-def find_discount(config: TDMPC2Config, length: int | None) -> float:
-    """Returns the discount to learn with.
-
-    Args:
-        config: Names it, or leaves it to the length.
-        length: Decisions of an episode; None where nobody knows.
-
-    Raises:
-        UserError: Neither is given.
-    """
-    if not config.discount and not length:
-        raise UserError("discount is 0, for that of the length of episodes, which is not known")
-    return config.discount or episode_discount(length)

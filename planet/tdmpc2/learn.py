@@ -93,7 +93,7 @@ class Learner:
         Args:
             networks: Of ``make_networks`` with the same options.
             config: All options.
-            discount: Of the next value, see ``find_discount``; of several tasks, for each.
+            discount: Of the next value, see ``episode_discount``; of several tasks, for each.
             actions: Entries of an action, A.
         """
         self._networks, self._config, self._actions = networks, config, actions

@@ -8,7 +8,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from common.errors import UserError
 from common.types import Array, Key, Params, Rows
 from planet.model import Memory, PlannedModel
 from planet.search import Future
@@ -20,7 +19,7 @@ ENDED = 0.5
 
 
 def planned_model(model: Model, latent: int, discount: float, all_members: bool) -> PlannedModel:
-    """Returns the interface of planned models, but for ``init`` and ``loss``.
+    """Returns the interface of planned models; what learns it is ``planet.tdmpc2.learn``.
 
         z_{k+1}, reward_k, e_k = step(z_k, a_k),  continues_k = [e_k <= 0.5]
         value = Q(z_H, a), a ~ policy(z_H), by two members of the ensemble, drawn for all
@@ -73,12 +72,9 @@ def planned_model(model: Model, latent: int, discount: float, all_members: bool)
         del key
         return model.step(params, z, action)[0]
 
-    def unlearned(*args: Any) -> Any:
-        raise UserError("TD-MPC2 learns model, values and policy at once; see planet.tdmpc2.learn")
-
     guide = Guide(value, model.policy, step, discount)
     memory = Memory(initial, remember, draws=1)
-    return PlannedModel(unlearned, unlearned, memory, start, imagine, rollout, guide)
+    return PlannedModel(None, None, memory, start, imagine, rollout, guide)
 
 
 def _forward(model: Model, params: Params, z: Array, action: Array) -> tuple[Array, Any]:

@@ -147,7 +147,7 @@ def test_it_goes_on_where_it_ended(learned):
 
 
 def test_a_planner_that_asks_for_nothing_does_not_act():
-    planner = ActingPlannerConfig(acts=True, value=False, policy_candidates=0)
+    planner = ActingPlannerConfig(acts=True)
     config = dataclasses.replace(V3, planner=planner)
     with pytest.raises(UserError, match="planner.acts is true, and the planner uses neither"):
         make_agent(config, VECTOR, ACTIONS)

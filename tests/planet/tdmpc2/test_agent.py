@@ -179,7 +179,7 @@ def test_the_published_values():
     [
         ({"replay": ReplayConfig(batch=4, length=5)}, "windows of tdmpc2.horizon . 1 = 4 rows"),
         ({"replay": ReplayConfig(length=4, latents=True)}, "set replay.latents false"),
-        ({"tdmpc2": dataclasses.replace(TINY, discount=0.0)}, "discount is 0, for that of"),
+        ({"tdmpc2": dataclasses.replace(TINY, discount=0.0)}, "tdmpc2.discount is 0, for that of"),
     ],
 )
 def test_options_that_it_cannot_have(changes, words):
@@ -187,9 +187,19 @@ def test_options_that_it_cannot_have(changes, words):
         make_agent(dataclasses.replace(CONFIG, **changes), VECTOR, ACTIONS)
 
 
-def test_an_episode_of_unknown_length_needs_a_discount():
-    with pytest.raises(UserError, match="nobody says how long an episode of .* is; give --env"):
-        presets.resolve(load_program(), ["tdmpc2"], {"task": "tests.envs.toys:Counter"})
+@pytest.mark.parametrize(
+    "task, words",
+    [
+        ("tests.envs.toys:Counter", "tdmpc2.discount is 0, for that of the length of episodes"),
+        ("gym_Nope-v0", "unknown task 'gym_Nope-v0'"),
+        ("gym_no_such_module:Maze-v0", "no_such_module"),
+        ("walker_walk", "unknown task 'walker_walk'; did you mean 'dmc_walker_walk'"),
+    ],
+)
+def test_a_task_of_unknown_length_or_name_is_one_line(task, words, tmp_path, capsys):
+    logdir = str(tmp_path / "run")
+    assert main(["train", "--configs", "tdmpc2", "--task", task, "--logdir", logdir]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_spaces_that_it_cannot_serve():

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import UserError
 from common.spaces import ObservationSpec
-from planet.tdmpc2.config import SIZES, TDMPC2Config, episode_discount, find_discount
+from planet.tdmpc2.config import SIZES, TDMPC2Config, episode_discount
 from planet.tdmpc2.networks import make_networks
 from tests.golden_data import FOLDER_TDMPC2, assert_values, every_array, load
 from tests.tiny import box
@@ -58,10 +58,6 @@ def test_discount_follows_from_the_length_of_episodes():
     with every_array(MISC.case("discount")) as case:
         got = [episode_discount(int(length)) for length in case["in.episode_length"]]
         assert_values(np.float32(got), case["out"])
-    assert find_discount(TDMPC2Config(), 500) == pytest.approx(0.99)
-    assert find_discount(TDMPC2Config(discount=0.9), 500) == 0.9
-    with pytest.raises(UserError, match="length of episodes, which is not known"):
-        find_discount(TDMPC2Config(), None)
 
 
 def test_every_number_of_the_file_is_looked_at():
