@@ -72,7 +72,7 @@ _SATURATED = 20.0
 def mish(x: Array) -> Array:
     """Returns x tanh(ln(1 + e^x)), arXiv:1908.08681; TD-MPC2's activation.
 
-    By a single exponential, which is three times faster: it is x n / (n + 2), n = e^x (e^x + 2).
+    By a single exponential: it is x n / (n + 2), n = e^x (e^x + 2).
     """
     power = jnp.exp(jnp.minimum(x, _SATURATED))
     product = power * (power + 2)
