@@ -35,11 +35,12 @@ def plan(
     candidates: int = 1000,
     top: int = 100,
     momentum: float = 0.0,
-    discount: float = 1.0,
+    discount: float | Array = 1.0,
     draw: bool = False,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
     kept: Proposal | None = None,
+    mask: Array | None = None,
 ) -> Plan:
     """Plans for each environment by itself; to be jitted by the caller.
 
@@ -54,12 +55,15 @@ def plan(
         candidates: Sequences drawn in each iteration, J.
         top: Sequences that the belief is refitted to, K.
         momentum: Share of the old belief that an iteration keeps.
-        discount: How much a reward, or a value, counts by the one a step before.
+        discount: How much a reward, or a value, counts by the one a step before; a number, or
+            one of each environment ``[N]``.
         draw: Whether the action is the first of a sequence, drawn by what it counted for in the
             last iteration, and not that of the belief's mean.
         belief: Where to begin instead of the initial belief (a warm start).
         proposal: Further sequences, made anew in every iteration.
         kept: Further sequences, made once and tried in every iteration.
+        mask: 1 for entries of the action that an environment uses ``[N, A]``, all continuous; the
+            others are 0 in all that is tried, and in the plan. None where it uses all.
 
     Raises:
         UserError: More sequences are to be chosen than there are.
@@ -73,5 +77,5 @@ def plan(
         new = jax.tree.map(lambda x, y: momentum * x + (1 - momentum) * y, belief, new)
         return Refit(new, weights)
 
-    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
+    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal, mask)
     return search(update, rollout, params, key, start, options, belief, kept)

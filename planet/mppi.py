@@ -36,11 +36,12 @@ def plan(
     temperature: float = 1.0,
     elites: int = 0,
     std_range: tuple[float, float] | None = None,
-    discount: float = 1.0,
+    discount: float | Array = 1.0,
     draw: bool = False,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
     kept: Proposal | None = None,
+    mask: Array | None = None,
 ) -> Plan:
     """Plans for each environment by itself; arguments as in ``cem.plan``.
 
@@ -55,7 +56,7 @@ def plan(
     """
 
     update = refitting(temperature, elites, std_range)
-    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal)
+    options = Options(actions, horizon, iterations, candidates, discount, draw, proposal, mask)
     return search(update, rollout, params, key, start, options, belief, kept)
 
 

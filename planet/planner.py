@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,10 +89,17 @@ def make_planner(
     options = {name: getattr(config, name) for name in names}
     if config.method == "mppi" and config.refit_std:
         options["std_range"] = config.min_std, config.std
-    options["discount"] = config.discount or (guide.discount if config.value else 1.0)
+    discount = config.discount or (guide.discount if config.value else 1.0)
     if config.random_walk:
         options["proposal"] = random_walk(actions, config.random_walk, config.horizon)
     if config.policy_candidates:
         amount = config.policy_candidates, config.horizon
         options["kept"] = follow(guide.step, guide.policy, *amount)
-    return functools.partial(plan, actions=actions, **options)
+    mask = guide.mask if guide else None
+
+    def search(rollout: Rollout, params: Params, key: Key, start: Any, **given: Any) -> Plan:
+        own = {"discount": discount(start) if callable(discount) else discount}
+        own |= {"mask": mask(start)} if mask else {}
+        return plan(rollout, params, key, start, actions=actions, **options, **own, **given)
+
+    return search

@@ -36,7 +36,7 @@ class Future(NamedTuple):
     last: Any = None
     value: Array | None = None
 
-    def returns(self, discount: float = 1.0) -> Array:
+    def returns(self, discount: float | Array = 1.0) -> Array:
         """Sums up what each sequence earns, ``[N, J]``.
 
             return = sum_{k=1..H} d^(k-1) c_k r_k + d^H c_{H+1} value
@@ -45,9 +45,11 @@ class Future(NamedTuple):
         So the reward of the step that ends an episode counts, and nothing after it does.
 
         Args:
-            discount: d.
+            discount: d; of each environment ``[N]`` where it is not the same for all.
         """
         chex.assert_rank(self.rewards, 3)
+        if jnp.ndim(discount):
+            discount = discount[:, None, None]
         horizon = self.rewards.shape[2]
         weights = discount ** jnp.arange(horizon + 1, dtype=self.rewards.dtype)
         if self.continues is not None:
@@ -132,9 +134,10 @@ class Options(NamedTuple):
     horizon: int
     iterations: int
     candidates: int
-    discount: float
+    discount: float | Array
     draw: bool
     proposal: Proposal | None
+    mask: Array | None = None
 
 
 def search(
@@ -191,6 +194,9 @@ def search_with_noise(
     """Searches with given random numbers, and sequences ``[N, P, H, A]`` tried every time."""
     actions, num_envs = options.actions, belief.mean.shape[0]
     chex.assert_shape(list(belief), (num_envs, options.horizon, actions.size))
+    if options.mask is not None:
+        chex.assert_shape(options.mask, (num_envs, actions.size))
+    belief = _masked(belief, options.mask)
 
     def iterate(belief: Belief, now: tuple[Array, Any, Array]) -> tuple[Belief, Any]:
         tried = [kept, sample(now[0], belief, actions)]
@@ -198,7 +204,7 @@ def search_with_noise(
             more = options.proposal(params, now[2], start)
             chex.assert_shape(more, (num_envs, None, options.horizon, actions.size))
             tried.append(more)
-        sequences = jnp.concatenate(tried, 1)
+        sequences = _masked(jnp.concatenate(tried, 1), options.mask)
         returns = rollout(params, now[1], start, sequences)
         if isinstance(returns, Future):
             returns = returns.returns(options.discount)
@@ -209,6 +215,7 @@ def search_with_noise(
         new, weights = update(belief, sequences, jnp.where(some[:, None], ranked, 0))
         chex.assert_trees_all_equal_shapes(new, belief)
         chex.assert_equal_shape([weights, returns])
+        new = _masked(new, options.mask)
         belief = jax.tree.map(lambda x, y: jnp.where(some[:, None, None], x, y), new, belief)
         value = jnp.where(weights > 0, weights * returns, 0).sum(1)
         action = to_action(belief.mean[:, 0], actions)
@@ -220,6 +227,14 @@ def search_with_noise(
 
     belief, (action, value) = jax.lax.scan(iterate, belief, noise[:3])
     return Plan(action[-1], belief, value[-1])
+
+
+def _masked(tree: Any, mask: Array | None) -> Any:
+    """Returns arrays ``[N, ..., A]`` that are 0 where the mask ``[N, A]`` is; all without one."""
+    if mask is None:
+        return tree
+    apply = lambda x: x * jnp.expand_dims(mask, tuple(range(1, x.ndim - 1)))  # noqa: E731
+    return jax.tree.map(apply, tree)
 
 
 def among_best(planner: str, option: str, amount: int, returns: Array) -> Array:

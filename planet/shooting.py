@@ -21,10 +21,11 @@ def plan(
     actions: ActionSpec,
     horizon: int = 12,
     candidates: int = 1000,
-    discount: float = 1.0,
+    discount: float | Array = 1.0,
     belief: Belief | None = None,
     proposal: Proposal | None = None,
     kept: Proposal | None = None,
+    mask: Array | None = None,
 ) -> Plan:
     """Draws sequences from the belief and takes the best; arguments as in ``cem.plan``.
 
@@ -35,5 +36,5 @@ def plan(
         chosen = jax.nn.one_hot(returns.argmax(1), returns.shape[1])
         return Refit(refit(sequences, chosen, belief.std), chosen)
 
-    options = Options(actions, horizon, 1, candidates, discount, False, proposal)
+    options = Options(actions, horizon, 1, candidates, discount, False, proposal, mask)
     return search(update, rollout, params, key, start, options, belief, kept)

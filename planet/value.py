@@ -38,15 +38,19 @@ class Guide(NamedTuple):
         value: What a state is worth: ``[N, J]``, or of an ensemble of K critics ``[K, N, J]``.
         policy: What to do in a state.
         step: How the model's state follows an action.
-        discount: What the value counts a reward by the one a step before.
+        discount: What the value counts a reward by the one a step before; a function
+            ``(start [N, ...]) -> [N]`` where starts differ in it.
         includes_reward: Whether the value of a state counts the reward that came with it, too.
+        mask: ``(start [N, ...]) -> [N, A]``, 1 for entries of the action that count there, as of
+            several tasks; None where all of them do.
     """
 
     value: Callable[[Params, Key, Any], Array]
     policy: Policy
     step: Step
-    discount: float
+    discount: float | Callable[[Any], Array]
     includes_reward: bool = False
+    mask: Callable[[Any], Array] | None = None
 
 
 def with_value(rollout: Rollout, value: Value, includes_reward: bool = False) -> Rollout:

@@ -32,6 +32,7 @@ class Model(NamedTuple):
         draw_pair: ``(key) -> pair [2]`` of different members.
         mask: ``(z) -> [..., A]``, 1 for entries of the action that the task uses; None for one
             task. States of several tasks have their task behind the L entries.
+        task: ``(z) -> [..., tasks]``, the task of a state, one-hot; None for one task.
     """
 
     encode: Callable[..., Array]
@@ -45,6 +46,7 @@ class Model(NamedTuple):
     value_of: Callable[[Params, Array, Array, Array], Array]
     draw_pair: Callable[[Key], Array]
     mask: Callable[[Array], Array] | None
+    task: Callable[[Array], Array] | None
 
 
 def make_model(networks: Networks, config: TDMPC2Config, actions: int) -> Model:
@@ -86,4 +88,5 @@ def make_model(networks: Networks, config: TDMPC2Config, actions: int) -> Model:
         value_of=value_of,
         draw_pair=lambda key: draw_pair(key, config.num_q),
         mask=networks.mask,
+        task=networks.task,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -18,7 +19,9 @@ ENDED = 0.5
 """Probability above which an imagined episode is over."""
 
 
-def planned_model(model: Model, latent: int, discount: float, all_members: bool) -> PlannedModel:
+def planned_model(
+    model: Model, size: int, discount: float | Sequence[float], all_members: bool
+) -> PlannedModel:
     """Returns the interface of planned models; what learns it is ``planet.tdmpc2.learn``.
 
         z_{k+1}, reward_k, e_k = step(z_k, a_k),  continues_k = [e_k <= 0.5]
@@ -26,13 +29,13 @@ def planned_model(model: Model, latent: int, discount: float, all_members: bool)
 
     Args:
         model: The model.
-        latent: Entries of a latent state, L.
-        discount: Of the next value.
+        size: Entries of a state: L, and one for each of several tasks.
+        discount: Of the next value; of several tasks, for each.
         all_members: Whether values are those of all members, and not of two.
     """
 
     def initial(num_envs: int) -> Array:
-        return jnp.zeros((num_envs, latent))
+        return jnp.zeros((num_envs, size))
 
     def remember(params: Params, keys: Array, memory: Array, rows: Rows) -> Array:
         del memory  # What is seen now says all.
@@ -72,7 +75,11 @@ def planned_model(model: Model, latent: int, discount: float, all_members: bool)
         del key
         return model.step(params, z, action)[0]
 
-    guide = Guide(value, model.policy, step, discount)
+    def own_discount(z: Array) -> Array:
+        return model.task(z) @ jnp.asarray(discount)
+
+    factor = own_discount if model.task else discount
+    guide = Guide(value, model.policy, step, factor, mask=model.mask)
     memory = Memory(initial, remember, draws=1)
     return PlannedModel(None, None, memory, start, imagine, rollout, guide)
 

@@ -12,6 +12,7 @@ import pytest
 
 from planet import cem, mppi, shooting
 from planet.beliefs import Belief, draw_noise, initial_belief, sample, to_action
+from planet.search import Future
 from tests.tiny import MIXED, box, choice
 
 PLANNERS = {
@@ -215,3 +216,41 @@ def test_shapes_that_would_broadcast_are_refused(name):
     options = {"actions": box(1), "horizon": 2, "candidates": 8, "top": 2, **given}
     with pytest.raises(AssertionError):
         cem.plan(rollout, {}, jax.random.key(0), start, **options)
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_entries_that_an_environment_lacks_are_zero(name):
+    """In all that is tried, in the plan and in its deviations; the others find their optimum."""
+    mask, target = np.array([[1.0, 0.0], [1.0, 1.0]], np.float32), np.array([0.25, -0.4])
+    start, tried = {"x": np.zeros((2, 2), np.float32)}, []
+
+    def rollout(params, key, start, actions):
+        jax.debug.callback(lambda x: tried.append(np.abs(x).max((1, 2)) > 0), actions)
+        return reach(params, key, start, actions)
+
+    extra = lambda *args: jnp.ones((2, 3, 4, 2))  # noqa: E731
+    options = dict(actions=box(2), horizon=4, mask=mask, proposal=extra, kept=extra)
+    plan = run(PLANNERS[name], rollout, target, start, **options)
+    jax.effects_barrier()
+    assert tried
+    for one in [*tried, plan.action != 0, *((plan.belief.std != 0).swapaxes(0, 1))]:
+        np.testing.assert_array_equal(one, mask > 0)
+    assert not plan.belief.mean[0, :, 1].any() and plan.belief.mean[1, :, 1].all()
+    alone = run(PLANNERS[name], lambda *args: jnp.full(args[3].shape[:2], jnp.nan), target, start,
+                actions=box(2), horizon=4, mask=mask)  # fmt: skip
+    np.testing.assert_array_equal((alone.belief.std != 0).any(1), mask > 0)
+
+
+def test_each_environment_has_its_own_discount():
+    """One returns what it lends later, with interest: worth it only where the future counts."""
+
+    def rollout(params, key, start, actions):
+        first = -actions[..., 0, 0]
+        rewards = jnp.stack([first, -1.5 * first], -1)
+        return Future(rewards, value=jnp.zeros(first.shape))
+
+    start = {"x": np.zeros((2, 1), np.float32)}
+    discount = np.array([0.9, 0.5], np.float32)
+    plan = run(PLANNERS["cem"], rollout, None, start, actions=box(1), horizon=2, discount=discount)
+    np.testing.assert_allclose(plan.action[:, 0], [1, -1], atol=0.05)
+    np.testing.assert_allclose(plan.value, [1.5 * 0.9 - 1, 1 - 1.5 * 0.5], atol=0.05)

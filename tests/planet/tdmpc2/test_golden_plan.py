@@ -16,7 +16,7 @@ from planet.tdmpc2.planned import planned_model
 from tests import golden_tdmpc2_agent as agents
 from tests.golden_data import FOLDER_TDMPC2, assert_exact, assert_values, every_array, load
 
-FILES = ("plan", "plan_episodic", "plan_nopi")
+FILES = ("plan", "plan_episodic", "plan_nopi", "plan_multitask")
 
 
 class Planner:
@@ -29,8 +29,9 @@ class Planner:
         size = int(self.arrays["cfg.action_dim"])
         self.actions = agents.action_spec(size)
         self.model = make_model(self.golden.networks, self.golden.config, size)
-        config, discount = self.golden.config, float(self.arrays["cfg.discount"])
-        self.planned = planned_model(self.model, config.latent, discount, all_members=False)
+        discount = self.arrays["cfg.discount"].tolist()
+        size = self.golden.config.latent + self.golden.tasks
+        self.planned = planned_model(self.model, size, discount, all_members=False)
         self.tried, self.refitted = [], []
         self.search = jax.jit(self._search)
         setting = lambda name: self.arrays[f"cfg.{name}"]  # noqa: E731
@@ -42,7 +43,7 @@ class Planner:
         self.amount = int(setting("num_samples")) - int(setting("num_pi_trajs"))
         self.options = Options(
             self.actions, int(setting("horizon")), int(setting("iterations")), self.amount,
-            discount, True, None,
+            1.0, True, None,
         )  # fmt: skip
 
     def rollout(self, params, noise, start, actions):
@@ -60,9 +61,27 @@ class Planner:
         return new
 
     def _search(self, noise, start, belief, kept):
+        guide = self.planned.guide
+        mask = guide.mask(start) if guide.mask else None
+        options = self.options._replace(discount=self.discount(start), mask=mask)
         return search_with_noise(
-            self.update, self.rollout, self.params, noise, start, self.options, belief, kept
+            self.update, self.rollout, self.params, noise, start, options, belief, kept
         )
+
+    def discount(self, start):
+        """That of the task, where there are several."""
+        discount = self.planned.guide.discount
+        return discount(start) if callable(discount) else discount
+
+    def rows(self, case):
+        """What is seen, and the task."""
+        rows = {
+            "obs": case["in.obs"][None],
+            "is_first": np.array(["in.t0" in case and bool(case["in.t0"])]),
+        }
+        if self.golden.tasks:
+            rows["task"] = np.eye(self.golden.tasks, dtype=np.float32)[case["in.task"]][None]
+        return rows
 
     def belief(self, case):
         first = initial_belief(self.actions, 1, self.options.horizon, self.std[1])
@@ -94,8 +113,7 @@ def decide(planner, case):
     """Plans with the recorded draws."""
     iterations = planner.options.iterations
     keys = jax.random.split(jax.random.key(0), 1)
-    rows = {"obs": case["in.obs"][None], "is_first": np.array([bool(case["in.t0"])])}
-    memory = planner.planned.memory.remember(planner.params, keys, None, rows)
+    memory = planner.planned.memory.remember(planner.params, keys, None, planner.rows(case))
     start = planner.planned.start(planner.params, keys, memory)
     kept = planner.proposals(case, start)
     choice = np.zeros((1, planner.amount + kept.shape[1]), np.float32)
@@ -110,7 +128,7 @@ def decide(planner, case):
     planner.refitted.clear()
     plan = planner.search(noise, start, planner.belief(case), kept)
     jax.effects_barrier()
-    return plan
+    return plan, planner.discount(start)
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -118,7 +136,7 @@ def test_decision(planner, index):
     """Every candidate, its value, and the belief after every iteration."""
     name = decisions(planner)[index]
     with every_array(planner.arrays.case(name)) as case:
-        plan = decide(planner, case)
+        plan, discount = decide(planner, case)
         assert len(planner.tried) == len(planner.refitted) == len(case["value"])
         for now, (tried, future, last) in enumerate(planner.tried):
             (mean, std), weights = planner.refitted[now]
@@ -126,10 +144,10 @@ def test_decision(planner, index):
             assert_values(std[0], case["std"][now])
             assert_values(weights[0, case["elite_idxs"][now]], case["score"][now, :, 0])
             assert_values(np.moveaxis(tried, 0, 1), case["actions"][now])
-            whole = future.returns(planner.options.discount)
+            whole = future.returns(discount)
             assert_values(whole[0][:, None], case["value"][now])
             future = future._replace(value=None)
-            returns = future.returns(planner.options.discount)
+            returns = future.returns(discount)
             assert_values(returns[0][:, None], case["est.G"][now])
             assert_values(last, case["est.action"][now])
             alive = 1.0 if future.continues is None else future.continues.prod(-1)[0]
@@ -148,7 +166,7 @@ def test_acting_by_the_policy_alone(planner):
     if "nompc.in.obs" not in planner.arrays:
         pytest.skip("not in this file")
     with every_array(planner.arrays.case("nompc")) as case:
-        z = planner.model.encode(planner.params, {"obs": case["in.obs"][None]}, None)
+        z = planner.model.encode(planner.params, planner.rows(case), None)
         drawn = planner.model.act(planner.params, case["in.eps"], z)
         assert_values(drawn[0], case["action_train"])
         assert_values(planner.model.best(planner.params, z)[0], case["action_eval"])
