@@ -7,6 +7,7 @@ parameter, named by its path in the nested parameters.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -20,7 +21,7 @@ from common.config import to_dict
 from common.errors import UserError
 from common.files import replacing
 from common.npz import read_npz
-from common.spaces import ActionSpec, ObservationSpec, specs_from_json, specs_to_json
+from common.spaces import ActionPart, ActionSpec, ObservationSpec, TaskSpec
 from common.types import Params
 
 EXPORT = "export.npz"
@@ -114,6 +115,31 @@ def read_export(path: str | pathlib.Path) -> Exported:
     return exported._replace(params=_upgraded(exported.params))
 
 
+def specs_to_json(
+    observations: Mapping[str, ObservationSpec], actions: ActionSpec
+) -> dict[str, Any]:
+    """Returns plain lists and numbers that ``specs_from_json`` turns back."""
+    return {
+        "observations": {key: dataclasses.asdict(spec) for key, spec in observations.items()},
+        "actions": [dataclasses.asdict(part) for part in actions.parts],
+    }
+
+
+def specs_from_json(data: Mapping[str, Any]) -> tuple[dict[str, ObservationSpec], ActionSpec]:
+    """The inverse of ``specs_to_json``."""
+    observations = {}
+    for key, fields in data["observations"].items():
+        spec = ObservationSpec(**_with_tuples(fields))
+        tasks = tuple(TaskSpec(*task) for task in spec.tasks)
+        observations[key] = dataclasses.replace(spec, tasks=tasks)
+    parts = [_with_tuples(part) for part in data["actions"]]
+    for part in parts:
+        if "dtype" not in part and part["path"] and isinstance(part["path"][-1], int):
+            # Version 0.1 left out the shape of a MultiDiscrete, which had one axis.
+            part["shape"] = (sum(p["path"][:-1] == part["path"][:-1] for p in parts),)
+    return observations, ActionSpec(tuple(ActionPart(**part) for part in parts))
+
+
 def check_params(found: Params, expected: Params, source: str | pathlib.Path) -> None:
     """Compares parameters with those that the configuration of the same file asks for.
 
@@ -173,6 +199,8 @@ def _check_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpe
             raise ValueError(f"observation {key!r} cannot be {spec}")
         if spec.choices and (sum(spec.choices),) != spec.shape or not _whole(spec.starts):
             raise ValueError(f"observation {key!r} cannot be {spec}")
+        if spec.tasks and not _tasks_fit(spec, actions.size):
+            raise ValueError(f"observation {key!r} cannot be of {spec.tasks}")
     if not observations or not actions.parts:
         raise ValueError("it names no observation or no action")
     for part in actions.parts:
@@ -183,6 +211,12 @@ def _check_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpe
             good = good and _counts(part.shape) and math.prod(part.shape) == part.size
         if not good or not _whole((part.start,)):
             raise ValueError(f"an action cannot be {part}")
+
+
+def _tasks_fit(spec: ObservationSpec, actions: int) -> bool:
+    sizes, steps = ([task[i] for task in spec.tasks] for i in (1, 2))
+    whole = _counts(sizes) and _whole(steps) and max(sizes) <= actions and min(steps) >= 0
+    return whole and spec.choices == (len(sizes),) == spec.shape
 
 
 def _whole(numbers: Sequence[Any]) -> bool:
@@ -204,3 +238,7 @@ def _leaves(tree: Params, keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
     if not isinstance(tree, Mapping):
         return [(keys, tree)]
     return [leaf for key, inner in tree.items() for leaf in _leaves(inner, (*keys, key))]
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

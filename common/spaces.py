@@ -14,7 +14,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -29,6 +29,20 @@ _SLACK = 1e-5
 """How far outside of [-1, 1] an action may be when it is encoded, by the rounding of others."""
 
 
+class TaskSpec(NamedTuple):
+    """What is known of one of several tasks.
+
+    Attributes:
+        name: Its name.
+        actions: Entries of the action that it uses, the first ones.
+        steps: Agent steps of its longest episode; 0 where that is not known.
+    """
+
+    name: str
+    actions: int
+    steps: int
+
+
 @dataclasses.dataclass(frozen=True)
 class ObservationSpec:
     """One entry of the flat observation.
@@ -39,12 +53,14 @@ class ObservationSpec:
         choices: Of a Discrete or MultiDiscrete space: the choices of each entry, whose
             one-hot vectors stand side by side.
         starts: The environment's number of choice 0, for each entry.
+        tasks: Of the one that says which of several tasks is played, a choice: those tasks.
     """
 
     shape: tuple[int, ...]
     kind: str
     choices: tuple[int, ...] = ()
     starts: tuple[int, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
 
     @property
     def dtype(self) -> type:
@@ -371,30 +387,3 @@ def _action_parts(path: tuple[str | int, ...], space: gymnasium.Space) -> list[A
     number = float if space.dtype.kind == "f" else int
     bounds = (tuple(map(number, np.ravel(bound))) for bound in (space.low, space.high))
     return [ActionPart(path, "continuous", math.prod(shape), *bounds, shape, dtype=kind)]
-
-
-def specs_to_json(
-    observations: Mapping[str, ObservationSpec], actions: ActionSpec
-) -> dict[str, Any]:
-    """Returns plain lists and numbers that ``specs_from_json`` turns back."""
-    return {
-        "observations": {key: dataclasses.asdict(spec) for key, spec in observations.items()},
-        "actions": [dataclasses.asdict(part) for part in actions.parts],
-    }
-
-
-def specs_from_json(data: Mapping[str, Any]) -> tuple[dict[str, ObservationSpec], ActionSpec]:
-    """The inverse of ``specs_to_json``."""
-    observations = {
-        key: ObservationSpec(**_with_tuples(spec)) for key, spec in data["observations"].items()
-    }
-    parts = [_with_tuples(part) for part in data["actions"]]
-    for part in parts:
-        if "dtype" not in part and part["path"] and isinstance(part["path"][-1], int):
-            # Version 0.1 left out the shape of a MultiDiscrete, which had one axis.
-            part["shape"] = (sum(p["path"][:-1] == part["path"][:-1] for p in parts),)
-    return observations, ActionSpec(tuple(ActionPart(**part) for part in parts))
-
-
-def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

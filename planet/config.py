@@ -9,7 +9,7 @@ from common.checks import NonNegative, Range
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
-from common.envs.registry import episode_steps
+from common.envs.registry import episode_steps, split
 from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -79,8 +79,12 @@ class Config(Settings):
     model_opt: OptimizerConfig = OptimizerConfig(lr=1e-3, eps=1e-4, clip=1000.0, weight_decay=0)
 
     def settled(self) -> Self:
-        """Returns it with the discount of TD-MPC2 that the length of episodes asks for."""
-        if self.model != "tdmpc2" or self.tdmpc2.discount:
+        """Returns it with the discount of TD-MPC2 that the length of episodes asks for.
+
+        That of several tasks which are told apart stays 0: each has its own.
+        """
+        told = self.env.task_one_hot and len(set(split(self.task))) > 1
+        if self.model != "tdmpc2" or self.tdmpc2.discount or told:
             return self
         steps = episode_steps(self.task, self.env)
         discount = episode_discount(steps) if steps else 0.0

@@ -107,6 +107,12 @@ def put(*keys, value):
     return change
 
 
+def told(*tasks):
+    """An observation that is one of a single choice, and those tasks."""
+    value = {"shape": [1], "kind": "vector", "choices": [1], "starts": [0], "tasks": list(tasks)}
+    return put("observations", "task", value=value)
+
+
 def drop(key):
     return lambda meta, arrays: meta.pop(key)
 
@@ -128,6 +134,14 @@ CRAFTED = {
     "a shape of words": put("observations", "image", "shape", value=["a", 32, 1]),
     "a rank": put("observations", "image", "shape", value=[32]),
     "more choices than numbers": put("observations", "nested/speed", "choices", value=[7]),
+    "tasks without choices": put("observations", "nested/speed", "tasks", value=[["a", 1, 1]]),
+    "tasks of words": put("observations", "nested/speed", "tasks", value=["abc"]),
+    "a task without a size": put("observations", "nested/speed", "tasks", value=[["a"]]),
+    "a task of no size": told(["a", 0, 1]),
+    "a task of a large size": told(["a", 99, 1]),
+    "a task of a negative length": told(["a", 1, -1]),
+    "a task of a broken length": told(["a", 1, 1.5]),
+    "more tasks than choices": told(["a", 1, 1], ["b", 1, 1]),
     "an unknown part": put("actions", 0, "kind", value="sound"),
     "a part of no size": put("actions", 1, "size", value=0),
     "an infinite bound": put("actions", 0, "low", value=[-1, float("-inf")]),

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from common.export import specs_from_json, specs_to_json
 from common.spaces import (
     MOST_CHOICES,
     ActionSpec,
+    ObservationSpec,
+    TaskSpec,
     action_spec,
     observation_specs,
-    specs_from_json,
-    specs_to_json,
 )
 
 FLOATS, INTEGERS = ("float16", "float32", "float64"), ("int8", "uint8", "int32", "int64", "uint64")
@@ -212,6 +213,13 @@ def test_specs_survive_json(space):
     spec = action_spec(space)
     _, back = specs_from_json(json.loads(json.dumps(specs_to_json({}, spec))))
     assert back == spec and isinstance(back, ActionSpec)
+
+
+def test_tasks_survive_json():
+    tasks = TaskSpec("a", 1, 10), TaskSpec("b", 2, 0)
+    specs = {"task": ObservationSpec((2,), "vector", (2,), (0,), tasks)}
+    back, _ = specs_from_json(json.loads(json.dumps(specs_to_json(specs, action_spec(Box(-1, 1))))))
+    assert back == specs and back["task"].tasks[1].actions == 2
 
 
 def test_specs_of_the_first_version_are_read():

@@ -28,6 +28,8 @@ class EnvConfig(Options):
             without a memory, such as TD-MPC2. Not for Atari.
         pixels: Whether control-suite tasks show their camera image to the agent.
         state: Whether control-suite tasks show their state vectors to the agent.
+        task_one_hot: Whether the rows of several tasks say which one is played: a one-hot vector
+            named "task". TD-MPC2 then has an embedding, an action mask and a discount of each.
         camera: Camera of control-suite tasks; -1 takes the usual one of each task.
         render: "full" draws as published; "fast" leaves out shadows, reflections and
             multisampling, which is many times faster in software.
@@ -49,6 +51,7 @@ class EnvConfig(Options):
     stack: Annotated[Count, Range(high=16)] = 1
     pixels: bool = True
     state: bool = False
+    task_one_hot: bool = False
     camera: Annotated[int, Range(-1)] = -1
     render: Literal["full", "fast"] = "full"
     time_limit: Annotated[Whole, Range(high=2**31 - 1)] = 0

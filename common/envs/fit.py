@@ -43,6 +43,8 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[
 def _observation(spec: ObservationSpec) -> str:
     if spec.kind == "image":
         return f"an image {'x'.join(map(str, spec.shape))}"
+    if spec.tasks:
+        return "one of the tasks " + ",".join(task.name for task in spec.tasks)
     if spec.choices:
         return f"one-hot of {_numbers(spec.choices)} choices from {_numbers(spec.starts)}"
     return f"{spec.shape[0]} numbers"

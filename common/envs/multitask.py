@@ -1,8 +1,9 @@
 """Several tasks in one environment: every episode is one of them, drawn at random.
 
-The agent is not told which. Actions are as long as the longest of the tasks; a task
-takes the first entries that it needs and ignores the rest. Vectors are padded with
-zeros, and a vector that a task lacks is zero (after PlaNet, arXiv:1811.04551, 4.3).
+Actions are as long as the longest of the tasks; a task takes the first entries that it
+needs and ignores the rest. Vectors are padded with zeros, and a vector that a task lacks is
+zero. The agent is not told which task it is (after PlaNet, arXiv:1811.04551, 4.3), but where
+that is asked for: by a one-hot vector.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 from common.envs.base import Env, Row
 from common.errors import UserError
 from common.rows import LOG_PREFIX, ROW_KEYS
-from common.spaces import ObservationSpec, action_spec
+from common.spaces import ObservationSpec, TaskSpec, action_spec
 
 FRAMES = LOG_PREFIX + "simulator_steps"
 """Simulator steps of a row: with several tasks they differ from episode to episode."""
+TASK = "task"
+"""The observation that says which task is played, where one does."""
 
 
 class MultiTask:
@@ -31,12 +34,16 @@ class MultiTask:
         envs: The environments by name; their actions are continuous.
         seed: Seed of the choices.
         only: Name of the one task to play, padded as if with all; None for all.
+        one_hot: Whether the observation ``TASK`` says which task is played.
 
     Raises:
-        UserError: A task's actions are not continuous, or images differ in their shape.
+        UserError: A task's actions are not continuous, or images differ in their shape, or a
+            task has an observation of that name.
     """
 
-    def __init__(self, envs: Mapping[str, Env], seed: int, only: str | None = None):
+    def __init__(
+        self, envs: Mapping[str, Env], seed: int, only: str | None = None, one_hot: bool = False
+    ):
         self._envs = dict(envs)
         self._playing = [only] if only else list(self._envs)
         self._rng = np.random.default_rng(seed)
@@ -50,7 +57,11 @@ class MultiTask:
         size = max(env.action_spec.size for env in self._envs.values())
         self.action_space = gymnasium.spaces.Box(-1, 1, (size,), np.float32)
         self.action_spec = action_spec(self.action_space)
-        self.observation_specs = _union(self._envs)
+        self._own_specs = self.observation_specs = _union(self._envs)
+        self._tells = one_hot and len(self._envs) > 1
+        if self._tells:
+            specs = self._own_specs | {TASK: _task(self._envs, self._own_specs)}
+            self.observation_specs = dict(sorted(specs.items()))
         self.action_repeat = max(env.action_repeat for env in self._envs.values())
         steps = [self._envs[name].max_steps for name in self._playing]
         self.max_steps = max(steps) if all(steps) else 0
@@ -82,7 +93,10 @@ class MultiTask:
 
     def _pad(self, row: Row) -> Row:
         padded = {key: value for key, value in row.items() if _is_no_observation(key)}
-        for key, spec in self.observation_specs.items():
+        if self._tells:
+            played = [name == self._name for name in self._envs]
+            padded[TASK] = np.array(played, np.float32)
+        for key, spec in self._own_specs.items():
             value = row.get(key, np.zeros(0, spec.dtype))
             missing = spec.shape[0] - len(value)
             padded[key] = np.pad(value, (0, missing)) if spec.kind == "vector" else value
@@ -110,3 +124,13 @@ def _union(envs: Mapping[str, Env]) -> dict[str, ObservationSpec]:
         if lacking and spec.kind == "image":
             raise UserError(f"{lacking[0]!r} has no image {key!r}; choose tasks that agree")
     return dict(sorted(specs.items()))
+
+
+def _task(envs: Mapping[str, Env], specs: Mapping[str, ObservationSpec]) -> ObservationSpec:
+    if TASK in specs:
+        raise UserError(
+            f"an observation is called {TASK!r}, as the one that says which task is played; rename "
+            "it, or set env.task_one_hot false"
+        )
+    tasks = tuple(TaskSpec(name, env.action_spec.size, env.max_steps) for name, env in envs.items())
+    return ObservationSpec((len(tasks),), "vector", (len(tasks),), (0,), tasks)

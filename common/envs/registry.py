@@ -204,7 +204,7 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
     names = split(task)
     if len(names) > 1:
         envs = {name: make_one(name, config, env_seed(seed, i)) for i, name in enumerate(names)}
-        return MultiTask(envs, seed, only)
+        return MultiTask(envs, seed, only, config.task_one_hot)
     if callable(task):
         return _from_factory(task, config, seed)
     if task.startswith("dmc_"):

@@ -15,10 +15,12 @@ from common.types import Array, Params
 from planet.config import Config
 from planet.controller import Carry, Controller
 from planet.planner import make_searcher
+from planet.tdmpc2.config import episode_discount
 from planet.tdmpc2.learn import Learner, TrainState
 from planet.tdmpc2.model import make_model
 from planet.tdmpc2.networks import make_networks
 from planet.tdmpc2.planned import planned_model
+from planet.tdmpc2.tasks import find_tasks
 
 
 def make_tdmpc2(
@@ -29,13 +31,14 @@ def make_tdmpc2(
     Raises:
         UserError: An option with an impossible value, or spaces that it does not serve.
     """
-    options = config.tdmpc2
+    options, tasks = config.tdmpc2, find_tasks(observations)
+    discount = _discount(config, observations)
     _check(config)
-    networks = make_networks(options, observations, actions)
-    learner = Learner(networks, options, options.discount, actions.size)
+    networks = make_networks(options, observations, actions, tasks)
+    learner = Learner(networks, options, discount, actions.size)
     model = make_model(networks, options, actions.size)
-    caution = config.planner.caution > 0
-    planned = planned_model(model, options.latent, options.discount, caution)
+    size = options.latent + (len(tasks.actions) if tasks else 0)
+    planned = planned_model(model, size, discount, config.planner.caution > 0)
     searcher = make_searcher(planned.rollout, config.planner, actions, planned.guide)
     explore = config.exploration_noise, config.planner.explore
     controller = Controller(planned, searcher, actions, *explore)
@@ -61,11 +64,6 @@ def make_tdmpc2(
 
 def _check(config: Config) -> None:
     replay, rows = config.replay, config.tdmpc2.horizon + 1
-    if not config.tdmpc2.discount:
-        raise UserError(
-            "tdmpc2.discount is 0, for that of the length of episodes, which nobody says; give it, "
-            "or env.time_limit"
-        )
     if replay.latents or replay.burn_in:
         raise UserError(
             "TD-MPC2 infers a state from a single row; set replay.latents false and "
@@ -76,3 +74,19 @@ def _check(config: Config) -> None:
             f"TD-MPC2 learns from windows of tdmpc2.horizon + 1 = {rows} rows, and replay.length "
             f"is {replay.length}"
         )
+
+
+def _discount(
+    config: Config, observations: Mapping[str, ObservationSpec]
+) -> float | tuple[float, ...]:
+    """Returns that of the next value, for each of several tasks that are told apart."""
+    given = config.tdmpc2.discount
+    lengths = [task.steps for spec in observations.values() for task in spec.tasks]
+    if not given and not (lengths and all(lengths)):
+        raise UserError(
+            "tdmpc2.discount is 0, for that of the length of episodes, which nobody says; give it, "
+            "or env.time_limit"
+        )
+    if not lengths:
+        return given
+    return tuple(given or episode_discount(length) for length in lengths)

@@ -42,7 +42,7 @@ class TDMPC2Config(Options):
         units: Units of both hidden layers of dynamics, heads, policy and values.
         latent: Entries of a latent state. From images it is 16 times ``channels`` for 64x64.
         simnorm: Entries of each group of a latent state that sums to one.
-        task_size: Entries of the embedding of each of several tasks.
+        task_size: Entries of the embedding of each of several tasks that are told apart.
         channels: Channels of the encoder of images.
         shift: Pixels that images are shifted by at most, to either side, as augmentation.
         num_q: Members of the ensemble of values; two drawn ones are asked at a time.
@@ -61,7 +61,8 @@ class TDMPC2Config(Options):
         termination: Weight of the loss of terminations.
         entropy: Weight of the policy's entropy.
         tau: How far the target values, and the scale of the policy's loss, move in an update.
-        discount: Of the next value; 0 takes that of the length of episodes.
+        discount: Of the next value; 0 takes that of the length of episodes, of several tasks that
+            are told apart (env.task_one_hot) for each.
         model_opt: Optimizer of everything but the policy; the public code clips by the norm of
             all of it, and the encoder has a rate of its own.
         policy_opt: Optimizer of the policy.

@@ -208,10 +208,12 @@ class Losses:
         """
         networks, config, weight = self.networks, self.config, window.weight
         first = {key: x[0] for key, x in window.observation.items()}
-        z = networks.encode(params, first, noise.first_shift)
-        states = self.rollout(params, z, window.action)
-        reward = networks.reward(params, states[:-1], window.action)
-        value = networks.q(params, states[:-1], window.action, noise.keep)
+        z, action = networks.encode(params, first, noise.first_shift), window.action
+        if networks.mask:  # Whoever acted at random did so in entries that a task lacks, too.
+            action = action * networks.mask(z)
+        states = self.rollout(params, z, action)
+        reward = networks.reward(params, states[:-1], action)
+        value = networks.q(params, states[:-1], action, noise.keep)
         missed = (states[1:] - next_z)[..., : config.latent]
         terms = {
             "consistency": self._decayed(jnp.square(missed).mean(-1), weight),

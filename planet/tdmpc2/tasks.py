@@ -37,6 +37,14 @@ class Tasks(NamedTuple):
         return task @ np.float32(np.arange(size) < np.array(self.actions)[:, None])
 
 
+def find_tasks(observations: Mapping[str, ObservationSpec]) -> Tasks | None:
+    """Returns the tasks that an observation tells apart; None where none does."""
+    for key, spec in observations.items():
+        if spec.tasks:
+            return Tasks(key, tuple(task.actions for task in spec.tasks))
+    return None
+
+
 def check_tasks(tasks: Tasks, observations: Mapping[str, ObservationSpec]) -> str:
     """Returns the key of the task in the flat observation.
 

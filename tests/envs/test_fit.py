@@ -8,7 +8,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from common.envs import EnvConfig, make
 from common.envs.fit import check_fits
 from common.errors import UserError
-from common.spaces import action_spec, observation_specs, specs_from_json, specs_to_json
+from common.export import specs_from_json, specs_to_json
+from common.spaces import action_spec, observation_specs
 from tests.envs.toys import Fixed
 
 VECTOR = Box(-1, 1, (3,))

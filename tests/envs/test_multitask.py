@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from common.envs import EnvConfig, make, make_one
+from common.envs.fit import check_fits
 from common.envs.multitask import MultiTask
 from common.errors import UserError
 from common.run.driver import Driver
+from common.spaces import ObservationSpec
 
 STATE = EnvConfig(pixels=False, state=True, action_repeat=-1)
 TASKS = "dmc_cartpole_swingup,dmc_walker_walk,dmc_finger_spin"
@@ -68,6 +70,47 @@ def test_only_plays_one_task_padded_as_with_all():
         assert rows["height"].shape == (1, 1)
         for episode in driver.episodes:
             assert episode.extras == {"log/simulator_steps": 4, "log/return/dmc_finger_spin": 0}
+
+
+def test_rows_say_which_task_is_played_where_they_are_asked_to():
+    names = TASKS.split(",")
+    config = dataclasses.replace(STATE, time_limit=16, task_one_hot=True)
+    env, untold = make_one(TASKS, config, 0), make_one(TASKS, STATE, 0)
+    spec = env.observation_specs["task"]
+    assert spec.tasks == ((names[0], 1, 2), (names[1], 6, 8), (names[2], 2, 8))
+    assert spec.shape == spec.choices == (3,)
+    assert list(env.observation_specs) == sorted(env.observation_specs)
+    assert env.observation_specs.keys() - untold.observation_specs.keys() == {"task"}
+    for number, name in enumerate(names):
+        one = make_one(TASKS, config, 0, only=name)
+        assert one.observation_specs == env.observation_specs
+        for row in (one.reset(), one.step(np.zeros(6, np.float32))):
+            np.testing.assert_array_equal(row["task"], np.eye(3)[number])
+            assert row["task"].dtype == np.float32
+    alone = make_one("dmc_finger_spin", config, 0)
+    assert "task" not in alone.observation_specs
+
+
+def test_a_told_agent_fits_the_same_tasks_only():
+    config = dataclasses.replace(STATE, task_one_hot=True, workers="none")
+    one, other = "dmc_reacher_easy,dmc_reacher_hard", "dmc_reacher_hard,dmc_reacher_easy"
+    specs, longer = make_one(one, config, 0), dataclasses.replace(config, time_limit=2000)
+    check_fits(specs.observation_specs, specs.action_spec, make(one, longer, 0), "it")
+    words = f"'task' was one of the tasks {one}, now one of the tasks {other}"
+    with pytest.raises(UserError, match=words):
+        check_fits(specs.observation_specs, specs.action_spec, make(other, config, 0), "it")
+
+
+def test_an_observation_of_that_name_is_refused():
+    class Named:
+        observation_specs = {"task": ObservationSpec((1,), "vector")}
+        action_spec = make_one("dmc_cartpole_balance", STATE, 0).action_spec
+        action_repeat = max_steps = 1
+
+    envs = {"a": Named(), "b": Named()}
+    assert MultiTask(envs, 0).observation_specs == Named.observation_specs
+    with pytest.raises(UserError, match="an observation is called 'task'.*task_one_hot false"):
+        MultiTask(envs, 0, one_hot=True)
 
 
 def test_returns_of_tasks_side_by_side_stay_apart():

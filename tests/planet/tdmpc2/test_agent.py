@@ -20,6 +20,7 @@ from planet.agent import make_agent
 from planet.config import Config
 from planet.program import load_program, main
 from planet.tdmpc2.config import TDMPC2Config
+from tests.planet.tdmpc2.small import SMALL
 from tests.tiny import ACTIONS, MIXED, VECTOR, choice, random_batch, random_params
 
 TINY = TDMPC2Config(
@@ -32,13 +33,6 @@ PLANNER = PlannerConfig(
 CONFIG = Config(
     model="tdmpc2", tdmpc2=TINY, planner=PLANNER, replay=ReplayConfig(batch=4, length=4)
 )
-SMALL = [
-    "--tdmpc2.encoder_units", "8", "--tdmpc2.units", "16", "--tdmpc2.latent", "16",
-    "--tdmpc2.num_q", "2", "--planner.candidates", "12", "--planner.elites", "4",
-    "--planner.policy_candidates", "4", "--planner.iterations", "2", "--replay.batch", "8",
-    "--run.eval_episodes", "1", "--run.pretrain", "5", "--run.random_episodes", "1",
-    "--run.prefill_episodes", "1", "--env.time_limit", "40", "--run.prefill", "40",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -254,9 +248,3 @@ def test_from_pixels(tmp_path):
     more = ["--render", "fast", "--tdmpc2.channels", "2", "--tdmpc2.latent", "32"]
     frames = ["--run.frames", "120", *SMALL, "--tdmpc2.latent", "32"]
     assert main(["train", *words, str(tmp_path / "run"), *frames, *more]) == 0
-
-
-def test_several_tasks(tmp_path):
-    tasks = "dmc_cartpole_swingup,dmc_reacher_easy"
-    words = ["--configs", "tdmpc2", "--task", tasks, "--logdir", str(tmp_path / "run")]
-    assert main(["train", *words, "--run.frames", "200", *SMALL]) == 0

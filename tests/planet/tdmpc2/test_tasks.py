@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.spaces import ObservationSpec
+from common.replay.config import ReplayConfig
+from common.spaces import ObservationSpec, TaskSpec
+from planet.config import Config
+from planet.tdmpc2 import agent
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.learn import Learner
+from planet.tdmpc2.losses import make_window
 from planet.tdmpc2.model import make_model
 from planet.tdmpc2.networks import make_networks
 from planet.tdmpc2.policy import draw_action
@@ -106,6 +110,26 @@ def test_targets_have_the_discount_of_their_task():
         np.testing.assert_allclose(found.target, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_was_done_in_entries_that_a_task_lacks_is_not_learned_from():
+    noise = LEARNER.draw_noise(jax.random.key(1), (BATCH, CONFIG.horizon + 1))
+    losses = LEARNER.losses
+
+    def terms(task, moved):
+        rows = batch(task)
+        rows["action"][..., moved] = 0.5
+        window = make_window(rows, CONFIG.horizon)
+        next_z = NETWORKS.encode(PARAMS, {key: x[1:] for key, x in window.observation.items()})
+        zeros = jnp.zeros(window.reward.shape)
+        return losses.model(PARAMS, window, next_z, zeros, noise)[1].terms.values()
+
+    for one, other in zip(terms(FIRST, 1), terms(FIRST, 2), strict=True):
+        assert float(one) == float(other)
+    assert all(float(x) != float(y) for x, y in zip(terms(FIRST, 0), terms(FIRST, 1), strict=True))
+    assert all(
+        float(x) != float(y) for x, y in zip(terms(SECOND, 1), terms(SECOND, 2), strict=True)
+    )
+
+
 def test_the_policy_leaves_a_gradient_for_the_next_update():
     frozen = dataclasses.replace(CONFIG, policy_opt=dataclasses.replace(CONFIG.policy_opt, lr=0.0))
     learner = Learner(NETWORKS, frozen, DISCOUNTS, ACTIONS)
@@ -138,6 +162,37 @@ def test_long_embeddings_are_shortened_where_they_are_used():
     used = jnp.array([[[1.0, 0, 0]], [[0, 1, 0]]])
     expected = [[0.6, 0.8], [0.3, 0.4], [6.0, 8.0]]
     np.testing.assert_allclose(write_back(table, used), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "steps, given, want",
+    [((500, 100), 0.0, (0.99, 0.95)), ((500, 1000), 0.7, (0.7, 0.7)), ((0, 0), 0.7, (0.7, 0.7))],
+)
+def test_an_agent_is_told_its_tasks_by_their_observation(steps, given, want, monkeypatch):
+    """Their discounts, where no other is given, follow the length of their episodes."""
+    discounts = []
+    for name in ("Learner", "planned_model"):
+        real = getattr(agent, name)
+        spy = lambda *args, real=real: (discounts.append(args[2]), real(*args))[1]  # noqa: E731
+        monkeypatch.setattr(agent, name, spy)
+    config = Config(
+        model="tdmpc2", tdmpc2=dataclasses.replace(CONFIG, discount=given, horizon=3),
+        replay=ReplayConfig(length=4),
+    )  # fmt: skip
+    tasks = tuple(TaskSpec(*task) for task in zip("ab", TASKS.actions, steps, strict=True))
+    told = ObservationSpec((2,), "vector", (2,), (0,), tasks)
+    made = agent.make_tdmpc2(config, SPECS | {"task": told}, box(ACTIONS))
+    assert discounts == [pytest.approx(want)] * 2
+    carry = made.initial_carry(3)
+    assert carry.memory.shape == (3, CONFIG.latent + 2)
+    assert "task" in jax.eval_shape(made.init, jax.random.key(0)).params
+
+
+def test_a_task_of_unknown_length_needs_a_discount():
+    told = ObservationSpec((2,), "vector", (2,), (0,), (TaskSpec("a", 1, 9), TaskSpec("b", 1, 0)))
+    config = Config(model="tdmpc2", tdmpc2=CONFIG)
+    with pytest.raises(UserError, match="tdmpc2.discount is 0"):
+        agent.make_tdmpc2(config, SPECS | {"task": told}, box(ACTIONS))
 
 
 @pytest.mark.parametrize(
