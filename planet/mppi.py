@@ -35,7 +35,7 @@ def plan(
     candidates: int = 1000,
     temperature: float = 1.0,
     elites: int = 0,
-    std_range: tuple[float, float] | None = None,
+    std_range: tuple[float | Array, float] | None = None,
     discount: float | Array = 1.0,
     draw: bool = False,
     belief: Belief | None = None,
@@ -60,7 +60,9 @@ def plan(
     return search(update, rollout, params, key, start, options, belief, kept)
 
 
-def refitting(temperature: float, elites: int, std_range: tuple[float, float] | None) -> Update:
+def refitting(
+    temperature: float, elites: int, std_range: tuple[float | Array, float] | None
+) -> Update:
     """Returns how MPPI changes its belief; arguments as in ``plan``."""
 
     def update(belief: Belief, sequences: Array, returns: Array) -> Refit:

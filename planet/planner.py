@@ -87,8 +87,7 @@ def make_planner(
         "shooting": (shooting.plan, _SHARED),
     }[config.method]
     options = {name: getattr(config, name) for name in names}
-    if config.method == "mppi" and config.refit_std:
-        options["std_range"] = config.min_std, config.std
+    refits_std = config.method == "mppi" and config.refit_std
     discount = config.discount or (guide.discount if config.value else 1.0)
     if config.random_walk:
         options["proposal"] = random_walk(actions, config.random_walk, config.horizon)
@@ -100,6 +99,14 @@ def make_planner(
     def search(rollout: Rollout, params: Params, key: Key, start: Any, **given: Any) -> Plan:
         own = {"discount": discount(start) if callable(discount) else discount}
         own |= {"mask": mask(start)} if mask else {}
+        if refits_std:
+            own["std_range"] = _least_std(config, guide, params), config.std
         return plan(rollout, params, key, start, actions=actions, **options, **own, **given)
 
     return search
+
+
+def _least_std(config: PlannerConfig, guide: Guide | None, params: Params) -> float | Array:
+    if guide is None or guide.min_std is None:
+        return config.min_std
+    return jnp.clip(guide.min_std(params), config.min_std, config.std)

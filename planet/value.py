@@ -43,6 +43,8 @@ class Guide(NamedTuple):
         includes_reward: Whether the value of a state counts the reward that came with it, too.
         mask: ``(start [N, ...]) -> [N, A]``, 1 for entries of the action that count there, as of
             several tasks; None where all of them do.
+        min_std: ``(params) -> least deviation []`` that a planner refits to, as it falls while the
+            model learns; None where it is ``PlannerConfig.min_std`` all along.
     """
 
     value: Callable[[Params, Key, Any], Array]
@@ -51,6 +53,7 @@ class Guide(NamedTuple):
     discount: float | Callable[[Any], Array]
     includes_reward: bool = False
     mask: Callable[[Any], Array] | None = None
+    min_std: Callable[[Params], Array] | None = None
 
 
 def with_value(rollout: Rollout, value: Value, includes_reward: bool = False) -> Rollout:

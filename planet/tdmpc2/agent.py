@@ -10,6 +10,7 @@ from typing import Any
 
 from common.agent import Agent
 from common.errors import UserError
+from common.learning.schedules import parse_schedule
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Params
 from planet.config import Config
@@ -21,6 +22,9 @@ from planet.tdmpc2.model import make_model
 from planet.tdmpc2.networks import make_networks
 from planet.tdmpc2.planned import planned_model
 from planet.tdmpc2.tasks import find_tasks
+
+PLANNER = "planner"
+"""What the planner needs beside the networks, in the parameters to act with."""
 
 
 def make_tdmpc2(
@@ -39,12 +43,17 @@ def make_tdmpc2(
     model = make_model(networks, options, actions.size)
     size = options.latent + (len(tasks.actions) if tasks else 0)
     planned = planned_model(model, size, discount, config.planner.caution > 0)
-    searcher = make_searcher(planned.rollout, config.planner, actions, planned.guide)
+    guide, least_std = planned.guide, parse_schedule(options.min_std)
+    if options.min_std != "0":
+        guide = guide._replace(min_std=lambda params: params[PLANNER]["min_std"])
+    searcher = make_searcher(planned.rollout, config.planner, actions, guide)
     explore = config.exploration_noise, config.planner.explore
     controller = Controller(planned, searcher, actions, *explore)
 
     def params(state: TrainState) -> dict[str, Params]:
-        return state.params
+        if guide.min_std is None:
+            return state.params
+        return state.params | {PLANNER: {"min_std": least_std(learner.updates(state))}}
 
     def value(params: Params, state: Any) -> Array:
         z = state.memory if isinstance(state, Carry) else state

@@ -17,6 +17,7 @@ from common.checks import (
     refuse,
 )
 from common.learning.optimizers import OptimizerConfig
+from common.learning.schedules import check_schedules
 
 SIZES = {
     "size_1m": dict(encoder_units=256, encoder_layers=2, units=384, latent=128, num_q=2),
@@ -63,6 +64,8 @@ class TDMPC2Config(Options):
         tau: How far the target values, and the scale of the policy's loss, move in an update.
         discount: Of the next value; 0 takes that of the length of episodes, of several tasks that
             are told apart (env.task_one_hot) for each.
+        min_std: Schedule over updates of the least deviation that the planner refits to, where it
+            is above planner.min_std. TD-MPC (arXiv:2203.04955) has "linear(0.5,0.05,25000)".
         model_opt: Optimizer of everything but the policy; the public code clips by the norm of
             all of it, and the encoder has a rate of its own.
         policy_opt: Optimizer of the policy.
@@ -93,6 +96,7 @@ class TDMPC2Config(Options):
     entropy: NonNegative = 1e-4
     tau: Annotated[float, Range(0, 1, above=True)] = 0.01
     discount: Share = 0.0
+    min_std: str = "0"
     model_opt: OptimizerConfig = OptimizerConfig(
         lr=3e-4, eps=1e-8, clip=20.0, weight_decay=0, adam="standard", rates={"encoder": 0.3}
     )
@@ -103,6 +107,7 @@ class TDMPC2Config(Options):
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
         super().__post_init__()
+        check_schedules(self, "min_std")
         check_multiple(self, "latent", "simnorm")
         for low, high in (("low", "high"), ("min_log_std", "max_log_std")):
             least, largest = getattr(self, low), getattr(self, high)

@@ -114,6 +114,10 @@ class Learner:
         target_q = jax.tree.map(jnp.copy, params["q"])
         return TrainState(params, target_q, optimizers, jnp.ones(()), carried)
 
+    def updates(self, state: TrainState) -> Array:
+        """Returns how many updates were made, int32 ``[]``, without those that were left out."""
+        return optax.tree.get_all_with_path(state.optimizers[MODEL].inner, "count")[0][1]
+
     def draw_noise(self, key: Key, shape: tuple[int, int]) -> Noise:
         """Draws the random numbers of one update on a batch of shape ``(B, H + 1)``."""
         config, networks, batch, steps = self._config, self._networks, shape[0], shape[1] - 1

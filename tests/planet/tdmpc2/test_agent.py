@@ -248,3 +248,35 @@ def test_from_pixels(tmp_path):
     more = ["--render", "fast", "--tdmpc2.channels", "2", "--tdmpc2.latent", "32"]
     frames = ["--run.frames", "120", *SMALL, "--tdmpc2.latent", "32"]
     assert main(["train", *words, str(tmp_path / "run"), *frames, *more]) == 0
+
+
+def test_the_least_deviation_falls_with_the_updates():
+    options = dataclasses.replace(TINY, min_std="linear(0.5,0.1,4)")
+    # A single elite deviates from itself by nothing, so that what is left is the least.
+    planner = dataclasses.replace(PLANNER, elites=1)
+    agent = make_agent(
+        dataclasses.replace(CONFIG, tdmpc2=options, planner=planner), VECTOR, ACTIONS
+    )
+    state = jax.jit(agent.init)(jax.random.key(0))
+    act, update = jax.jit(agent.act, static_argnames="mode"), jax.jit(agent.update)
+    batch = random_batch(VECTOR, ACTIONS, batch=4, time=4)
+    for updates in range(6):
+        _, carry = act(
+            agent.params(state), jax.random.key(0), agent.initial_carry(1), rows(1), mode="eval"
+        )
+        expected = max(0.5 - 0.1 * updates, 0.1)
+        np.testing.assert_allclose(carry.belief.std, expected, rtol=1e-6)
+        state, _ = update(state, jax.random.key(1), batch)
+
+
+def test_a_schedule_never_goes_beyond_the_planners_own_limits():
+    for schedule, expected in (("0.01", 0.05), ("9", 2.0)):
+        config = dataclasses.replace(
+            CONFIG,
+            tdmpc2=dataclasses.replace(TINY, min_std=schedule),
+            planner=dataclasses.replace(PLANNER, elites=1),
+        )
+        agent = make_agent(config, VECTOR, ACTIONS)
+        params = agent.params(agent.init(jax.random.key(0)))
+        _, carry = agent.act(params, jax.random.key(0), agent.initial_carry(1), rows(1), "eval")
+        np.testing.assert_allclose(carry.belief.std, expected)
