@@ -68,6 +68,8 @@ TOKENS = {
     "tdm": {"context": 16, "decode": "argmax"},
     "planner": {"method": "shooting", "horizon": 10, "iterations": 1, "candidates": 128},
 }
+# Windows are as long as its horizon and one row; the discount is that of the walker's episodes.
+TDMPC2 = {"model": "tdmpc2", "replay.length": 4, "tdmpc2.discount": 0.99}
 SHAPES = {
     "dmc_vision": Shape(
         "DreamerV2 on the control suite from pixels", ("dmc_vision",), RGB, _continuous(6)
@@ -127,6 +129,22 @@ SHAPES = {
         WALKER,
         _continuous(6),
         TOKENS | {"tdm.order": "parallel"},
+        load_planet,
+    ),
+    "tdmpc2": Shape(
+        "TD-MPC2 of 5 million parameters, a walker from its state",
+        ("tdmpc2",),
+        WALKER,
+        _continuous(6),
+        TDMPC2 | {"replay.batch": 256},
+        load_planet,
+    ),
+    "tdmpc2_cpu": Shape(
+        "TD-MPC2 as it learns on one core, a walker from its state",
+        ("tdmpc2_cpu",),
+        WALKER,
+        _continuous(6),
+        TDMPC2 | {"replay.batch": 128},
         load_planet,
     ),
 }

@@ -39,7 +39,7 @@ CHAIN = 16
 
 
 def update(shape: Shape, repeats: int) -> Measurement:
-    """One update of world model, actor and critic on a batch of 16x50 rows."""
+    """One update of all that the agent learns on a batch, of 16x50 rows by default."""
     agent = shape.agent()
     state = jax.jit(agent.init)(jax.random.key(0))
     args = state, jax.random.key(1), _batch(shape, shape.config())
@@ -86,7 +86,7 @@ def model(shape: Shape, repeats: int) -> Measurement:
 
 
 def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
-    """One step of acting: encode, infer the state, sample an action."""
+    """One step of acting: encode, infer the state, sample an action or, with TD-MPC2, plan it."""
     agent = shape.agent()
     params = jax.jit(lambda key: agent.params(agent.init(key)))(jax.random.key(0))
     rows = _rows(shape, (envs,))
@@ -96,7 +96,8 @@ def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
         return carry, action
 
     args = agent.initial_carry(envs), params, jax.random.key(1), rows
-    return measure(act, args, 20 * repeats, feed_back=True)
+    times = 1 if _plans_to_act(shape) else 20
+    return measure(act, args, times * repeats, feed_back=True)
 
 
 def planner(shape: Shape, repeats: int, envs: int) -> Measurement:
@@ -231,13 +232,22 @@ def names() -> list[str]:
 
 
 def _has(shape: Shape, piece: str) -> bool:
-    """Whether a piece exists at a shape: only PlaNet plans, the token-level model has no coders."""
-    tokens = "model" in shape.options
+    """Whether a piece exists at a shape.
+
+    Only PlaNet plans; the token-level model and TD-MPC2 have no coders. TD-MPC2's search is
+    timed with all that is around it, as a policy, since it needs its policy and its values.
+    """
+    model = shape.options.get("model")
     if piece in ("planner-separate", "planner-uncached"):
-        return tokens
+        return model == "tdm"
     if piece.startswith("planner"):
-        return shape.load_program is load_planet
-    return not tokens or piece in BY_DEFAULT
+        return shape.load_program is load_planet and not _plans_to_act(shape)
+    return model is None or piece in BY_DEFAULT
+
+
+def _plans_to_act(shape: Shape) -> bool:
+    """Whether a policy step of the shape is a search, which takes as long as an update."""
+    return shape.options.get("model") == "tdmpc2"
 
 
 def select(patterns: list[str]) -> list[str]:

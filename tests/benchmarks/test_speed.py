@@ -94,10 +94,24 @@ def test_shapes_build_their_configuration():
     for name, shape in workloads.SHAPES.items():
         replay, length = shape.config().replay, 16 if name.startswith("tdm") else 50
         length = 64 if name == "proprio_v3" else length
-        assert (replay.batch, replay.length) == (16, length)
+        expected = {"tdmpc2": (256, 4), "tdmpc2_cpu": (128, 4)}.get(name, (16, length))
+        assert (replay.batch, replay.length) == expected
     config = workloads.SHAPES["dmc_vision"].config()
     assert (config.world_model.encoder.depth, config.behavior.horizon) == (48, 15)
     assert (config.world_model.rssm.deter, config.world_model.rssm.classes) == (200, 32)
+
+
+def test_tdmpc2_has_published_sizes_and_plans_where_it_acts():
+    config = workloads.SHAPES["tdmpc2"].config()
+    assert (config.model, config.planner.method, config.tdmpc2.horizon) == ("tdmpc2", "mppi", 3)
+    assert (config.tdmpc2.latent, config.tdmpc2.units, config.tdmpc2.num_q) == (512, 512, 5)
+    assert config.planner.candidates + config.planner.policy_candidates == 512
+    assert workloads.SHAPES["tdmpc2_cpu"].config().tdmpc2.units == 256
+    for name in ("tdmpc2", "tdmpc2_cpu"):
+        pieces = [f"{name}/{piece}" for piece in ("update", "policy-1", "policy-8")]
+        assert workloads.select([name]) == workloads.select([f"{name}/*"]) == pieces
+    assert workloads.frames("update", config) == 256 * 4
+    assert workloads.frames("policy-8", config) == 8
 
 
 def test_the_decoder_takes_the_features_of_any_dynamics():
