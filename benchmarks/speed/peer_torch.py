@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="clone of the public code")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each (7)")
+    parser.add_argument("--pieces", nargs="+", help="update, policy-1, policy-8 (all)")
     parser.add_argument("--compile", action="store_true", help="under torch.compile")
     arguments = parser.parse_args()
     agent = _agent(arguments.folder / "tdmpc2", arguments.compile)
@@ -61,7 +62,8 @@ def main() -> None:
         "policy-8": lambda: [agent.act(one) for one in observations],
     }
     compiled = " compiled" if arguments.compile else ""
-    for piece, call in pieces.items():
+    for piece in arguments.pieces or pieces:
+        call = pieces[piece]
         result = {
             "package": f"nicklashansen/tdmpc2, PyTorch {torch.__version__}{compiled}",
             "tensordict": tensordict.__version__,
