@@ -209,7 +209,8 @@ def test_whoever_times_waits_for_whoever_compiles(
 def test_peers_name_known_workloads():
     compared = [name for name in workloads.names() if record.peers(name)]
     assert "dmc_vision/update" in compared
-    assert record.peers("dmc_vision/update")[0] == ("danijar/dreamerv2, TensorFlow 2", 3.03)
+    assert record.peers("dmc_vision/update")[0] == ("danijar/dreamerv2, TensorFlow 2", 3.03, 430)
+    assert {peer.matmul_gflops for peer in record.peers("tdmpc2/update")} != {430}
     lines = record.PEERS.read_text().splitlines()[1:]
     assert len(lines) == sum(len(record.peers(name)) for name in compared)
 
