@@ -34,6 +34,7 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 
+from common.errors import UserError, exit_code
 from common.files import replacing
 from common.logging.terminal import format_seconds
 from common.run.versions import describe
@@ -54,6 +55,7 @@ ROOMS = {
 LOOKS = ("plots.py",)
 """Modules whose numbers are colours and sizes."""
 _ORDER = re.compile(r"ReplaceComparisonOperator_(Eq|NotEq)_(Lt|LtE|Gt|GtE)\b")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 TIMEOUT = 900
 """Seconds after which a mistake counts as noticed, because the tests hang."""
 
@@ -141,23 +143,39 @@ def copy_tree(folder: pathlib.Path) -> None:
 
 
 def attempt(room: str, one: MutationSpec, folder: pathlib.Path) -> dict[str, Any]:
-    """Makes one mistake in the copy, runs the tests, and takes it back."""
+    """Makes one mistake in the copy, runs the tests, and takes it back.
+
+    Raises:
+        UserError: The test that noticed it fails without it, too.
+    """
     path = one.module_path.relative_to(ROOT)
     own = sorted((folder / "tests").glob(f"*/test_{path.stem}.py"))
     tests = [str(test.relative_to(folder)) for test in own] + list(ROOMS[room])
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    words = [*PYTEST, "-x", *tests]
     moved = attrs.evolve(one, module_path=folder / path)
     begin = time.monotonic()
     result = mutate_and_test([moved], shlex.join(words), TIMEOUT)
+    outcome = str(result.test_outcome.value if result.test_outcome else result.worker_outcome)
+    noticed_by = _failed(result.output or "")
+    if outcome == "killed":
+        _check_passes(noticed_by)
     changed = [line for line in (result.diff or "").splitlines() if line[:1] in ("+", "-")]
     return {
         "mistake": _name(one),
         "room": room,
-        "outcome": str(result.test_outcome.value if result.test_outcome else result.worker_outcome),
+        "outcome": outcome,
         "seconds": round(time.monotonic() - begin, 1),
         "change": [line for line in changed if not line.startswith(("+++", "---"))],
-        "noticed_by": _failed(result.output or ""),
+        "noticed_by": noticed_by,
     }
+
+
+def _check_passes(test: str) -> None:
+    if "::" not in test:
+        return  # It could not be imported, or took too long.
+    done = subprocess.run([*PYTEST, test], capture_output=True)
+    if done.returncode:
+        raise UserError(f"{test} fails without any mistake too; mend it, or what it needs, first")
 
 
 def _failed(output: str) -> str:
@@ -188,7 +206,11 @@ def _share(tried: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Tries mistakes; returns the exit code."""
+    """Runs the command line; returns the exit code."""
+    return exit_code(_run)
+
+
+def _run() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--number", type=int, default=50, help="mistakes of every room (50)")
     parser.add_argument("--seed", type=int, default=0, help="which are drawn (0)")

@@ -84,3 +84,13 @@ def test_what_is_noticed_and_what_is_not_is_written_once(shop, monkeypatch, caps
     assert mutants.main() == 0
     assert " left: " not in capsys.readouterr().out
     assert json.loads(results.read_text())["others"] == record["others"]
+
+
+def test_a_test_that_fails_anyway_notices_nothing(shop, monkeypatch, capsys):
+    path = shop / "tests" / "shop" / "test_till.py"
+    path.write_text(TESTS.replace("== 6", "== 7"))
+    results = shop / "results.json"
+    monkeypatch.setattr(sys, "argv", ["mutants", "--number", "1", "--results", str(results)])
+    assert mutants.main() == 2
+    assert f"{TEST} fails without any mistake too" in capsys.readouterr().err
+    assert not results.exists()
