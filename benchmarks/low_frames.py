@@ -147,7 +147,7 @@ def plot(records: Sequence[Record], published: Published, path: pathlib.Path) ->
         labels |= {name: line for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(
-        "Return over thousands of frames (simulator steps, action repeat included); "
+        "Return over thousands of frames (simulator steps, action repeat included);\n"
         "band: minimum to maximum of our seeds", fontsize=9,
     )  # fmt: skip
     figure.savefig(path)
