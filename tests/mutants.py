@@ -57,7 +57,8 @@ LOOKS = ("plots.py",)
 _ORDER = re.compile(r"ReplaceComparisonOperator_(Eq|NotEq)_(Lt|LtE|Gt|GtE)\b")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 TIMEOUT = 900
-"""Seconds after which a mistake counts as noticed, because the tests hang."""
+"""Seconds after which a mistake is given up, and counts as not tried: whether the tests hang or
+the machine is busy can't be told."""
 
 
 def possible(room: str) -> list[MutationSpec]:
@@ -157,6 +158,7 @@ def attempt(room: str, one: MutationSpec, folder: pathlib.Path) -> dict[str, Any
     result = mutate_and_test([moved], shlex.join(words), TIMEOUT)
     outcome = str(result.test_outcome.value if result.test_outcome else result.worker_outcome)
     noticed_by = _failed(result.output or "")
+    outcome = "timeout" if noticed_by == "timeout" else outcome
     if outcome == "killed":
         _check_passes(noticed_by)
     changed = [line for line in (result.diff or "").splitlines() if line[:1] in ("+", "-")]
@@ -172,7 +174,7 @@ def attempt(room: str, one: MutationSpec, folder: pathlib.Path) -> dict[str, Any
 
 def _check_passes(test: str) -> None:
     if "::" not in test:
-        return  # It could not be imported, or took too long.
+        return  # It could not be imported.
     done = subprocess.run([*PYTEST, test], capture_output=True)
     if done.returncode:
         raise UserError(f"{test} fails without any mistake too; mend it, or what it needs, first")

@@ -94,3 +94,17 @@ def test_a_test_that_fails_anyway_notices_nothing(shop, monkeypatch, capsys):
     assert mutants.main() == 2
     assert f"{TEST} fails without any mistake too" in capsys.readouterr().err
     assert not results.exists()
+
+
+def test_what_takes_too_long_was_not_tried(shop, monkeypatch):
+    path = shop / "tests" / "shop" / "test_till.py"
+    path.write_text(
+        TESTS.replace("def test_price():", "def test_price():\n    __import__('time').sleep(60)")
+    )
+    results = shop / "results.json"
+    monkeypatch.setattr(mutants, "TIMEOUT", 3)
+    monkeypatch.setattr(sys, "argv", ["mutants", "--number", "1", "--results", str(results)])
+    assert mutants.main() == 0
+    record = json.loads(results.read_text())
+    assert record["tried"] == 0 and record["share"] is None
+    assert [one["outcome"] for one in record["others"]] == ["timeout"]
