@@ -16,6 +16,7 @@ NAMES = {
     folder.TENSORBOARD, folder.VIDEOS, folder.EXPORT, folder.REPORT,
 }  # fmt: skip
 OTHERS = {
+    ("benchmarks/speed/peer_torch.py", "config.yaml"),  # The public code's own.
     ("benchmarks/page/command.py", folder.REPORT),  # The pages of the benchmarks are named
     ("benchmarks/tdm/report.py", folder.REPORT),  # alike, and lie in no run folder.
     ("common/export.py", folder.EXPORT),
