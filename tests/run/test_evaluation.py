@@ -230,3 +230,16 @@ def test_says_how_much_time_is_left(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "playing: step 1, 0 of 1 episodes are over, at most 0:02:13 left"
     assert lines[1] == "playing: step 2, 0 of 1 episodes are over, at most 0:02:06 left"
+
+
+@pytest.mark.parametrize(
+    "steps, longest, words",
+    [
+        (40, 100, ", at most 0:00:30 left"),
+        (100, 100, ", at most 0:00:00 left"),
+        (120, 100, ", at most 0:00:00 left"),  # An episode may outlast what its task promises.
+        (40, 0, ""),
+    ],
+)
+def test_the_time_left_is_never_below_zero(steps, longest, words):
+    assert evaluation._time_left(steps, longest, 0.5 * steps) == words
