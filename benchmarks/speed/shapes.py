@@ -93,6 +93,20 @@ SHAPES = {
         _continuous(6),
         {"replay.length": 64},  # As published.
     ),
+    "vision_v3": Shape(
+        "DreamerV3 of size 12m, a walker from pixels",
+        ("dmc_vision_v3", "size_12m"),
+        RGB,
+        _continuous(6),
+        {"replay.length": 64},
+    ),
+    "atari100k_v3": Shape(
+        "DreamerV3 on Atari 100k at its published size, 200m",
+        ("atari100k_v3",),
+        RGB,
+        ActionSpec((ActionPart((), "categorical", 18),)),
+        {"replay.length": 64},
+    ),
     "small": Shape(
         "about 0.55 million parameters, from pixels",
         ("dmc_vision", "size_xs"),

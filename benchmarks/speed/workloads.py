@@ -46,9 +46,9 @@ def update(shape: Shape, repeats: int) -> Measurement:
     return measure(agent.update, args, repeats, feed_back=True)
 
 
-def low_precision_update(shape: Shape, repeats: int) -> Measurement:
-    """The same with the world model's products in bfloat16."""
-    options = {**shape.options, "world_model.precision": "bfloat16"}
+def update_in(precision: str, shape: Shape, repeats: int) -> Measurement:
+    """The same with the world model's products in a precision, whatever the machine is."""
+    options = {**shape.options, "world_model.precision": precision}
     return update(dataclasses.replace(shape, options=options), repeats)
 
 
@@ -203,7 +203,8 @@ def _time_net(
 
 PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "update": update,
-    "update-bfloat16": low_precision_update,
+    "update-float32": functools.partial(update_in, "float32"),
+    "update-bfloat16": functools.partial(update_in, "bfloat16"),
     "update-seeds": several_seeds,
     "update-chain": chained_updates,
     "model": model,

@@ -178,7 +178,7 @@ def test_several_updates_in_one_program_are_so_many_updates(monkeypatch: pytest.
     once = workloads.update(shape, 1)
     assert workloads.chained_updates(shape, 1) == workloads.CHAIN * once
     assert workloads.several_seeds(shape, 1) == workloads.SEEDS * once
-    assert workloads.low_precision_update(shape, 1) == once
+    assert workloads.update_in("bfloat16", shape, 1) == once
     assert ["bf16" in program for program in programs] == [False, False, False, True]
     config = quickstart.config()
     assert workloads.frames("update-chain", config) == workloads.CHAIN * 16 * 50

@@ -1,0 +1,190 @@
+"""All that ten minutes on a host with a GPU can measure, in one command.
+
+    python -m benchmarks.speed.measure_gpu --out OUT                 # speed, then learning
+    python -m benchmarks.speed.measure_gpu --out OUT --part learning --budget 300
+
+Speed: every workload of ``JOBS`` compiles at the same time as the others and is timed alone.
+Learning: ``TRAINING`` in what is left of the budget; it is stopped as Ctrl-C stops it, and its
+curves are kept. Every figure is a line of OUT/results.jsonl the moment that it is known, so that
+a command that is cut short keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.options import Parser
+from common.errors import UserError, exit_code
+
+GRAPHS = {
+    "": "",
+    "loops in graphs": "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,"
+    "CONDITIONAL,WHILE --xla_gpu_graph_min_graph_size=1",
+}
+"""Flags of XLA by the name of the variant."""
+LOOPS = "loops in graphs"
+JOBS = (
+    ("proprio_v3/update-bfloat16", ""),
+    ("proprio_v3/update-float32", ""),
+    ("proprio_v3/update-bfloat16", LOOPS),
+    ("vision_v3/update-bfloat16", ""),
+    ("vision_v3/update-bfloat16", LOOPS),
+    ("vision_v3/policy-8", ""),
+    ("atari100k_v3/update-bfloat16", ""),
+    ("tdmpc2/update", ""),
+    ("tdmpc2/update", LOOPS),
+    ("tdmpc2/policy-1", ""),
+    ("tdmpc2/policy-8", ""),
+    ("dmc_vision/update-float32", ""),
+    ("dmc_vision/update-bfloat16", ""),
+    ("dmc_vision/update-bfloat16", LOOPS),
+    ("dmc_vision/policy-1", ""),
+    ("dmc_vision/policy-8", ""),
+    ("atari/update-bfloat16", ""),
+    ("quickstart/update", ""),
+    ("quickstart/update", LOOPS),
+    ("quickstart/update-seeds", ""),
+    ("small/update-seeds", ""),
+    ("planet/planner-1", ""),
+    ("planet/planner-8", ""),
+)
+"""Workloads of ``benchmarks.speed`` and variants, the dearest questions first."""
+TRAINING = (
+    *("--configs", "dmc_vision_v3", "size_12m", "--task", "dmc_walker_walk", "--seed", "1"),
+    *("--env.action_repeat", "2", "--env.amount", "8", "--run.video", "false"),
+    *("--run.random_episodes", "0", "--run.eval_every", "25e3", "--run.eval_episodes", "4"),
+)
+TO_STOP = 20.0
+"""Seconds for a training that was told to stop."""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    parser = Parser("python -m benchmarks.speed.measure_gpu", description=__doc__)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the results")
+    parser.add_argument("--budget", type=float, default=560, help="seconds for everything (560)")
+    parser.add_argument("--part", choices=("all", "speed", "learning"), default="all")
+    parser.add_argument("--jobs", default="", help="only workloads whose name has this")
+    parser.add_argument("--parallel", type=int, default=len(JOBS), help="compiled at a time (all)")
+    parser.add_argument("--repeats", type=int, default=20, help="timed calls of each (20)")
+    parser.add_argument("--train", nargs=argparse.REMAINDER, help="other options of the training")
+    return exit_code(lambda: _run(parser.parse()))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    jobs = [job for job in JOBS if arguments.jobs in job[0]]
+    if not jobs:
+        raise UserError(f"no workload has {arguments.jobs!r} in its name, see JOBS")
+    if arguments.parallel < 1 or arguments.repeats < 1 or arguments.budget <= 0:
+        raise UserError("--parallel, --repeats and --budget are above zero")
+    end = time.monotonic() + arguments.budget
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "results.jsonl").open("a") as file:
+
+        def write(record: dict[str, Any]) -> None:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            print(_line(record), flush=True)
+
+        if arguments.part != "learning":
+            _measure_speed(jobs, arguments, end, write)
+        if arguments.part != "speed":
+            _learn(arguments, end, write)
+    return 0
+
+
+def _measure_speed(
+    jobs: list[tuple[str, str]],
+    arguments: argparse.Namespace,
+    end: float,
+    write: Callable[[dict[str, Any]], None],
+) -> None:
+    machine = [sys.executable, "-m", "benchmarks.speed.machine"]
+    if not arguments.jobs:
+        write({"machine": _result(machine, {}, end)})
+
+    def job(name: str, variant: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "benchmarks.speed", name, "--here"]
+        command += ["--repeats", str(arguments.repeats)]
+        # A compilation cache would hide the time to compile.
+        environment = {"XLA_FLAGS": GRAPHS[variant], "JAX_COMPILATION_CACHE_DIR": ""}
+        result = _result(command, environment, end)
+        return {"workload": name, "variant": variant, "flags": GRAPHS[variant], **result}
+
+    with concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool:
+        running = [pool.submit(job, *one) for one in jobs]
+        for done in concurrent.futures.as_completed(running):
+            write(done.result())
+
+
+def _result(command: list[str], environment: dict[str, str], end: float) -> dict[str, Any]:
+    """Returns the JSON that a command prints last, or the end of its complaint."""
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=max(0.0, end - time.monotonic()),
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": "no time was left for it"}
+    if done.returncode:
+        return {"error": done.stderr[-1500:]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _learn(
+    arguments: argparse.Namespace, end: float, write: Callable[[dict[str, Any]], None]
+) -> None:
+    folder = arguments.out / "training"
+    options = arguments.train or TRAINING
+    command = [sys.executable, "-m", "dreamer", "train", *options, "--logdir", str(folder)]
+    with (arguments.out / "training.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            process.wait(max(0.0, end - TO_STOP - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(TO_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    last: dict[str, Any] = {}
+    for name in ("metrics.jsonl", "scores.jsonl", "config.yaml", "versions.txt"):
+        if (folder / name).exists():
+            shutil.copy(folder / name, arguments.out / name)
+    if (metrics := arguments.out / "metrics.jsonl").exists():
+        last = json.loads(metrics.read_text().splitlines()[-1])
+    write({"training": list(options), "exit": process.returncode, "last": last})
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One line for people."""
+    if "workload" not in record:
+        return json.dumps(record)
+    name = f"{record['workload']} {record['variant']}"
+    if "error" in record:
+        return f"{name:<44} {record['error'].strip().splitlines()[-1][:300]}"
+    return (
+        f"{name:<44} {1e3 * record['median']:9.2f} ms  fastest {1e3 * record['minimum']:9.2f}"
+        f"  {record['frames_per_second']:11.0f} rows/s  {record['flops'] / 1e9:8.1f} GFLOP"
+        f"  compile {record['compile_seconds']:5.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
