@@ -3,10 +3,12 @@
     python -m benchmarks.speed.measure_gpu --out OUT                 # speed, then learning
     python -m benchmarks.speed.measure_gpu --out OUT --part learning --budget 300
 
-Speed: every workload of ``JOBS`` compiles at the same time as the others and is timed alone.
-Learning: ``TRAINING`` in what is left of the budget; it is stopped as Ctrl-C stops it, and its
-curves are kept. Every figure is a line of OUT/results.jsonl the moment that it is known, so that
-a command that is cut short keeps what it has.
+Speed: of the workloads of ``JOBS`` so many compile at the same time, and each is timed alone, for
+half of the budget where learning follows. One update takes an H100's host 90 s to compile beside
+three others, and 23 at once on its 16 cores don't end within five minutes. Learning: ``TRAINING``
+in what is left of the budget; it is stopped as Ctrl-C stops it, and its curves are kept. Every
+figure is a line of OUT/results.jsonl the moment that it is known, so that a command that is cut
+short keeps what it has.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 from benchmarks.options import Parser
 from common.errors import UserError, exit_code
+from common.run import folder as run_folder
 
 GRAPHS = {
     "": "",
@@ -65,6 +68,8 @@ TRAINING = (
     *("--env.action_repeat", "2", "--env.amount", "8", "--run.video", "false"),
     *("--run.random_episodes", "0", "--run.eval_every", "25e3", "--run.eval_episodes", "4"),
 )
+KEPT = (run_folder.CONFIG, run_folder.VERSIONS, run_folder.METRICS, run_folder.SCORES)
+"""Files of the training that ``python -m benchmarks.learning`` reads, beside the other results."""
 TO_STOP = 20.0
 """Seconds for a training that was told to stop."""
 
@@ -76,7 +81,7 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=560, help="seconds for everything (560)")
     parser.add_argument("--part", choices=("all", "speed", "learning"), default="all")
     parser.add_argument("--jobs", default="", help="only workloads whose name has this")
-    parser.add_argument("--parallel", type=int, default=len(JOBS), help="compiled at a time (all)")
+    parser.add_argument("--parallel", type=int, default=5, help="compiled at a time (5)")
     parser.add_argument("--repeats", type=int, default=20, help="timed calls of each (20)")
     parser.add_argument("--train", nargs=argparse.REMAINDER, help="other options of the training")
     return exit_code(lambda: _run(parser.parse()))
@@ -88,7 +93,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError(f"no workload has {arguments.jobs!r} in its name, see JOBS")
     if arguments.parallel < 1 or arguments.repeats < 1 or arguments.budget <= 0:
         raise UserError("--parallel, --repeats and --budget are above zero")
-    end = time.monotonic() + arguments.budget
+    begin = time.monotonic()
+    end = begin + arguments.budget
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "results.jsonl").open("a") as file:
 
@@ -98,7 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
             print(_line(record), flush=True)
 
         if arguments.part != "learning":
-            _measure_speed(jobs, arguments, end, write)
+            alone = arguments.part == "speed"
+            _measure_speed(jobs, arguments, end if alone else (begin + end) / 2, write)
         if arguments.part != "speed":
             _learn(arguments, end, write)
     return 0
@@ -164,11 +171,12 @@ def _learn(
                 process.kill()
                 process.wait()
     last: dict[str, Any] = {}
-    for name in ("metrics.jsonl", "scores.jsonl", "config.yaml", "versions.txt"):
+    for name in KEPT:
         if (folder / name).exists():
             shutil.copy(folder / name, arguments.out / name)
-    if (metrics := arguments.out / "metrics.jsonl").exists():
-        last = json.loads(metrics.read_text().splitlines()[-1])
+    metrics = arguments.out / run_folder.METRICS
+    if metrics.exists() and (lines := metrics.read_text().splitlines()):
+        last = json.loads(lines[-1])
     write({"training": list(options), "exit": process.returncode, "last": last})
 
 

@@ -209,7 +209,7 @@ def evaluate(
     Returns:
         The episodes; None where they were given up.
     """
-    driver, silence, steps, begin = Driver(envs), Silence(), 0, time.monotonic()
+    driver, silence, steps, begin = Driver(envs), Silence(), 0, 0.0
     plan = _Plan(envs, episodes or envs.num_envs)
     pictures = Film()
     driver.act(None)
@@ -222,9 +222,10 @@ def evaluate(
         driver.act(policy)
         watch(driver.receive())
         steps += 1
+        begin = begin or time.monotonic()  # The first step may have compiled the policy.
         plan.add(driver)
         if silence.too_long():
-            left = _time_left(steps, plan.longest(), time.monotonic() - begin)
+            left = _time_left(steps - 1, plan.longest() - 1, time.monotonic() - begin)
             total = len(plan.played) + plan.left
             print(
                 f"playing: step {steps:,}, {len(plan.played)} of {total} episodes are over{left}",
@@ -272,7 +273,7 @@ class _Plan:
 
 
 def _time_left(steps: int, longest: int, seconds: float) -> str:
-    if not longest:
+    if longest < 1 or steps < 1:
         return ""
     left = datetime.timedelta(seconds=round(seconds / steps * max(longest - steps, 0)))
     return f", at most {left} left"
