@@ -14,6 +14,7 @@ from typing import Literal
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from common.checks import Count, Options, Whole
 from common.types import Array
@@ -65,18 +66,54 @@ def _elu_backward(out: Array, gradient: Array) -> tuple[Array]:
 elu.defvjp(_elu_forward, _elu_backward)
 
 
+@jax.custom_vjp
+def silu(x: Array) -> Array:
+    """Returns x / (1 + e^-x), arXiv:1702.03118; DreamerV3's activation."""
+    return x * jax.nn.sigmoid(x)
+
+
+def _silu_forward(x: Array) -> tuple[Array, Array]:
+    return silu(x), x
+
+
+def _silu_backward(x: Array, gradient: Array) -> tuple[Array]:
+    gate = jax.nn.sigmoid(x)
+    return (gradient * (gate * (1 + x * (1 - gate))),)
+
+
+silu.defvjp(_silu_forward, _silu_backward)
+
+
 _SATURATED = 20.0
 """From where on the factor of ``mish`` is one in float32."""
 
 
+@jax.custom_vjp
 def mish(x: Array) -> Array:
     """Returns x tanh(ln(1 + e^x)), arXiv:1908.08681; TD-MPC2's activation.
 
-    By a single exponential: it is x n / (n + 2), n = e^x (e^x + 2).
+    By a single exponential e: it is x n / (n + 2), n = e (e + 2). Its derivative, which is
+    n / (n + 2) + 4 x e (e + 1) / (n + 2)^2, is computed anew from x: to keep what lies between
+    takes longer on a CPU.
     """
     power = jnp.exp(jnp.minimum(x, _SATURATED))
     product = power * (power + 2)
     return x * product / (product + 2)
+
+
+def _mish_forward(x: Array) -> tuple[Array, Array]:
+    return mish(x), x
+
+
+def _mish_backward(x: Array, gradient: Array) -> tuple[Array]:
+    power = jnp.exp(jnp.minimum(x, _SATURATED))
+    product = power * (power + 2)
+    inverse = 1 / (product + 2)
+    slope = inverse * (product + x * (4 * inverse * power * (power + 1)))
+    return (gradient * slope,)
+
+
+mish.defvjp(_mish_forward, _mish_backward)
 
 
 def sim_norm(x: Array, size: int) -> Array:
@@ -93,14 +130,18 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "elu": elu,
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
-    "silu": jax.nn.silu,
+    "silu": silu,
     "gelu": jax.nn.gelu,
     "mish": mish,
 }
 
 
 class Dense(hk.Module):
-    """Affine map of the last axis: ``[..., in] -> [..., size]``."""
+    """Affine map of the last axis: ``[..., in] -> [..., size]``.
+
+    Of several arrays it is the map of all joined, but in a product for each: where a gradient is
+    asked of one of them alone, the others cost nothing.
+    """
 
     def __init__(
         self, size: int, name: str | None = None, init: hk.initializers.Initializer = GLOROT
@@ -108,9 +149,12 @@ class Dense(hk.Module):
         super().__init__(name)
         self.size, self._init = size, init
 
-    def __call__(self, x: Array) -> Array:
-        kernel, bias = self.parameters(x.shape[-1])
-        return x.astype(kernel.dtype) @ kernel + bias
+    def __call__(self, *parts: Array) -> Array:
+        sizes = [x.shape[-1] for x in parts]
+        kernel, bias = self.parameters(sum(sizes))
+        kernels = jnp.split(kernel, np.cumsum(sizes)[:-1]) if len(parts) > 1 else [kernel]
+        products = [x.astype(kernel.dtype) @ k for x, k in zip(parts, kernels, strict=True)]
+        return sum(products[1:], products[0]) + bias
 
     def parameters(self, inputs: int) -> tuple[Array, Array]:
         """Returns kernel ``[inputs, size]`` and bias ``[size]`` for use outside Haiku."""

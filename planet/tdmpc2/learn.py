@@ -11,6 +11,7 @@ One update:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -125,7 +126,7 @@ class Learner:
 
         def keep(key: Key, members: int, times: int) -> Array | None:
             size = members, times, batch, config.units
-            return jax.random.bernoulli(key, 1 - config.dropout, size) if config.dropout else None
+            return draw_kept(key, config.dropout, size) if config.dropout else None
 
         return Noise(
             first_shift=networks.draw_shift(keys[0], (batch,)),
@@ -208,6 +209,18 @@ def clipped_optimizer(config: OptimizerConfig) -> Optimizer:
         return params, state, metrics | {"grad_norm": norm}
 
     return Optimizer(inner.init, update)
+
+
+def draw_kept(key: Key, rate: float, shape: Sequence[int]) -> Array:
+    """Draws which units dropout leaves, booleans of a shape.
+
+    From 16 random bits each, so that the rate is that asked for within 1 / 131072; random numbers
+    are 6% of an update with 32.
+    """
+    count = math.prod(shape)
+    bits = jax.random.bits(key, (-(-count // 2),), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:count]
+    return halves.reshape(shape) >= round(rate * 2**16)
 
 
 def move_target(target: Params, params: Params, tau: float) -> Params:

@@ -138,7 +138,7 @@ class _Parts:
             "dynamics": stacks["dynamics"].init(keys[1], both),
             "reward": stacks["reward"].init(keys[2], both),
             "policy": stacks["policy"].init(keys[3], z),
-            "q": jax.vmap(lambda k: stacks["q"].init(k, both, None))(members),
+            "q": jax.vmap(lambda k: stacks["q"].init(k, (both,), None))(members),
         }
         if config.terminations:
             params["termination"] = stacks["termination"].init(keys[5], z)
@@ -173,15 +173,19 @@ class _Parts:
         return draw_parts(raw, noise, *limits, self._spec)
 
     def q(self, params: Params, z: Array, action: Array, keep: Array | None = None) -> SymlogTwoHot:
-        kept = None if keep is None else keep / (1 - self._config.dropout)
-        each = jax.vmap(self._stacks["q"].apply, (0, None, None if keep is None else 0))
-        return self._decoded(each(params["q"], _join(self._seen(params, z), action), kept))
+        return self._values(params["q"], (_join(self._seen(params, z), action),), keep)
 
     def q_two(
         self, params: Params, z: Array, action: Array, pair: Array, keep: Array | None = None
     ) -> Array:
         two = jax.tree.map(lambda x: x[pair], params["q"])
-        return self.q({**params, "q": two}, z, action, keep).mean()
+        # Apart, since the policy's loss asks for the gradient of the action alone.
+        return self._values(two, (self._seen(params, z), action), keep).mean()
+
+    def _values(self, q: Params, parts: tuple[Array, ...], keep: Array | None) -> SymlogTwoHot:
+        kept = None if keep is None else keep / (1 - self._config.dropout)
+        each = jax.vmap(self._stacks["q"].apply, (0, None, None if keep is None else 0))
+        return self._decoded(each(q, parts, kept))
 
     def task(self, z: Array) -> Array:
         return z[..., self._config.latent :]
@@ -221,7 +225,7 @@ def _stacks(config: TDMPC2Config, actions: int) -> dict[str, hk.Transformed]:
         "reward": stack("reward", hidden, bins, zero=True),
         "termination": stack("termination", hidden, 1),
         "policy": stack("policy", hidden, 2 * actions),
-        "q": _pure(lambda x, keep: _Stack("q", hidden, bins, zero=True)(x, keep)),
+        "q": _pure(lambda parts, keep: _Stack("q", hidden, bins, zero=True)(*parts, factor=keep)),
     }
 
 
@@ -337,15 +341,18 @@ class _Stack(hk.Module):
         self._hidden, self._size, self._group = hidden, size, group
         self._last = jnp.zeros if zero else NORMAL
 
-    def __call__(self, x: Array, factor: Array | None = None) -> Array:
-        """Maps ``[..., in]`` to ``[..., size]``; the factor is dropout of the first layer."""
+    def __call__(self, *parts: Array, factor: Array | None = None) -> Array:
+        """Maps ``[..., in]``, in parts or whole, to ``[..., size]``.
+
+        The factor is dropout of the first layer.
+        """
         for layer, units in enumerate(self._hidden):
-            x = Dense(units, f"dense{layer}", NORMAL)(x)
+            x = Dense(units, f"dense{layer}", NORMAL)(*parts)
             if factor is not None and layer == 0:
                 x = x * factor
-            x = mish(_norm(x, layer))
+            parts = (mish(_norm(x, layer)),)
         last = len(self._hidden)
-        x = Dense(self._size, f"dense{last}", self._last)(x)
+        x = Dense(self._size, f"dense{last}", self._last)(*parts)
         return sim_norm(_norm(x, last), self._group) if self._group else x
 
 

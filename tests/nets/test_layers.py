@@ -87,6 +87,33 @@ def test_elu_gradient_matches_the_library():
     assert jnp.isfinite(jax.grad(layers.elu)(1000.0))
 
 
+@pytest.mark.parametrize("name", ["silu", "mish"])
+def test_gradients_that_are_computed_anew_are_those_of_the_formula(name: str):
+    """Against differences of the formula in float64; and however large the input is."""
+    x = np.linspace(-25, 25, 401)
+    formula = {
+        "silu": lambda x: x / (1 + np.exp(-x)),
+        "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    }[name]
+    want = (formula(x + 1e-5) - formula(x - 1e-5)) / 2e-5
+    gradient = jax.vmap(jax.grad(layers.ACTIVATIONS[name]))
+    np.testing.assert_allclose(gradient(x.astype(np.float32)), want, atol=2e-6)
+    np.testing.assert_array_equal(gradient(jnp.array([-1e4, 1e4])), [0, 1])
+    low = layers.ACTIVATIONS[name]
+    assert jax.grad(lambda x: low(x).astype(jnp.float32))(jnp.bfloat16(0.5)).dtype == jnp.bfloat16
+
+
+def test_parts_of_an_input_give_what_they_give_joined():
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    whole = build(lambda x, y: Dense(4, "dense")(jnp.concatenate([x, y], -1)))
+    parts = build(lambda x, y: Dense(4, "dense")(x, y))
+    params = whole.init(jax.random.key(0), x, y)
+    assert jax.tree.map(jnp.shape, parts.init(jax.random.key(0), x, y)) == jax.tree.map(
+        jnp.shape, params
+    )
+    np.testing.assert_allclose(parts.apply(params, x, y), whole.apply(params, x, y), atol=1e-6)
+
+
 def test_unknown_names_get_a_hint():
     with pytest.raises(UserError, match="did you mean 'relu'"):
         layers.MLP(1, 2, "rellu")

@@ -12,7 +12,7 @@ import pytest
 from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.spaces import ObservationSpec
 from planet.tdmpc2.config import TDMPC2Config
-from planet.tdmpc2.learn import Learner, clipped_optimizer
+from planet.tdmpc2.learn import Learner, clipped_optimizer, draw_kept
 from planet.tdmpc2.networks import make_networks
 from tests.tiny import box
 
@@ -73,6 +73,21 @@ def test_noise_has_the_shapes_of_an_update():
     without = learner(dataclasses.replace(CONFIG, dropout=0.0))
     noise = without.draw_noise(jax.random.key(0), SHAPE)
     assert noise.keep is None and noise.policy_keep is None
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (401, 997)])
+def test_dropout_leaves_units_at_its_rate_each_on_its_own(rate: float, shape: tuple[int, ...]):
+    kept = np.asarray(draw_kept(jax.random.key(3), rate, shape))
+    assert kept.shape == shape and kept.dtype == bool  # Odd numbers of units, too.
+    if kept.size > 1000:
+        spread = np.sqrt(rate * (1 - rate) / kept.size)
+        assert abs(1 - kept.mean() - rate) < 4 * spread
+        # The two halves of one random word, and neighbouring words, know nothing of each other.
+        dropped = 1.0 - kept.reshape(-1) - rate
+        for distance in (1, 2):
+            correlation = (dropped[distance:] * dropped[:-distance]).mean() / (rate * (1 - rate))
+            assert abs(correlation) < 4 / np.sqrt(kept.size)
 
 
 def test_images_are_shifted_anew_for_targets():
