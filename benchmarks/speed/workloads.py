@@ -42,7 +42,7 @@ def update(shape: Shape, repeats: int) -> Measurement:
     """One update of all that the agent learns on a batch, of 16x50 rows by default."""
     agent = shape.agent()
     state = jax.jit(agent.init)(jax.random.key(0))
-    args = state, jax.random.key(1), _batch(shape, shape.config())
+    args = state, jax.random.key(1), make_batch(shape, shape.config())
     return measure(agent.update, args, repeats, feed_back=True)
 
 
@@ -56,7 +56,7 @@ def several_seeds(shape: Shape, repeats: int) -> Measurement:
     """One update of each of several agents, in one program."""
     agent, keys = shape.agent(), jax.random.split(jax.random.key(0), SEEDS)
     state = jax.jit(jax.vmap(agent.init))(keys)
-    batch = _repeat(_batch(shape, shape.config()), SEEDS)
+    batch = _repeat(make_batch(shape, shape.config()), SEEDS)
     return measure(jax.vmap(agent.update), (state, keys, batch), repeats, feed_back=True)
 
 
@@ -68,7 +68,7 @@ def chained_updates(shape: Shape, repeats: int) -> Measurement:
     def chain(state: Any, keys: jax.Array, batches: Any) -> Any:
         return jax.lax.scan(lambda state, now: agent.update(state, *now), state, (keys, batches))
 
-    batches = _repeat(_batch(shape, shape.config()), CHAIN)
+    batches = _repeat(make_batch(shape, shape.config()), CHAIN)
     return measure(chain, (state, keys, batches), repeats, feed_back=True)
 
 
@@ -82,7 +82,7 @@ def model(shape: Shape, repeats: int) -> Measurement:
     net = world_model(config.world_model, shape.observations, shape.actions)
     params = jax.jit(net.init)(jax.random.key(0))
     gradient = jax.value_and_grad(net.loss, has_aux=True)
-    return measure(gradient, (params, jax.random.key(1), _batch(shape, config)), repeats)
+    return measure(gradient, (params, jax.random.key(1), make_batch(shape, config)), repeats)
 
 
 def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
@@ -290,7 +290,8 @@ def _rows(shape: Shape, leading: tuple[int, ...]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _batch(shape: Shape, config: Settings) -> dict[str, jax.Array]:
+def make_batch(shape: Shape, config: Settings) -> dict[str, jax.Array]:
+    """Draws rows ``[batch, length, ...]`` to learn from, on the device."""
     leading = config.replay.batch, config.replay.length
     actions = shape.actions.sample(np.random.default_rng(1), int(np.prod(leading)))
     batch = _rows(shape, leading) | {"action": actions.reshape(*leading, -1)}

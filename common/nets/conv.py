@@ -25,10 +25,18 @@ import contextvars
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from common.nets.patches import (
+    cut_patches,
+    outer_product,
+    overlap_add,
+    space_to_depth,
+    widen,
+)
 from common.types import Array
 
 CHUNK_BYTES = 3.5 * 2**20
@@ -48,16 +56,12 @@ def conv2d(x: Array, kernel: Array, stride: int = 2, implementation: str | None 
         kernel: ``[h, w, in, out]``.
         stride: Step of both axes.
         implementation: "library" for XLA's convolution, "matmul" for the products above;
-            None chooses the products on a CPU.
+            None chooses the products where the function is compiled for a CPU.
 
     Returns:
         ``[N, (H - h) // stride + 1, (W - w) // stride + 1, out]``.
     """
-    if _use_matmul(implementation):
-        return _conv2d(x, kernel, stride)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return _conv2d(x, kernel, stride, _named(implementation))
 
 
 def conv2d_transpose(
@@ -74,27 +78,19 @@ def conv2d_transpose(
     Returns:
         ``[N, stride * (H - 1) + h, stride * (W - 1) + w, out]``.
     """
-    if _use_matmul(implementation):
-        # Runs of fewer floats than a vector register holds (an RGB image's) are slow to
-        # add: two by two neighbours at a time make them twice as long. The products are
-        # larger for it, which pays where there are few channels.
-        pays = stride * kernel.shape[2] < 8 and kernel.shape[3] <= 16
-        chosen = implementation or _default.get()
-        return _conv2d_transpose(x, kernel, stride, 2 if pays and chosen is None else 1)
-    height, width = kernel.shape[:2]
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1],
-        (1, 1),
-        ((height - 1, height - 1), (width - 1, width - 1)),
-        lhs_dilation=(stride, stride),
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
-    )
+    chosen = _named(implementation)
+    # Runs of fewer floats than a vector register holds (an RGB image's) are slow to
+    # add: two by two neighbours at a time make them twice as long. The products are
+    # larger for it, which pays where there are few channels.
+    pays = stride * kernel.shape[2] < 8 and kernel.shape[3] <= 16
+    return _conv2d_transpose(x, kernel, stride, 2 if pays and chosen is None else 1, chosen)
 
 
 @contextlib.contextmanager
 def use_implementation(name: str | None) -> Iterator[None]:
     """Sets what ``implementation=None`` means for functions traced inside the block.
+
+    JAX traces a function once: what was called before the block keeps its convolutions.
 
     Args:
         name: "library", "matmul" or None, as in ``conv2d``.
@@ -106,66 +102,132 @@ def use_implementation(name: str | None) -> Iterator[None]:
         _default.reset(token)
 
 
-def _use_matmul(implementation: str | None) -> bool:
+def _named(implementation: str | None) -> str | None:
     implementation = implementation or _default.get()
     if implementation not in (None, "library", "matmul"):
         raise ValueError(f"unknown implementation {implementation!r}; choose library or matmul")
+    return implementation
+
+
+def _choose(
+    implementation: str | None,
+    products: Callable[..., Any],
+    library: Callable[..., Any],
+    *arrays: Array,
+) -> Any:
+    """Computes by one of two functions; None leaves it to the platform that is compiled for."""
     if implementation is None:
-        return jax.default_backend() == "cpu"
-    return implementation == "matmul"
+        return jax.lax.platform_dependent(*arrays, cpu=products, default=library)
+    return (products if implementation == "matmul" else library)(*arrays)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv2d(x: Array, kernel: Array, stride: int) -> Array:
-    return _correlate(x, kernel, stride)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x: Array, kernel: Array, stride: int, implementation: str | None) -> Array:
+    products = functools.partial(_correlate, stride=stride)
+    library = functools.partial(_library_conv2d, stride=stride)
+    return _choose(implementation, products, library, x, kernel)
 
 
-def _conv2d_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _correlate(x, kernel, stride), (x, kernel)
+def _conv2d_forward(
+    x: Array, kernel: Array, stride: int, implementation: str | None
+) -> tuple[Array, tuple[Array, Array]]:
+    return _conv2d(x, kernel, stride, implementation), (x, kernel)
 
 
 def _conv2d_backward(
-    stride: int, saved: tuple[Array, Array], gradient: Array
+    stride: int, implementation: str | None, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    x, kernel = saved
-    # Two loops rather than one: nobody asks for the gradient of the observed image, and
-    # the compiler then drops the first.
-    d_x = _scatter(gradient, kernel, stride)
-    d_x = jnp.pad(d_x, [(0, n - m) for n, m in zip(x.shape, d_x.shape, strict=True)])
-    return d_x, _kernel_gradient(x, gradient, kernel, stride)
+    # Apart from each other: nobody asks for the gradient of the observed image, and the compiler
+    # then drops the first.
+    def of_image(x: Array, kernel: Array, gradient: Array) -> Array:
+        d_x = _scatter(gradient, kernel, stride)
+        return jnp.pad(d_x, [(0, n - m) for n, m in zip(x.shape, d_x.shape, strict=True)])
+
+    def of_kernel(x: Array, kernel: Array, gradient: Array) -> Array:
+        return _kernel_gradient(x, gradient, kernel, stride)
+
+    library = functools.partial(_transposed, functools.partial(_library_conv2d, stride=stride))
+    d_x, d_kernel = (
+        _choose(implementation, products, functools.partial(library, argument), *saved, gradient)
+        for argument, products in enumerate((of_image, of_kernel))
+    )
+    return d_x, d_kernel
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv2d_transpose(x: Array, kernel: Array, stride: int, group: int) -> Array:
-    return _scatter(x, kernel, stride, group)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv2d_transpose(
+    x: Array, kernel: Array, stride: int, group: int, implementation: str | None
+) -> Array:
+    products = functools.partial(_scatter, stride=stride, group=group)
+    library = functools.partial(_library_conv2d_transpose, stride=stride)
+    return _choose(implementation, products, library, x, kernel)
 
 
 def _conv2d_transpose_forward(
-    x: Array, kernel: Array, stride: int, group: int
+    x: Array, kernel: Array, stride: int, group: int, implementation: str | None
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _scatter(x, kernel, stride, group), (x, kernel)
+    return _conv2d_transpose(x, kernel, stride, group, implementation), (x, kernel)
 
 
 def _conv2d_transpose_backward(
-    stride: int, group: int, saved: tuple[Array, Array], gradient: Array
+    stride: int,
+    group: int,
+    implementation: str | None,
+    saved: tuple[Array, Array],
+    gradient: Array,
 ) -> tuple[Array, Array]:
     del group
-    x, kernel = saved
-    matrix = _as_matrix(kernel)
 
-    def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, gradient = chunk
-        patches = _patches(gradient, kernel.shape[:2], stride)
-        return total + _outer(x, patches), patches @ matrix
+    def products(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        matrix = _as_matrix(kernel)
 
-    total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), x.shape[1:3], kernel)
-    return d_x, _as_kernel(total, kernel)
+        def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+            x, gradient = chunk
+            patches = cut_patches(gradient, kernel.shape[:2], stride)
+            return total + outer_product(x, patches), patches @ matrix
+
+        total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), x.shape[1:3], kernel)
+        return d_x, _as_kernel(total, kernel)
+
+    def library(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        forward = functools.partial(_library_conv2d_transpose, stride=stride)
+        arrays = x, kernel, gradient
+        return _transposed(forward, 0, *arrays), _transposed(forward, 1, *arrays)
+
+    return _choose(implementation, products, library, *saved, gradient)
 
 
 _conv2d_transpose.defvjp(_conv2d_transpose_forward, _conv2d_transpose_backward)
+
+
+def _transposed(
+    function: Callable[[Array, Array], Array], argument: int, x: Array, kernel: Array, y: Array
+) -> Array:
+    """Returns the gradient of one argument of a bilinear function, given that of its result."""
+    if argument == 0:
+        return jax.linear_transpose(lambda x: function(x, kernel), x)(y)[0]
+    return jax.linear_transpose(lambda kernel: function(x, kernel), kernel)(y)[0]
+
+
+def _library_conv2d(x: Array, kernel: Array, stride: int) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _library_conv2d_transpose(x: Array, kernel: Array, stride: int) -> Array:
+    height, width = kernel.shape[:2]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((height - 1, height - 1), (width - 1, width - 1)),
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+    )
 
 
 def _correlate(x: Array, kernel: Array, stride: int) -> Array:
@@ -173,7 +235,7 @@ def _correlate(x: Array, kernel: Array, stride: int) -> Array:
     shape = [(n - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)]
 
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
-        return carry, _patches(chunk[0], kernel.shape[:2], stride) @ matrix
+        return carry, cut_patches(chunk[0], kernel.shape[:2], stride) @ matrix
 
     return _scan_chunks(step, None, (x,), shape, kernel)[1]
 
@@ -181,7 +243,7 @@ def _correlate(x: Array, kernel: Array, stride: int) -> Array:
 def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
     def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
         x, y = chunk
-        return total + _outer(y, _patches(x, kernel.shape[:2], stride)), None
+        return total + outer_product(y, cut_patches(x, kernel.shape[:2], stride)), None
 
     total = _scan_chunks(step, _zeros(_as_matrix(kernel)), (x, y), y.shape[1:3], kernel)[0]
     return _as_kernel(total, kernel)
@@ -192,119 +254,16 @@ def _scatter(y: Array, kernel: Array, stride: int, group: int = 1) -> Array:
     height, width = (
         stride * (n - 1) + k for n, k in zip(y.shape[1:3], kernel.shape[:2], strict=True)
     )
-    kernel, stride = _widen(kernel, stride, group), stride * group
+    kernel, stride = widen(kernel, stride, group), stride * group
     matrix = _as_matrix(kernel)
 
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
-        patches = _space_to_depth(chunk[0], group) @ matrix.T
+        patches = space_to_depth(chunk[0], group) @ matrix.T
         patches = patches.reshape(*patches.shape[:-1], *kernel.shape[:3])
-        return carry, _overlap_add(patches, stride)[:, :height, :width]
+        return carry, overlap_add(patches, stride)[:, :height, :width]
 
     grid = [-(-n // group) for n in y.shape[1:3]]
     return _scan_chunks(step, None, (y,), grid, kernel)[1]
-
-
-def _widen(kernel: Array, stride: int, group: int) -> Array:
-    """The kernel of ``group`` x ``group`` neighbouring positions taken together.
-
-    Args:
-        kernel: ``[h, w, in, out]``.
-        stride: Step between two positions.
-        group: How many positions of a row, and rows, become one.
-
-    Returns:
-        ``[h + stride (group - 1), w + stride (group - 1), in, group * group * out]``.
-    """
-    shifted = [
-        jnp.pad(kernel, (_around(a, stride, group), _around(b, stride, group), (0, 0), (0, 0)))
-        for a in range(group)
-        for b in range(group)
-    ]
-    return jnp.concatenate(shifted, -1)
-
-
-def _around(index: int, stride: int, group: int) -> tuple[int, int]:
-    return stride * index, stride * (group - 1 - index)
-
-
-def _space_to_depth(x: Array, group: int) -> Array:
-    """``[n, H, W, c]`` -> ``[n, ceil(H / group), ceil(W / group), group * group * c]``."""
-    if group == 1:
-        return x
-    n, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (0, -height % group), (0, -width % group), (0, 0)))
-    rows, columns = x.shape[1] // group, x.shape[2] // group
-    x = x.reshape(n, rows, group, columns, group, channels).swapaxes(2, 3)
-    return x.reshape(n, rows, columns, group * group * channels)
-
-
-def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
-    """Gathers the patches of an image.
-
-    Args:
-        x: ``[n, H, W, c]``.
-        size: Height and width of a patch, (h, w).
-        stride: Step between patches.
-
-    Returns:
-        ``[n, H', W', h * w * c]``.
-    """
-    n, height, width, channels = x.shape
-    rows, columns = (height - size[0]) // stride + 1, (width - size[1]) // stride + 1
-    grid = rows + -(-size[0] // stride) - 1, columns + -(-size[1] // stride) - 1
-    # Round the image to whole blocks. What is added is never read.
-    x = x[:, : grid[0] * stride, : grid[1] * stride]
-    x = jnp.pad(
-        x,
-        ((0, 0), (0, grid[0] * stride - x.shape[1]), (0, grid[1] * stride - x.shape[2]), (0, 0)),
-    )
-    x = x.reshape(n, grid[0], stride, grid[1], stride * channels)
-    pieces = []
-    for a in range(size[0]):
-        for b in range(0, size[1], stride):
-            run = min(stride, size[1] - b) * channels
-            top, left = a // stride, b // stride
-            pieces.append(x[:, top : top + rows, a % stride, left : left + columns, :run])
-    return jnp.concatenate(pieces, -1)
-
-
-def _overlap_add(patches: Array, stride: int) -> Array:
-    """Adds overlapping patches into an image, the adjoint of ``_patches``.
-
-    Args:
-        patches: ``[n, H, W, h, w, c]``.
-        stride: Step between patches.
-
-    Returns:
-        ``[n, stride * (H - 1) + h, stride * (W - 1) + w, c]``.
-    """
-    n, rows, columns, height, width, channels = patches.shape
-    down, right = -(-height // stride), -(-width // stride)
-    extra = ((0, down * stride - height), (0, right * stride - width))
-    patches = jnp.pad(patches, ((0, 0), (0, 0), (0, 0), *extra, (0, 0)))
-    patches = patches.reshape(n, rows, columns, down, stride, right, stride * channels)
-    blocks = sum(
-        jnp.pad(
-            patches[:, :, :, a, :, b],
-            ((0, 0), (a, down - 1 - a), (b, right - 1 - b), (0, 0), (0, 0)),
-        )
-        for a in range(down)
-        for b in range(right)
-    )
-    # [n, H', W', stride, stride * c] -> [n, stride * H', stride * W', c]
-    grid = rows + down - 1, columns + right - 1
-    image = blocks.swapaxes(2, 3).reshape(n, grid[0] * stride, grid[1] * stride, channels)
-    return image[:, : stride * (rows - 1) + height, : stride * (columns - 1) + width]
-
-
-def _outer(y: Array, patches: Array) -> Array:
-    """Returns ``[out, h * w * in]``, the kernel's gradient; this order multiplies fastest."""
-    return jax.lax.dot_general(
-        y.reshape(-1, y.shape[-1]),
-        patches.reshape(-1, patches.shape[-1]),
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
-    )
 
 
 def _as_matrix(kernel: Array) -> Array:

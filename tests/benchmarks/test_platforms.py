@@ -1,0 +1,86 @@
+"""Every agent's update is compiled for the platform that it runs on, whatever traced it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.speed import workloads
+from common.nets import conv
+from common.nets.layers import block_dense
+
+CONVOLUTIONS = 23
+"""Of an encoder and a decoder of four layers each, with their gradients: three for each layer but
+the first, whose image needs none."""
+CASES = [
+    (name, precision)
+    for name, shape in workloads.SHAPES.items()
+    for precision in ("float32", "bfloat16")
+    if precision == "float32" or "model" not in shape.options  # Those without an RSSM have none.
+]
+
+
+@pytest.mark.parametrize("name, precision", CASES)
+def test_updates_lower_for_cuda(name: str, precision: str):
+    """With XLA's convolutions, none of them in a loop, in the number format that was asked for."""
+    shape = workloads.SHAPES[name]
+    options = {**shape.options, "world_model.precision": precision}
+    shape = dataclasses.replace(shape, options=options)
+    agent, rows = shape.agent(), workloads.make_batch(shape, shape.config())
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    traced = jax.jit(agent.update).trace(state, jax.random.key(1), rows)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    pixels = any(spec.kind == "image" for spec in shape.observations.values())
+    assert text.count("stablehlo.convolution") == (CONVOLUTIONS if pixels else 0)
+    assert not any("stablehlo.convolution" in body for body in _loops(text))
+    low = len(re.findall(r"(?:dot_general|stablehlo\.convolution).*bf16", text))
+    # Encoder, dynamics, heads, actor and critic, forwards and backwards.
+    assert low == 0 if precision == "float32" else low > 40
+
+
+def _loops(text: str) -> list[str]:
+    """Returns the texts of the loops: from each to the line that closes it."""
+    found, lines = [], text.splitlines()
+    for begin, line in enumerate(lines):
+        if "stablehlo.while" in line:
+            indent = len(line) - len(line.lstrip())
+            rest = lines[begin + 1 :]
+            end = next(
+                i
+                for i, other in enumerate(rest)
+                if other.startswith(" " * indent + "}") and not other.strip().endswith("do {")
+            )
+            called = re.findall(r"call @(\w+)", "\n".join(rest[:end]))
+            found.append("\n".join([*rest[:end], *(_function(lines, one) for one in called)]))
+    return found
+
+
+def _function(lines: list[str], name: str) -> str:
+    begin = next(i for i, line in enumerate(lines) if f"func.func private @{name}(" in line)
+    end = next(i for i, line in enumerate(lines[begin:]) if line.startswith("  }"))
+    return "\n".join(lines[begin : begin + end])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_platform_counts_and_not_the_default_one(backend: str, monkeypatch):
+    """Where a GPU is the default, a function compiled for the CPU multiplies; and the reverse."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    image, kernel = jnp.ones((64, 16, 16, 3)), jnp.ones((4, 4, 3, 8))
+    blocks = jnp.ones((512, 16)), jnp.ones((4, 4, 4))
+
+    def both(image, kernel, blocks):
+        gradient = jax.grad(lambda kernel: conv.conv2d(image, kernel).sum())(kernel)
+        return gradient, block_dense(*blocks)
+
+    traced = jax.jit(both).trace(image, kernel, blocks)
+    texts = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert [text.count("stablehlo.convolution") for text in texts.values()] == [0, 1, 1]
+    batched = [text.count("batching_dims = [0]") for text in texts.values()]
+    assert batched[0] == 0 and batched[1] == batched[2] > 0
