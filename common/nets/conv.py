@@ -45,6 +45,7 @@ CHUNK_BYTES = 3.5 * 2**20
 A chunk is never smaller than the kernel, which every chunk reads again.
 """
 
+_devices: contextvars.ContextVar[int] = contextvars.ContextVar("devices", default=1)
 _default: contextvars.ContextVar[str | None] = contextvars.ContextVar("convolution", default=None)
 
 
@@ -100,6 +101,19 @@ def use_implementation(name: str | None) -> Iterator[None]:
         yield
     finally:
         _default.reset(token)
+
+
+@contextlib.contextmanager
+def divided(devices: int) -> Iterator[None]:
+    """Says that batches are divided among devices, in functions traced inside the block.
+
+    The chunks of the products then have as many images of each, so that none has to be moved.
+    """
+    token = _devices.set(devices)
+    try:
+        yield
+    finally:
+        _devices.reset(token)
 
 
 def _named(implementation: str | None) -> str | None:
@@ -300,18 +314,30 @@ def _scan_chunks(
     Returns:
         The last carry, and the output ``[N, ...]``.
     """
+    devices = _devices.get()
     amount = arrays[0].shape[0]
+    if amount % devices:  # Of few images, such as those to look at.
+        devices = 1
+    share = amount // devices
     image_bytes = math.prod(grid) * math.prod(kernel.shape[:3]) * kernel.dtype.itemsize
     kernel_bytes = kernel.size * kernel.dtype.itemsize
     target = max(1, round(max(CHUNK_BYTES, kernel_bytes) / image_bytes))
-    if target >= amount:
+    if target >= share:
         return step(carry, arrays)
-    divisors = [size for size in range(target, target // 2, -1) if amount % size == 0]
+    divisors = [size for size in range(target, target // 2, -1) if share % size == 0]
     size = divisors[0] if divisors else target
-    count = -(-amount // size)
-    filled = [jnp.pad(x, ((0, count * size - amount), *[(0, 0)] * (x.ndim - 1))) for x in arrays]
-    chunks = tuple(x.reshape(count, size, *x.shape[1:]) for x in filled)
-    carry, outputs = jax.lax.scan(step, carry, chunks)
+    count = -(-share // size)
+
+    def cut(x: Array) -> Array:
+        rest = x.shape[1:]
+        x = x.reshape(devices, share, *rest)
+        x = jnp.pad(x, ((0, 0), (0, count * size - share), *[(0, 0)] * len(rest)))
+        x = x.reshape(devices, count, size, *rest).swapaxes(0, 1)
+        return x.reshape(count, devices * size, *rest)
+
+    carry, outputs = jax.lax.scan(step, carry, tuple(map(cut, arrays)))
     if outputs is not None:
-        outputs = outputs.reshape(-1, *outputs.shape[2:])[:amount]
+        rest = outputs.shape[2:]
+        outputs = outputs.reshape(count, devices, size, *rest).swapaxes(0, 1)
+        outputs = outputs.reshape(devices, count * size, *rest)[:, :share].reshape(-1, *rest)
     return carry, outputs

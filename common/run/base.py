@@ -160,7 +160,7 @@ class BaseRun(ABC):
         )
         print(
             f"{self._program.name} on {self._config.task}, {self._envs.num_envs} environment(s), "
-            f"action repeat {self._envs.action_repeat}, on {jax.devices()[0].device_kind}\n"
+            f"action repeat {self._envs.action_repeat}, on {self._learner.where}\n"
             f"parameters: {sizes}\n{self._plan()}\n{self._replay.memory_estimate()}\n"
             f"run folder: {self._logdir}",
             flush=True,
@@ -263,7 +263,7 @@ class BaseRun(ABC):
             replay = self._config.replay
             self._batches = Prefetcher(
                 lambda: self._replay.draw(replay.batch, replay.window),
-                lambda windows: (windows, jax.device_put(self._replay.gather(windows))),
+                lambda windows: (windows, self._learner.place(self._replay.gather(windows))),
                 replay.prefetch,
             )
         windows, batch = next(self._batches)

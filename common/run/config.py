@@ -41,6 +41,8 @@ class RunConfig(Options):
             before.
         random_episodes: Episodes by which the random policy is scored at the start, as
             the baseline that the report draws; 0 for none.
+        devices: Devices of this host that divide every batch; 0 for all. The result is that of
+            one device, to rounding; acting stays on the first.
         video: Whether evaluations and imagination are filmed.
         loggers: Where metrics and videos go as well: "wandb", Weights & Biases.
     """
@@ -61,6 +63,7 @@ class RunConfig(Options):
     checkpoint_every: Whole = 300
     checkpoints: Count = 2
     random_episodes: Annotated[Whole, Range(high=10_000)] = 10
+    devices: Whole = 1
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()
 

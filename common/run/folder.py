@@ -43,6 +43,7 @@ MAY_CHANGE = (
     "replay.prefetch",
     "run.checkpoint_every",
     "run.checkpoints",
+    "run.devices",
     "run.eval_episodes",
     "run.eval_every",
     "run.frames",

@@ -13,6 +13,7 @@ from common.agent import Agent, OpenLoop
 from common.errors import UserError
 from common.rows import Specs
 from common.run.clocks import announced
+from common.run.devices import Devices
 from common.run.driver import ActFunction, AgentPolicy
 from common.types import Params, Rows
 
@@ -22,7 +23,7 @@ _NORM = "/grad_norm"
 
 
 class AgentLearner:
-    """The changing half of one agent, on one device; a ``common.run.protocols.Learner``.
+    """The changing half of one agent, on one device or several; a ``common.run.protocols.Learner``.
 
     Attributes:
         policy: Acts in the training environments with the newest parameters.
@@ -30,21 +31,26 @@ class AgentLearner:
         latents: What the newest update inferred of its rows ``[B, T, ...]``, by the same names.
     """
 
-    def __init__(self, agent: Agent, num_envs: int, seed: int):
+    def __init__(self, agent: Agent, num_envs: int, seed: int, devices: Devices | None = None):
         """Draws the weights.
 
         Args:
             agent: Pure functions.
             num_envs: Training environments.
             seed: Seed of weights, updates and exploration.
+            devices: Where it learns; None for one device. It acts on the first.
         """
-        self._agent = agent
+        self._agent, self._devices = agent, devices or Devices()
         # Jitted so that every array of the state has a buffer of its own to donate.
         with announced("building the agent"):
-            self._state = jax.block_until_ready(jax.jit(agent.init)(jax.random.key(seed)))
+            init = self._devices.jit(agent.init, (False,), (False,))
+            self._state = jax.block_until_ready(init(self._devices.repeat(jax.random.key(seed))))
         self._key = jax.random.key(seed + 1)
         kept = agent.latents
-        self._update = jax.jit(kept.update if kept else agent.update, donate_argnums=0)
+        results = (False, False, True) if kept else (False, False)
+        update = kept.update if kept else agent.update
+        rows = (False, False, True)
+        self._update = self._devices.jit(update, rows, results, donate_argnums=0)
         self.latent_specs: Specs = kept.specs if kept else {}
         self.latents: Rows = {}
         self._report = jax.jit(agent.report)
@@ -55,11 +61,21 @@ class AgentLearner:
     @property
     def params(self) -> Params:
         """Parameters for acting and reporting."""
-        return self._agent.params(self._state)
+        return self._devices.one(self._agent.params(self._state))
+
+    @property
+    def where(self) -> str:
+        """Says what it learns on."""
+        return self._devices.describe()
+
+    def place(self, rows: Rows) -> Rows:
+        """Returns rows ``[B, T, ...]`` where ``update`` wants them; any thread may call it."""
+        return self._devices.divide(rows)
 
     def update(self, batch: Rows) -> dict[str, Any]:
-        """Makes one update on rows ``[B, T, ...]``; returns metrics, still on the device."""
+        """Makes one update on rows of ``place``; returns metrics, still on the device."""
         self._key, key = jax.random.split(self._key)
+        key = self._devices.repeat(key)
         if self._compiled:
             self._state, metrics, *latents = self._update(self._state, key, batch)
         else:
@@ -70,6 +86,11 @@ class AgentLearner:
         self.policy.params = self.params
         self.latents = latents[0] if latents else {}
         return metrics
+
+    def compiled_update(self, batch: Rows) -> str:
+        """Returns the program that makes an update on rows of ``place``, as XLA prints it."""
+        key = self._devices.repeat(self._key)
+        return self._update.lower(self._state, key, batch).compile().as_text()
 
     def report(self, batch: Rows) -> dict[str, OpenLoop]:
         """Returns what the model imagines of the batch, as NumPy arrays."""
@@ -86,7 +107,7 @@ class AgentLearner:
 
     def load(self, tree: dict[str, Any]) -> None:
         """Continues from ``tree``."""
-        self._state, self._key = tree["agent"], tree["key"]
+        self._state, self._key = self._devices.repeat(tree["agent"]), tree["key"]
         self.policy.key, self.policy.params = tree["policy_key"], self.params
 
 

@@ -41,8 +41,17 @@ class Learner(Protocol):
         """Parameters for acting and reporting, by the name of the part."""
         ...
 
+    @property
+    def where(self) -> str:
+        """Says in some words what it learns on."""
+        ...
+
+    def place(self, rows: Rows) -> Rows:
+        """Returns rows ``[B, T, ...]`` where ``update`` wants them; any thread may call it."""
+        ...
+
     def update(self, batch: Rows) -> dict[str, Any]:
-        """Makes one update on rows ``[B, T, ...]``; returns scalar metrics."""
+        """Makes one update on rows of ``place``; returns scalar metrics."""
         ...
 
     def report(self, batch: Rows) -> dict[str, OpenLoop]:

@@ -21,6 +21,7 @@ from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
 from common.run.base import BaseRun, Parts
 from common.run.config import Settings
+from common.run.devices import Devices
 from common.run.environments import MakeEnvs, open_environments
 from common.run.learner import AgentLearner
 from common.run.offline import OfflineRun
@@ -89,6 +90,7 @@ def _train(
     directory = logdir / run_folder.CHECKPOINTS
     kind: type[BaseRun] = OfflineRun if config.run.data else OnlineRun
     newest = checkpoint.latest(directory)
+    devices = Devices(config.run.devices, config.replay.batch)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
     seed, amount = config.seed + (newest or 0), 1 if config.run.data else config.env.amount
     environments = open_environments(config, given, seed, amount)
@@ -97,7 +99,7 @@ def _train(
         if not config.run.data:
             check_length(config, envs)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
-        learner = AgentLearner(agent, envs.num_envs, config.seed)
+        learner = AgentLearner(agent, envs.num_envs, config.seed, devices)
         earlier: dict[str, Any] = {}
         if newest is not None:
             tree, earlier = checkpoint.restore(directory, learner.tree(), renamed=upgrade.leaf_path)
