@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 from benchmarks.options import Parser
+from benchmarks.speed.apart import time_apart
 from common.command.memory import restart_with_memory_settings
 from common.errors import UserError, exit_code
 
@@ -71,14 +70,10 @@ def _time_apart(name: str, arguments: argparse.Namespace) -> bool:
     """Times one workload in a process of its own; returns whether it ended well."""
     from benchmarks.speed import record
 
-    command = [sys.executable, "-m", "benchmarks.speed", name, "--here"]
-    command += ["--repeats", str(arguments.repeats)]
-    # A compilation cache would hide the time to compile.
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": ""}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
+    result = time_apart(name, arguments.repeats)
+    if "error" in result:
+        print(result["error"], file=sys.stderr)
         return False
-    result = json.loads(done.stdout.splitlines()[-1])
     record.write(arguments.results, result)
     print(record.format_line(result), flush=True)
     return True

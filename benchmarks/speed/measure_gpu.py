@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -27,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.options import Parser
+from benchmarks.speed.apart import result_of, time_apart
 from common.errors import UserError, exit_code
 from common.run import folder as run_folder
 
@@ -117,40 +117,21 @@ def _measure_speed(
     end: float,
     write: Callable[[dict[str, Any]], None],
 ) -> None:
-    machine = [sys.executable, "-m", "benchmarks.speed.machine"]
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    left = lambda: max(0.0, end - time.monotonic())  # noqa: E731
     if not arguments.jobs:
-        write({"machine": _result(machine, {}, end)})
+        machine = [sys.executable, "-m", "benchmarks.speed.machine"]
+        write({"machine": result_of(machine, left(), shared)})
 
     def job(name: str, variant: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "benchmarks.speed", name, "--here"]
-        command += ["--repeats", str(arguments.repeats)]
-        # A compilation cache would hide the time to compile.
-        environment = {"XLA_FLAGS": GRAPHS[variant], "JAX_COMPILATION_CACHE_DIR": ""}
-        result = _result(command, environment, end)
+        environment = {**shared, "XLA_FLAGS": GRAPHS[variant]}
+        result = time_apart(name, arguments.repeats, left(), environment)
         return {"workload": name, "variant": variant, "flags": GRAPHS[variant], **result}
 
     with concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool:
         running = [pool.submit(job, *one) for one in jobs]
         for done in concurrent.futures.as_completed(running):
             write(done.result())
-
-
-def _result(command: list[str], environment: dict[str, str], end: float) -> dict[str, Any]:
-    """Returns the JSON that a command prints last, or the end of its complaint."""
-    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=max(0.0, end - time.monotonic()),
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": "no time was left for it"}
-    if done.returncode:
-        return {"error": done.stderr[-1500:]}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _learn(

@@ -214,8 +214,8 @@ def clipped_optimizer(config: OptimizerConfig) -> Optimizer:
 def draw_kept(key: Key, rate: float, shape: Sequence[int]) -> Array:
     """Draws which units dropout leaves, booleans of a shape.
 
-    From 16 random bits each, so that the rate is that asked for within 1 / 131072; random numbers
-    are 6% of an update with 32.
+    From 16 random bits each, half as many as ``jax.random.bernoulli`` takes, so that the rate is
+    that asked for within 1 / 131072.
     """
     count = math.prod(shape)
     bits = jax.random.bits(key, (-(-count // 2),), jnp.uint32)

@@ -36,7 +36,9 @@ def test_updates_lower_for_cuda(name: str, precision: str):
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     pixels = any(spec.kind == "image" for spec in shape.observations.values())
     assert text.count("stablehlo.convolution") == (CONVOLUTIONS if pixels else 0)
-    assert not any("stablehlo.convolution" in body for body in _loops(text))
+    loops = _loops(text)
+    assert len(loops) == text.count("stablehlo.while")
+    assert not any("stablehlo.convolution" in body for body in loops)
     low = len(re.findall(r"(?:dot_general|stablehlo\.convolution).*bf16", text))
     # Encoder, dynamics, heads, actor and critic, forwards and backwards.
     assert low == 0 if precision == "float32" else low > 40
@@ -63,6 +65,13 @@ def _function(lines: list[str], name: str) -> str:
     begin = next(i for i, line in enumerate(lines) if f"func.func private @{name}(" in line)
     end = next(i for i, line in enumerate(lines[begin:]) if line.startswith("  }"))
     return "\n".join(lines[begin : begin + end])
+
+
+def test_a_convolution_in_a_loop_would_be_found():
+    images, kernel = jnp.ones((3, 2, 8, 8, 3)), jnp.ones((4, 4, 3, 5))
+    looped = jax.jit(lambda x: jax.lax.map(lambda one: conv.conv2d(one, kernel), x))
+    text = looped.trace(images).lower(lowering_platforms=("cuda",)).as_text()
+    assert ["stablehlo.convolution" in body for body in _loops(text)] == [True]
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

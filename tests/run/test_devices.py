@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.run.devices import Devices
 from dreamer.program import load_program
 
-SORTED = {"vision_v3": 15 * 48, "tdmpc2": 8}
+SORTED = {"vision_v3": 5 * 48, "tdmpc2": 8}
 """Values whose percentiles are asked for, which takes all of them: the only rows ever moved."""
 RATE = 1e-3
 
@@ -38,9 +38,9 @@ def test_eight_devices_compute_what_one_does(name: str):
     # Adam divides a gradient by its own size, also where it is nothing but rounding: so few
     # entries may differ by more, and by a fraction of a step.
     assert found["beyond"] < 1e-3 and found["most"] < RATE / 10
-    assert found["sums"] > 0
-    assert set(found["moved"]) <= {"all-gather"}
-    assert found["largest"] <= SORTED.get(name, 0)
+    assert found["sums"] > 0 and found["way"] > 1e-4  # It has learned something at all.
+    assert found["moved"] == ({"all-gather": 1} if name in SORTED else {})
+    assert found["largest"] == SORTED.get(name, 0)
 
 
 def test_a_run_moves_between_numbers_of_devices(tmp_path: pathlib.Path):
