@@ -32,21 +32,32 @@ class UserError(ValueError):
         super().__init__(message)
 
 
+class Lost(Exception):
+    """Another process of a training is gone; the same command goes on from the checkpoint.
+
+    The message is one line. The command line prints it and exits with code 1, so that whoever
+    started the process starts it again.
+    """
+
+
 def exit_code(command: Callable[[], int]) -> int:
-    """Runs a command; says a user's mistake in one line.
+    """Runs a command; says in one line a user's mistake, or that a process is gone.
 
     Args:
         command: Does the work and returns its exit code.
 
     Returns:
-        The command's exit code, 2 after a user's mistake or on a full disk, 130 after an
-        interrupt.
+        The command's exit code, 1 where another process of a training is gone, 2 after a user's
+        mistake or on a full disk, 130 after an interrupt.
     """
     try:
         return command()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Lost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@ should do.
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 import re
 import sys
@@ -17,9 +18,10 @@ from common import config as configs
 from common.command import doctor, presets, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
-from common.errors import STOPPED, UserError, nearest
+from common.errors import STOPPED, UserError, exit_code, nearest
 from common.run import folder as run_folder
 from common.run.config import Settings
+from common.run.processes import leads
 from common.run.program import Program
 
 if TYPE_CHECKING:
@@ -40,6 +42,25 @@ def default_logdir(program: Program, config: Settings) -> pathlib.Path:
 def _train(load_program: LoadProgram, parsed: Flags) -> int:
     program = load_program()
     config = _resolve(program, parsed)
+    if config.run.coordinator:
+        return _ended_at_once(lambda: _train_here(program, config, parsed))
+    return _train_here(program, config, parsed)
+
+
+def _ended_at_once(command: Callable[[], int]) -> int:
+    """Runs a command that several processes make together; ends this one where it fails.
+
+    JAX would have it wait for the others, which are not going to come to the same end.
+    """
+    code = exit_code(command)
+    if code not in (0, STOPPED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _train_here(program: Program, config: Settings, parsed: Flags) -> int:
     given = parsed.extra.get("logdir")
     logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
     run_folder.check(logdir, program.name, config)
@@ -47,9 +68,11 @@ def _train(load_program: LoadProgram, parsed: Flags) -> int:
     from common.report.page import write_report
     from common.run import train as training
 
-    if not training.train(program, config, logdir).finished:
+    result = training.train(program, config, logdir)
+    if not result.finished:
         return STOPPED
-    print(f"report: {write_report(logdir)}", flush=True)
+    if leads(config.run.coordinator):
+        print(f"report: {write_report(logdir)}", flush=True)
     return 0
 
 

@@ -45,14 +45,14 @@ import pathlib
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from common.errors import UserError
 from common.files import replacing
 from common.npz import read_npz
-from common.rows import LATENT_PREFIX, Specs
+from common.rows import LATENT_PREFIX, Specs, without_latents
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""
@@ -120,6 +120,43 @@ def read_chunk(path: pathlib.Path) -> dict[str, np.ndarray] | None:
         )
         return None
     return arrays
+
+
+def read_newest(
+    files: Sequence[ChunkFile], most: int, specs: Specs
+) -> list[tuple[ChunkFile, dict[str, np.ndarray]]]:
+    """Reads files from the newest on while they fit.
+
+    Args:
+        files: From the oldest to the newest.
+        most: Rows that fit.
+        specs: What a row holds; latent states are passed over where they are not among it.
+
+    Returns:
+        The files that were read, the oldest first.
+
+    Raises:
+        UserError: Not even the newest fits, or one is of another task.
+    """
+    loaded: list[tuple[ChunkFile, dict[str, np.ndarray]]] = []
+    rows, latents = 0, specs.keys() != without_latents(specs).keys()
+    for file in reversed(files):
+        arrays = read_chunk(file.path)
+        if arrays is None:
+            continue
+        if not latents:
+            arrays = without_latents(arrays)
+        check_chunk(file.path, arrays, specs)
+        rows += len(arrays["is_first"])
+        if rows > most:
+            if not loaded:
+                raise UserError(
+                    f"replay file {file.path} holds {rows} rows, {most} fit; raise "
+                    "replay.capacity or replay.memory"
+                )
+            break
+        loaded.append((file, arrays))
+    return loaded[::-1]
 
 
 def _listed(lengths: Mapping[str, tuple[int, ...]]) -> str:

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from common.files import cannot_write, keep_on_disk, make_folder
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
-    check_chunk,
     list_chunks,
     read_chunk,
+    read_newest,
     write_chunk,
 )
 from common.replay.config import ReplayConfig
@@ -26,6 +26,7 @@ from common.replay.foreign import check_episodes
 from common.replay.fresh import Fresh
 from common.replay.memory import estimate, row_bytes
 from common.replay.sampling import Windows, draw, gather, look_up, write_back
+from common.replay.share import WHOLE, Share
 from common.replay.stream import Chunk, Stream
 from common.rows import Specs, without_latents
 from common.spaces import ActionSpec
@@ -58,6 +59,7 @@ class Replay:
         specs: Specs,
         num_envs: int,
         seed: int,
+        share: Share = WHOLE,
     ) -> None:
         """Creates a replay and loads the newest rows of ``directory`` that fit.
 
@@ -68,17 +70,20 @@ class Replay:
                 three flags; and of latent states, where the replay keeps them.
             num_envs: N, the environments that ``add`` gets rows of.
             seed: Seed of the sampler.
+            share: Of several processes, which part of the environments these are; all of them use
+                one folder.
 
         Raises:
             UserError: Limits too small for one window, files of another task.
         """
-        self._config = config
+        self._share, self._numbers = share, share.streams(num_envs)
+        self._config = config = share.limits(config)
         self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
         self._seen = without_latents(self._specs)
         self._latents = {key: x for key, x in self._specs.items() if key not in self._seen}
         self._num_envs = num_envs
         self._fresh = Fresh(config.rows, config.length + config.latents, num_envs)
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng([seed, share.index] if share.index else seed)
         self._lock = threading.Lock()
         self._row_bytes = row_bytes(self._specs)
         self._limit = self._checked_limit()
@@ -241,6 +246,10 @@ class Replay:
             sampler = ahead.before if ahead else self._sampler()
             return sampler | {"rows": [stream.end for stream in self._live]}
 
+    def join(self, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns the state of the replays of all processes, which any number continue from."""
+        return self._share.join(states)
+
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from ``state``.
 
@@ -248,9 +257,13 @@ class Replay:
         resumes collects them again, and its counters agree with its experience.
         """
         with self._lock:
-            self._rng.bit_generator.state = state["rng"]
-            self._fresh.load(state.get("fresh", []))
-            for stream, end in zip(self._live, state["rows"], strict=False):
+            if sampler := self._share.sampler(state):
+                self._rng.bit_generator.state = sampler["rng"]
+                self._fresh.load(sampler.get("fresh", []))
+            else:
+                self._fresh.load([stream.end for stream in self._live])
+            ends = state["rows"][self._numbers.start : self._numbers.stop]
+            for stream, end in zip(self._live, ends, strict=False):
                 removed = stream.truncate(end)
                 for chunk in removed:
                     self._order.remove((stream, chunk))
@@ -297,7 +310,7 @@ class Replay:
         capacity = self._capacity(index, start)
         self._make_room(capacity)
         directory = self._directory or pathlib.Path()
-        file = ChunkFile.named(directory, next(self._serial), index, start)
+        file = ChunkFile.named(directory, next(self._serial), self._numbers[index], start)
         self._insert(stream, Chunk.empty(file, self._specs, capacity))
         return stream.chunks[-1]
 
@@ -335,14 +348,15 @@ class Replay:
 
     def _load(self, directory: pathlib.Path) -> None:
         for leftover in directory.glob(".*.npz.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         files = list_chunks(directory)
         if files:
             self._serial = itertools.count(files[-1].serial + 1)
-        latest = self._place(self._newest(files))
-        for index in range(self._num_envs):
-            if index in latest:
-                self._continue(index, latest[index])
+        own = [file for file in files if self._share.owns(file.stream, self._num_envs)]
+        latest = self._place(read_newest(own, self._limit, self._specs))
+        for index, number in enumerate(self._numbers):
+            if number in latest:
+                self._continue(index, latest[number])
         # In the order of the environments, as in a run that was never stopped.
         closed = [stream for stream in self._streams if stream not in self._live]
         self._streams = closed + self._live
@@ -363,28 +377,6 @@ class Replay:
                 self._streams.append(stream)
             self._insert(stream, chunk)
         return latest
-
-    def _newest(self, files: list[ChunkFile]) -> list[tuple[ChunkFile, dict[str, np.ndarray]]]:
-        """Reads files from the newest on while they fit; returns the oldest first."""
-        loaded: list[tuple[ChunkFile, dict[str, np.ndarray]]] = []
-        rows = 0
-        for file in reversed(files):
-            arrays = read_chunk(file.path)
-            if arrays is None:
-                continue
-            if not self._latents:
-                arrays = without_latents(arrays)
-            check_chunk(file.path, arrays, self._specs)
-            rows += len(arrays["is_first"])
-            if rows > self._limit:
-                if not loaded:
-                    raise UserError(
-                        f"replay file {file.path} holds {rows} rows, {self._limit} fit; "
-                        "raise replay.capacity or replay.memory"
-                    )
-                break
-            loaded.append((file, arrays))
-        return loaded[::-1]
 
     def _continue(self, index: int, stream: Stream) -> None:
         """Makes a loaded stream the one that environment ``index`` appends to."""

@@ -39,6 +39,13 @@ class Windows(NamedTuple):
     before: dict[str, Any]
     latents: Mapping[str, np.ndarray]
 
+    def part(self, index: int, amount: int) -> Windows:
+        """Returns one of ``amount`` equal parts of them, in their order."""
+        size = len(self.pieces) // amount
+        own = slice(index * size, (index + 1) * size)
+        latents = {key: value[own] for key, value in self.latents.items()}
+        return self._replace(pieces=self.pieces[own], latents=latents)
+
 
 def draw(
     config: ReplayConfig,

@@ -7,20 +7,18 @@ from episodes that are there already (``common.run.offline``).
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-import signal
 import sys
-import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from common.agent import NORMALISERS
-from common.envs.waiting import Stopped, leave, stopped_by
+from common.envs.waiting import Stopped
 from common.export import export
 from common.files import WriteError
 from common.logging import Logger, Sink, video
@@ -31,32 +29,14 @@ from common.run import folder as run_folder
 from common.run.clocks import Meter, Silence
 from common.run.config import Settings
 from common.run.driver import RandomPolicy
-from common.run.environments import Environments
+from common.run.ending import Ending
 from common.run.evaluation import MakePolicy, Results, play_in
 from common.run.learner import LeftOut
 from common.run.program import Program
-from common.run.progress import Progress, Watch
-from common.run.protocols import Learner, Replay
+from common.run.progress import Progress
+from common.run.protocols import Parts, Replay
 from common.run.sinks import chosen_sinks, default_sinks, open_logger
 from common.types import Rows
-
-STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
-
-
-class Parts(NamedTuple):
-    """What a run is given.
-
-    Attributes:
-        environments: What it plays in.
-        learner: New, or restored from the checkpoint.
-        loggers: Where metrics and videos go besides the run's own log.
-        watch: Told of every line of the log, and may stop the run; None for nobody.
-    """
-
-    environments: Environments
-    learner: Learner
-    loggers: Sequence[Sink] = ()
-    watch: Watch | None = None
 
 
 class BaseRun(ABC):
@@ -98,18 +78,19 @@ class BaseRun(ABC):
         self._program, self._config, self._schedule = program, config, config.run
         self._logdir, self._lock, self._parts = logdir, lock, parts
         self._envs, self._learner = parts.environments.training, parts.learner
+        self._processes = parts.processes
         for name in self.COUNTERS:
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
         self._evaluation_due = earlier.get("evaluation_due", False)
-        self._stopping = False
-        self._failure: BaseException | None = None
+        self._ending = Ending(parts.processes)
+        self._saved, self._save_due = time.monotonic(), False
         self._silence = Silence()
         self._batches: Prefetcher[Windows, tuple[Windows, Rows]] | None = None
         self._inferred: tuple[Windows, Rows] | None = None
         self._left_out = LeftOut()
         self._replay: Replay
-        self._logger: Logger
+        self._logger: Logger | None = None
         self._open(earlier)
 
     @classmethod
@@ -158,25 +139,24 @@ class BaseRun(ABC):
             for name, params in self._learner.params.items()
             if name != NORMALISERS
         )
-        print(
-            f"{self._program.name} on {self._config.task}, {self._envs.num_envs} environment(s), "
+        self._say(
+            f"{self._program.name} on {self._config.task}, {self._num_envs} environment(s), "
             f"action repeat {self._envs.action_repeat}, on {self._learner.where}\n"
             f"parameters: {sizes}\n{self._plan()}\n{self._replay.memory_estimate()}\n"
-            f"run folder: {self._logdir}",
-            flush=True,
+            f"run folder: {self._logdir}"
         )
-        with self._stopped_by_signals(), stopped_by(lambda: self._stopping):
+        with self._ending.listening():
             complete = self._work()
             if complete:
                 self._finished = self.now
             try:
                 self._save()
             except WriteError as error:
-                raise self._failure or error from None
+                raise self._ending.failure or error from None
         if not complete:
-            print(f"stopped at {self._where}; the same command goes on from here", flush=True)
-        if self._failure is not None:
-            raise self._failure
+            self._say(f"stopped at {self._where}; the same command goes on from here")
+        if self._ending.failure is not None:
+            raise self._ending.failure
         return complete
 
     def _work(self) -> bool:
@@ -187,43 +167,60 @@ class BaseRun(ABC):
             if self._evaluation_due and self.now < self.length(self._config):
                 self._evaluate()
             self._loop()
-            if self._stopping:
+            if self._ending.now:
                 return False
             self._check_updates(over=True)
             return self._evaluate()
         except Stopped:
             return False
         except WriteError as error:
-            self._failure, self._stopping = self._failure or error, True
+            self._ending.ask(error)
             return False
 
     def close(self) -> None:
         """Stops the background thread and closes the files."""
         if self._batches is not None:
             self._batches.close()
-        self._logger.close()
+        if self._logger is not None:
+            self._logger.close()
+
+    @property
+    def _num_envs(self) -> int:
+        """Training environments of all processes."""
+        return self._envs.num_envs * self._processes.amount
 
     def _take_folder(self) -> None:
         """Makes the folder where it is new, and keeps others out of it."""
-        run_folder.make(self._logdir)
-        self._lock.acquire()
+        if self._processes.first:
+            run_folder.make(self._logdir)
+            self._lock.acquire()
 
     def _open_log(self, earlier: dict[str, Any]) -> None:
         """Writes the configuration and opens the log where the checkpoint ended."""
-        run_folder.write(self._logdir, self._program.name, self._config)
-        sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
-        sinks += chosen_sinks(self._logdir, self._program.name, self._config, self.CLOCK)
-        lent = self._parts.loggers
-        self._logger = open_logger(self._logdir, *sinks, lent=lent, clock=self.CLOCK)
-        self._logger.rewind(self.now if earlier else -1)
+        sinks: list[Sink] = []
+        if self._processes.first:
+            run_folder.write(self._logdir, self._program.name, self._config)
+            sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
+            sinks += chosen_sinks(self._logdir, self._program.name, self._config, self.CLOCK)
+        self._ending.agree()
+        run_folder.check_shared(self._logdir)
+        if self._processes.first:
+            lent = self._parts.loggers
+            self._logger = open_logger(self._logdir, *sinks, lent=lent, clock=self.CLOCK)
+            self._logger.rewind(self.now if earlier else -1)
         if earlier:
             after = f" after {self.updates:,} updates" if self.CLOCK != "updates" else ""
-            print(f"resumed at {self._where}{after}", flush=True)
+            self._say(f"resumed at {self._where}{after}")
         self._meter = Meter(self.frames, self.updates)
 
     @property
     def _where(self) -> str:
         return f"{self.CLOCK.removesuffix('s')} {self.now:,}"
+
+    def _say(self, text: str) -> None:
+        """Prints it once, however many processes there are."""
+        if self._processes.first:
+            print(text, flush=True)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         """Writes a line of the log."""
@@ -237,32 +234,32 @@ class BaseRun(ABC):
     ) -> None:
         """Tells whoever watches, who may stop the run; what they raise waits for a checkpoint."""
         watch, total = self._parts.watch, self.length(self._config)
-        if watch is None or self._failure is not None:
+        if watch is None or self._ending.failure is not None or not self._processes.first:
             return
         now = Progress(kind, self.CLOCK, self.now, total, self.frames, self.updates, metrics)
-        with self._after_a_checkpoint():
+        with self._ending.waits():
             if watch(now) == "stop":
-                self._stopping = True
+                self._ending.ask()
 
     def _record(self, write: Callable[[], None]) -> None:
         """Writes to the log."""
-        with self._after_a_checkpoint():
-            write()
+        if self._processes.first:
+            with self._ending.waits():
+                write()
 
-    @contextlib.contextmanager
-    def _after_a_checkpoint(self) -> Iterator[None]:
-        """What the log or the caller's code raises ends the run, after a checkpoint."""
-        try:
-            yield
-        except (Exception, SystemExit, KeyboardInterrupt) as failure:
-            self._failure, self._stopping = self._failure or failure, True
+    def _agree(self, **mine: Any) -> list[dict[str, Any]]:
+        """Exchanges with the other processes what decides how the run goes on."""
+        due = time.monotonic() - self._saved > self._schedule.checkpoint_every
+        heard = self._ending.agree(due=due, **mine)
+        self._save_due = heard[0]["due"]
+        return heard
 
     def _learn(self) -> None:
         """Makes one update."""
         if self._batches is None:
             replay = self._config.replay
             self._batches = Prefetcher(
-                lambda: self._replay.draw(replay.batch, replay.window),
+                self._draw,
                 lambda windows: (windows, self._learner.place(self._replay.gather(windows))),
                 replay.prefetch,
             )
@@ -273,6 +270,11 @@ class BaseRun(ABC):
         self._left_out.add(metrics)
         self.updates += 1
         self._say_progress()
+        self._agree()
+
+    @abstractmethod
+    def _draw(self) -> Windows:
+        """Draws the rows of this process for an update."""
 
     def _write_back(self, windows: Windows) -> None:
         """Gives the replay what the update before this one inferred, while this one is made."""
@@ -284,21 +286,25 @@ class BaseRun(ABC):
     def _check_updates(self, over: bool = False) -> None:
         """Says how many updates were left out; ends a run that learns nothing."""
         for line in self._left_out.take(over):
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+            if self._processes.first:
+                print(f"warning: {line}", file=sys.stderr, flush=True)
 
     def _say_progress(self) -> None:
         """Breaks a long silence between two lines of the log."""
         if self._silence.too_long():
-            print(self._progress(), flush=True)
+            self._say(self._progress())
 
     def _score_random(self) -> None:
         """Records what the random policy reaches, the baseline of the report."""
         episodes, seed = self._schedule.random_episodes, self._config.seed + 10_000
-        result = self._play(lambda envs: RandomPolicy(envs.action_spec, seed), episodes, seed)
-        if result is not None:
-            print(f"random policy: {result}", flush=True)
+        policy = lambda envs: RandomPolicy(envs.action_spec, seed)  # noqa: E731
+
+        def record(result: Results) -> None:
+            self._say(f"random policy: {result}")
             self._record(lambda: self._logger.write(0, result.metrics("random")))
             self._tell("random", result.metrics("random"))
+
+        self._play(policy, episodes, seed, record)
 
     def _evaluate(self) -> bool:
         """Plays episodes with the mode of the policy; False where the run was stopped."""
@@ -306,30 +312,49 @@ class BaseRun(ABC):
         if not episodes:
             return True
         seed = self._config.seed + 20_000 + 1000 * self.evaluations
-        make_policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
-        result = self._play(make_policy, episodes, seed, film=self._schedule.video)
-        self._evaluation_due = result is None
-        if result is None:
-            return False
-        self.evaluations += 1
-        self._record(lambda: self._logger.write(self.now, result.metrics("eval")))
-        print(f"evaluation at {self._where}: {result}", flush=True)
-        for name, film in result.videos.items():
-            self._film(f"eval/{name}", film)
-        self._tell("evaluation", result.metrics("eval"))
-        return True
+        policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
+
+        def record(result: Results) -> None:
+            self._record(lambda: self._logger.write(self.now, result.metrics("eval")))
+            self._say(f"evaluation at {self._where}: {result}")
+            for name, film in result.videos.items():
+                self._film(f"eval/{name}", film)
+            self._tell("evaluation", result.metrics("eval"))
+
+        played = self._play(policy, episodes, seed, record, film=self._schedule.video)
+        self._evaluation_due = not played
+        self.evaluations += played
+        return played
 
     def _play(
-        self, make_policy: MakePolicy, episodes: int, seed: int, film: bool = False
-    ) -> Results | None:
-        """Plays episodes in environments of their own; None where the run was stopped."""
-        makers, stop = self._parts.environments.evaluation, lambda: self._stopping
-        result = play_in(makers, episodes, seed, make_policy, film=film, stop=stop)
+        self,
+        policy: MakePolicy,
+        episodes: int,
+        seed: int,
+        record: Callable[[Results], None],
+        film: bool = False,
+    ) -> bool:
+        """Plays episodes in environments of their own; False where the run was stopped.
+
+        Of several processes the first one does.
+        """
+        makers = self._parts.environments.evaluation
+
+        def work(stop: Callable[[], bool]) -> bool:
+            result = play_in(makers, episodes, seed, policy, film=film, stop=stop)
+            if result is not None:
+                record(result)
+            return result is not None
+
+        played = self._processes.alone(work, lambda: self._ending.asked)
         self._silence.broken()
-        return result
+        self._agree()
+        return played
 
     def _report(self) -> None:
         """Films what the model imagines from a few rows of the replay."""
+        if not self._processes.first:
+            return
         length = max(self._config.replay.length, 2 * CONTEXT)
         if not self._replay.can_sample(length):
             return
@@ -348,9 +373,16 @@ class BaseRun(ABC):
         self._check_updates()
         self._replay.flush()
         ahead = self._batches.ahead if self._batches else None
+        replays = self._processes.gather(self._replay.state(ahead))
+        if self._processes.first:
+            self._write(self._replay.join(replays))
+        self._processes.gather(None)  # Until it is written, nobody goes on, and nobody leaves.
+        self._saved, self._save_due = time.monotonic(), False
+
+    def _write(self, replay: dict[str, Any]) -> None:
         metadata = {name: getattr(self, name) for name in self.COUNTERS} | self._metadata()
         metadata |= {f"finished_{self.CLOCK}": self._finished}
-        metadata |= {"replay": self._replay.state(ahead), "evaluation_due": self._evaluation_due}
+        metadata |= {"replay": replay, "evaluation_due": self._evaluation_due}
         directory, keep = self._logdir / run_folder.CHECKPOINTS, self._schedule.checkpoints
         checkpoint.save(directory, self.now, self._learner.tree(), metadata, keep)
         export(
@@ -358,22 +390,3 @@ class BaseRun(ABC):
             self._envs.observation_specs, self._envs.action_spec, self._learner.params,
         )  # fmt: skip
         self._logger.flush()
-
-    @contextlib.contextmanager
-    def _stopped_by_signals(self) -> Iterator[None]:
-        """Listens to signals, where the run has the main thread; another may not."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {name: signal.signal(name, self._stop) for name in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for name, handler in previous.items():
-                signal.signal(name, handler)
-
-    def _stop(self, *_: Any) -> None:
-        """Ends the run at its next step; a second Ctrl-C ends it at once."""
-        self._stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        leave()

@@ -244,7 +244,13 @@ def _checkpointer() -> Any:
     # Orbax takes a while to import; only who saves or restores pays for it.
     import orbax.checkpoint
 
-    return orbax.checkpoint.Checkpointer(orbax.checkpoint.PyTreeCheckpointHandler())
+    # Of several processes each saves and restores for itself: what one has, all have.
+    me = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+    )
+    handler = orbax.checkpoint.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return orbax.checkpoint.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _write_arrays(path: pathlib.Path, values: list[np.ndarray]) -> None:

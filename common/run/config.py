@@ -41,8 +41,12 @@ class RunConfig(Options):
             before.
         random_episodes: Episodes by which the random policy is scored at the start, as
             the baseline that the report draws; 0 for none.
-        devices: Devices of this host that divide every batch; 0 for all. The result is that of
+        devices: Devices of every host that divide a batch; 0 for all. The result is that of
             one device, to rounding; acting stays on the first.
+        coordinator: Where the processes of a training meet, and which of them this one is:
+            host:port,amount,index, with the host of process 0 and a port that is free there with
+            the next one. Each steps its share of env.amount and has its share of a batch. Empty
+            for one process.
         video: Whether evaluations and imagination are filmed.
         loggers: Where metrics and videos go as well: "wandb", Weights & Biases.
     """
@@ -64,6 +68,7 @@ class RunConfig(Options):
     checkpoints: Count = 2
     random_episodes: Annotated[Whole, Range(high=10_000)] = 10
     devices: Whole = 1
+    coordinator: str = ""
     video: bool = True
     loggers: tuple[Literal["wandb"], ...] = ()
 

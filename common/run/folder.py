@@ -15,6 +15,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -37,12 +38,15 @@ REPLAY = "replay"
 EXPORT = export.EXPORT
 REPORT = "report.html"
 WANDB = "wandb"  # The package names it.
+PATIENCE = 60.0
+"""Seconds after which a file that another host has written must be seen."""
 MAY_CHANGE = (
     "env.workers",
     "replay.memory",
     "replay.prefetch",
     "run.checkpoint_every",
     "run.checkpoints",
+    "run.coordinator",
     "run.devices",
     "run.eval_episodes",
     "run.eval_every",
@@ -172,6 +176,21 @@ def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
     if not (logdir / VERSIONS).exists():
         with replacing(logdir / VERSIONS) as temporary:
             temporary.write_text(describe(), encoding="utf-8")
+
+
+def check_shared(logdir: pathlib.Path) -> None:
+    """Raises a UserError where a process does not see what the first one has written.
+
+    Folders over a network show what is new after a while, so it is looked for some time.
+    """
+    end = time.monotonic() + PATIENCE
+    while not (logdir / CONFIG).exists():
+        if time.monotonic() > end:
+            raise UserError(
+                f"{logdir} is not the folder that process 0 writes to: it has no {CONFIG} here; "
+                "all processes need one --logdir on a disk that they share"
+            )
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

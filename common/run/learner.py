@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -45,17 +46,23 @@ class AgentLearner:
         with announced("building the agent"):
             init = self._devices.jit(agent.init, (False,), (False,))
             self._state = jax.block_until_ready(init(self._devices.repeat(jax.random.key(seed))))
-        self._key = jax.random.key(seed + 1)
+        self._key = self._devices.repeat(jax.random.key(seed + 1))
         kept = agent.latents
-        results = (False, False, True) if kept else (False, False)
         update = kept.update if kept else agent.update
+
+        def step(state: Any, key: Any, batch: Rows) -> tuple:
+            key, now = jax.random.split(key)
+            return key, *update(state, now, batch)
+
+        results = (False, False, False, True) if kept else (False, False, False)
         rows = (False, False, True)
-        self._update = self._devices.jit(update, rows, results, donate_argnums=0)
+        self._update = self._devices.jit(step, rows, results, donate_argnums=0)
         self.latent_specs: Specs = kept.specs if kept else {}
         self.latents: Rows = {}
         self._report = jax.jit(agent.report)
         self._act = ActFunction(agent, announce=True)
         self.policy = AgentPolicy(self._act, self.params, num_envs, seed + 2, "train")
+        self.policy.key = self._devices.own_key(self.policy.key)
         self._compiled = False
 
     @property
@@ -74,27 +81,24 @@ class AgentLearner:
 
     def update(self, batch: Rows) -> dict[str, Any]:
         """Makes one update on rows of ``place``; returns metrics, still on the device."""
-        self._key, key = jax.random.split(self._key)
-        key = self._devices.repeat(key)
-        if self._compiled:
-            self._state, metrics, *latents = self._update(self._state, key, batch)
-        else:
-            with announced("compiling the update"):
-                self._state, metrics, *latents = self._update(self._state, key, batch)
+        with contextlib.nullcontext() if self._compiled else announced("compiling the update"):
+            results = self._update(self._state, self._key, batch)
+            self._key, self._state, metrics, *latents = results
+            if not self._compiled:
                 jax.block_until_ready(self._state)
-            self._compiled = True
+        self._compiled = True
         self.policy.params = self.params
-        self.latents = latents[0] if latents else {}
+        self.latents = self._devices.own(latents[0]) if latents else {}
         return metrics
 
     def compiled_update(self, batch: Rows) -> str:
         """Returns the program that makes an update on rows of ``place``, as XLA prints it."""
-        key = self._devices.repeat(self._key)
-        return self._update.lower(self._state, key, batch).compile().as_text()
+        return self._update.lower(self._state, self._key, batch).compile().as_text()
 
     def report(self, batch: Rows) -> dict[str, OpenLoop]:
         """Returns what the model imagines of the batch, as NumPy arrays."""
-        self._key, key = jax.random.split(self._key)
+        # A key beside those of the updates, which go on as if nothing had been imagined.
+        key = jax.random.fold_in(self._devices.one(self._key), 1)
         return jax.device_get(self._report(self.params, key, batch))
 
     def evaluation_policy(self, num_envs: int, seed: int) -> AgentPolicy:
@@ -103,12 +107,14 @@ class AgentLearner:
 
     def tree(self) -> dict[str, Any]:
         """Returns all arrays, for a checkpoint."""
-        return {"agent": self._state, "key": self._key, "policy_key": self.policy.key}
+        state, key = self._devices.one((self._state, self._key))
+        return {"agent": state, "key": key, "policy_key": self.policy.key}
 
     def load(self, tree: dict[str, Any]) -> None:
         """Continues from ``tree``."""
-        self._state, self._key = self._devices.repeat(tree["agent"]), tree["key"]
-        self.policy.key, self.policy.params = tree["policy_key"], self.params
+        self._state, self._key = self._devices.repeat((tree["agent"], tree["key"]))
+        self.policy.key = self._devices.own_key(tree["policy_key"])
+        self.policy.params = self.params
 
 
 class LeftOut:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.logging import format_seconds
-from common.replay import Replay
+from common.replay import Replay, Windows
 from common.rows import row_specs
 from common.run import folder as run_folder
 from common.run.base import BaseRun
@@ -86,8 +86,7 @@ class OfflineRun(BaseRun):
         log = Every(schedule.log_every, self.updates)
         evaluation = Every(schedule.eval_every, self.updates)
         filming = Every(schedule.report_every, self.updates)
-        saved = time.monotonic()
-        while self.updates < schedule.updates and not self._stopping:
+        while self.updates < schedule.updates and not self._ending.now:
             self._learn()
             if filming.due(self.updates) and schedule.video:
                 self._report()
@@ -97,9 +96,14 @@ class OfflineRun(BaseRun):
                 metrics = self._meter.take(0, self.updates)
                 del metrics["time/frames_per_s"]
                 self._log(metrics)
-            if time.monotonic() - saved > schedule.checkpoint_every:
+            if self._save_due:
                 self._save()
-                saved = time.monotonic()
+
+    def _draw(self) -> Windows:
+        """Draws the rows of all processes, as each of them does, and takes its own."""
+        replay, processes = self._config.replay, self._processes
+        whole = self._replay.draw(replay.batch, replay.window)
+        return whole.part(processes.index, processes.amount)
 
     def _progress(self) -> str:
         begin, before = self._begin

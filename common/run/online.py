@@ -8,8 +8,6 @@ fill the replay with random actions, until the episodes end, then repeat:
 
 from __future__ import annotations
 
-import functools
-import time
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,13 @@ from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.envs.registry import split
 from common.errors import UserError
-from common.replay import Replay
+from common.replay import Replay, Share, Windows
 from common.rows import LOG_PREFIX, row_specs, without_log
 from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every, Ratio
 from common.run.config import Settings
-from common.run.driver import Driver, Policy, RandomPolicy
+from common.run.driver import Driver, Episode, Policy, RandomPolicy
 from common.types import Rows
 
 
@@ -44,21 +42,22 @@ class OnlineRun(BaseRun):
     def _open(self, earlier: dict[str, Any]) -> None:
         """Begins the first episodes, and opens replay and log."""
         config, envs = self._config, self._envs
+        self._ready = False
         per_episode, self._tasks = self._schedule.updates_per_episode, len(split(config.task))
         ratio = per_episode or config.updates_per_step()
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
         self._policy = Handover(
-            self._random, self._learner.policy, envs.num_envs, self._schedule.prefill
+            self._random, self._learner.policy, self._num_envs, self._schedule.prefill
         )
         self._driver = Driver(envs)
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
         self._take_folder()
         specs = row_specs(envs.observation_specs, envs.action_spec) | self._learner.latent_specs
-        self._replay = Replay(
-            config.replay, self._logdir / run_folder.REPLAY, specs, envs.num_envs, config.seed
-        )
+        share = Share(self._processes.index, self._processes.amount)
+        directory = self._logdir / run_folder.REPLAY
+        self._replay = Replay(config.replay, directory, specs, envs.num_envs, config.seed, share)
         if earlier:
             self._ratio.load(earlier["ratio"])
             self._replay.load_state(earlier["replay"])
@@ -72,14 +71,13 @@ class OnlineRun(BaseRun):
         log = Every(schedule.log_every, self.frames)
         evaluation = Every(schedule.eval_every, self.frames)
         filming = Every(schedule.report_every, self.frames)
-        saved = time.monotonic()
-        while self.frames < schedule.frames and not self._stopping:
+        while self.frames < schedule.frames and not self._ending.now:
             filled = self._filled()
-            learning = filled and self._replay.can_sample(self._config.replay.window)
+            learning = filled and self._ready
             self._driver.act(self._policy if filled else self._random)
             if filled and self._learner.latent_specs:
                 self._replay.annotate(self._learner.policy.latents)
-            while learning and not self._stopping and self._ratio.due(self._clock):
+            while learning and not self._ending.now and self._ratio.due(self._clock):
                 self._learn()
             self._take(self._driver.receive())
             if filming.due(self.frames) and learning and schedule.video:
@@ -89,9 +87,8 @@ class OnlineRun(BaseRun):
             if log.due(self.frames):
                 self._log(self._meter.take(self.frames, self.updates))
             self._say_progress()
-            if time.monotonic() - saved > schedule.checkpoint_every:
+            if self._save_due:
                 self._save()
-                saved = time.monotonic()
 
     def _filled(self) -> bool:
         """Whether there is enough experience of the random policy."""
@@ -107,19 +104,29 @@ class OnlineRun(BaseRun):
         return self.rows if self._schedule.train_ratio else self.agent_steps
 
     def _take(self, rows: Rows) -> None:
-        """Keeps and counts the rows that the environments returned."""
+        """Keeps the rows that the environments returned, and counts those of all processes."""
         self._replay.add(without_log(rows))
         steps = ~rows["is_first"]
-        self.agent_steps += int(steps.sum())
-        self.rows += len(steps)
         repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
-        self.frames += int(np.nansum(repeats[steps]))
-        self.episodes += len(self._driver.episodes)
-        for episode in self._driver.episodes:
-            scalars = {"return": episode.episode_return, "length": episode.length}
-            scalars |= {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
-            self._record(functools.partial(self._logger.score, self.frames, scalars))
+        heard = self._agree(
+            agent_steps=int(steps.sum()),
+            rows=len(steps),
+            frames=int(np.nansum(repeats[steps])),
+            episodes=[_scalars(episode) for episode in self._driver.episodes],
+            ready=self._replay.can_sample(self._config.replay.window),
+        )
+        for name in ("agent_steps", "rows", "frames"):
+            setattr(self, name, getattr(self, name) + sum(one[name] for one in heard))
+        self._ready = all(one["ready"] for one in heard)
+        episodes = [scalars for one in heard for scalars in one["episodes"]]
+        self.episodes += len(episodes)
+        for scalars in episodes:
+            self._record(lambda scalars=scalars: self._logger.score(self.frames, scalars))
             self._meter.add({f"episode/{key}": value for key, value in scalars.items()})
+
+    def _draw(self) -> Windows:
+        replay = self._config.replay
+        return self._replay.draw(replay.batch // self._processes.amount, replay.window)
 
     def _progress(self) -> str:
         return f"at frame {self.frames:,} after {self.updates:,} updates"
@@ -133,7 +140,7 @@ class OnlineRun(BaseRun):
             each = f"{self._tasks} episodes" if self._tasks > 1 else "episode"
             amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
-            amount = f"about {_updates(self._config, self._envs):,} updates"
+            amount = f"about {_updates(self._config, self._envs, self._num_envs):,} updates"
         return (
             f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
             f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
@@ -152,17 +159,17 @@ class Handover:
         Args:
             random: Acts first.
             policy: Takes over.
-            num_envs: N, the environments.
+            num_envs: The environments, of all processes together.
             prefill: Agent steps that were random before, of all environments together. After
                 as many again the policy takes over everywhere, since some episodes never end.
         """
         self._random, self._policy = random, policy
-        self._begun = np.zeros(num_envs, bool)
+        self._begun: Any = False
         self._left = prefill // num_envs
 
     def __call__(self, rows: dict[str, np.ndarray]) -> np.ndarray:
         """Returns actions ``[N, A]`` for rows ``[N, ...]``."""
-        self._begun |= rows["is_first"] | (self._left <= 0)
+        self._begun = self._begun | rows["is_first"] | (self._left <= 0)
         self._left -= 1
         if not self._begun.any():
             return self._random(rows)
@@ -172,15 +179,27 @@ class Handover:
         return np.where(self._begun[:, None], actions, self._random(rows))
 
 
-def check_length(config: Settings, envs: Envs) -> None:
-    """Raises a UserError where a run would end before it learns anything."""
-    frames = _steps_before(config, envs) * envs.action_repeat
+def _scalars(episode: Episode) -> dict[str, float]:
+    """Returns what is logged of an episode."""
+    scalars = {"return": episode.episode_return, "length": episode.length}
+    return scalars | {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
+
+
+def check_length(config: Settings, envs: Envs, num_envs: int) -> None:
+    """Raises a UserError where a run would end before it learns anything.
+
+    Args:
+        config: Of the run.
+        envs: Its environments, in this process.
+        num_envs: Those of all processes.
+    """
+    frames = _steps_before(config, num_envs) * envs.action_repeat
     if config.run.frames <= frames:
         raise UserError(
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
-    if not config.run.updates_per_episode and not _updates(config, envs):
+    if not config.run.updates_per_episode and not _updates(config, envs, num_envs):
         option = "run.train_ratio" if config.run.train_ratio else "run.train_every"
         raise UserError(
             f"{option} is {getattr(config.run, option[4:]):g}, which makes no update in "
@@ -188,13 +207,13 @@ def check_length(config: Settings, envs: Envs) -> None:
         )
 
 
-def _steps_before(config: Settings, envs: Envs) -> int:
+def _steps_before(config: Settings, num_envs: int) -> int:
     """Agent steps until learning starts, all environments counted."""
-    rows = envs.num_envs * config.replay.rows
-    return max(config.run.prefill, rows, config.replay.minimum + rows - envs.num_envs)
+    rows = num_envs * config.replay.rows
+    return max(config.run.prefill, rows, config.replay.minimum + rows - num_envs)
 
 
-def _updates(config: Settings, envs: Envs) -> int:
+def _updates(config: Settings, envs: Envs, num_envs: int) -> int:
     """About how many updates a run makes that makes them by agent steps."""
-    steps = config.run.frames // envs.action_repeat - _steps_before(config, envs)
+    steps = config.run.frames // envs.action_repeat - _steps_before(config, num_envs)
     return config.run.pretrain + max(0, int(steps * config.updates_per_step()))

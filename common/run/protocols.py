@@ -1,16 +1,20 @@
-"""What the run loop knows of what learns, and of what remembers."""
+"""What the run loop knows of what learns, and of what remembers; what a run is given."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from common.agent import OpenLoop
+from common.logging import Sink
 from common.replay import Windows
 from common.rows import Specs
 from common.run.driver import Policy
+from common.run.environments import Environments
+from common.run.processes import Processes
+from common.run.progress import Watch
 from common.types import Params, Rows
 
 
@@ -127,6 +131,28 @@ class Replay(Protocol):
         """
         ...
 
+    def join(self, states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns the state of the replays of all processes."""
+        ...
+
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from ``state``."""
         ...
+
+
+class Parts(NamedTuple):
+    """What a run is given.
+
+    Attributes:
+        environments: What it plays in.
+        learner: New, or restored from the checkpoint.
+        loggers: Where metrics and videos go besides the run's own log.
+        watch: Told of every line of the log, and may stop the run; None for nobody.
+        processes: Those that make the run; the first of them writes, evaluates and films.
+    """
+
+    environments: Environments
+    learner: Learner
+    loggers: Sequence[Sink] = ()
+    watch: Watch | None = None
+    processes: Processes = Processes()

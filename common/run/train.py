@@ -11,24 +11,33 @@ whether it was stopped or not; one that collects does not, because of that new e
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from common import config as configs
 from common.envs.base import Envs
+from common.errors import Lost, UserError
 from common.logging import Sink
 from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
-from common.run.base import BaseRun, Parts
+from common.run.base import BaseRun
 from common.run.config import Settings
 from common.run.devices import Devices
 from common.run.environments import MakeEnvs, open_environments
 from common.run.learner import AgentLearner
 from common.run.offline import OfflineRun
 from common.run.online import OnlineRun, check_length
+from common.run.processes import Processes, join
 from common.run.program import Program
 from common.run.progress import Result, Watch
+from common.run.protocols import Parts
 from common.run.sinks import check_loggers
+from common.run.versions import commit, versions
+
+APART = 1_000_003
+"""From the seed of one process's environments to that of the next."""
 
 
 def train(
@@ -70,12 +79,45 @@ def train(
     logdir = pathlib.Path(logdir).expanduser()
     run_folder.check(logdir, program.name, config)
     check_loggers(config)
-    lock = run_folder.Lock(logdir)
-    lock.acquire()
+    there = config.run.coordinator
+    processes = join(there, _identity(program, config)) if there else Processes()
+    lock, together = run_folder.Lock(logdir), False
     try:
-        return _train(program, config, logdir, lock, envs, loggers, progress)
+        if processes.first:
+            lock.acquire()
+        given = Given(envs, loggers, progress)
+        result = _train(program, _alike(config), logdir, lock, given, processes)
+        together = True
+        return result
+    except Exception as error:
+        if not isinstance(error, (UserError, Lost)) and processes.broken():
+            raise Lost(
+                "another process of this training is gone, see what it says; start all of them "
+                "again, they go on from the newest checkpoint"
+            ) from error
+        raise
     finally:
         lock.release()
+        processes.close(together)
+
+
+class Given(NamedTuple):
+    """What the caller of ``train`` hands in; as there."""
+
+    envs: Envs | MakeEnvs | None
+    loggers: Sequence[Sink]
+    watch: Watch | None
+
+
+def _alike(config: Settings) -> Settings:
+    """Returns the configuration as all processes have it, whichever they are."""
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, coordinator=""))
+
+
+def _identity(program: Program, config: Settings) -> dict[str, str]:
+    """Returns what has to be the same in all processes of a training."""
+    options = {option.path: str(option.value) for option in configs.options(_alike(config))}
+    return {"agent": program.name, "commit": commit(), **versions(), **options}
 
 
 def _train(
@@ -83,21 +125,20 @@ def _train(
     config: Settings,
     logdir: pathlib.Path,
     lock: run_folder.Lock,
-    given: Envs | MakeEnvs | None,
-    loggers: Sequence[Sink],
-    watch: Watch | None,
+    given: Given,
+    processes: Processes,
 ) -> Result:
     directory = logdir / run_folder.CHECKPOINTS
     kind: type[BaseRun] = OfflineRun if config.run.data else OnlineRun
-    newest = checkpoint.latest(directory)
-    devices = Devices(config.run.devices, config.replay.batch)
+    newest = _newest(directory, processes)
+    devices = Devices(config.run.devices, config.replay.batch, processes)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
-    seed, amount = config.seed + (newest or 0), 1 if config.run.data else config.env.amount
-    environments = open_environments(config, given, seed, amount)
+    seed = config.seed + (newest or 0) + APART * processes.index
+    environments = open_environments(config, given.envs, seed, _amount(config, processes))
     try:
         envs = environments.training
         if not config.run.data:
-            check_length(config, envs)
+            check_length(config, envs, envs.num_envs * processes.amount)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
         learner = AgentLearner(agent, envs.num_envs, config.seed, devices)
         earlier: dict[str, Any] = {}
@@ -106,10 +147,11 @@ def _train(
             learner.load(tree)
         if earlier and kind.finished(earlier) >= kind.length(config):
             where = f"{kind.CLOCK.removesuffix('s')} {earlier[kind.CLOCK]:,}"
-            print(f"this run is complete at {where}; raise --run.{kind.CLOCK} to go on")
+            if processes.first:
+                print(f"this run is complete at {where}; raise --run.{kind.CLOCK} to go on")
             return Result(True, earlier.get("frames", 0), earlier["updates"], logdir)
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
-        parts = Parts(environments, learner, loggers, watch)
+        parts = Parts(environments, learner, given.loggers, given.watch, processes)
         with run_folder.undone_on_error(logdir, lock, worth_keeping):
             run = kind(program, config, logdir, parts, earlier, lock)
             try:
@@ -118,3 +160,34 @@ def _train(
                 run.close()
     finally:
         environments.close()
+
+
+def _newest(directory: pathlib.Path, processes: Processes) -> int | None:
+    """Returns the step of the newest checkpoint, which all processes have to see.
+
+    Raises:
+        UserError: They do not.
+    """
+    found = processes.gather(checkpoint.latest(directory))
+    if len(set(found)) > 1:
+        raise UserError(
+            f"the processes see other newest checkpoints in {directory}: {found}; all of them "
+            "need one --logdir on a disk that they share"
+        )
+    return found[0]
+
+
+def _amount(config: Settings, processes: Processes) -> int:
+    """Returns how many environments this process steps.
+
+    Raises:
+        UserError: They cannot be divided.
+    """
+    if config.run.data:
+        return 1
+    if config.env.amount % processes.amount:
+        raise UserError(
+            f"env.amount is {config.env.amount}, which {processes.amount} processes cannot divide; "
+            f"make it a multiple of {processes.amount}"
+        )
+    return config.env.amount // processes.amount

@@ -84,6 +84,12 @@ def command() -> str:
     return shlex.join([name, *sys.argv[1:]])
 
 
+def versions() -> dict[str, str]:
+    """Returns the versions of this package and of what it computes with, by name."""
+    found = {name: version_of(name) for name in (DISTRIBUTION, *LIBRARIES)}
+    return {name: version for name, version in found.items() if version}
+
+
 def describe() -> str:
     """Describes what this process runs with, one line each: name, then version."""
     lines = [
@@ -94,6 +100,5 @@ def describe() -> str:
         f"processor {processor()}, {len(os.sched_getaffinity(0))} cores",
         f"device {device()}",
     ]
-    versions = {name: version_of(name) for name in (DISTRIBUTION, *LIBRARIES)}
-    lines += [f"{name} {version}" for name, version in versions.items() if version]
+    lines += [f"{name} {version}" for name, version in versions().items()]
     return "\n".join(lines) + "\n"

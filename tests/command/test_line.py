@@ -219,7 +219,9 @@ class TestRunFolder:
 
     def test_length_and_logging_may_change(self, tmp_path):
         run_folder.write(tmp_path, "dreamer", Config())
-        longer = update(Config(), dict.fromkeys(run_folder.MAY_CHANGE[3:6], 77))
+        names = ("run.checkpoint_every", "run.checkpoints", "run.frames", "run.eval_every")
+        assert set(names) <= set(run_folder.MAY_CHANGE)
+        longer = update(Config(), {**dict.fromkeys(names, 77), "run.coordinator": "host:1,2,0"})
         assert run_folder.check(tmp_path, "dreamer", longer)
         paths = {option.path for option in configs.options(Config())}
         assert set(run_folder.MAY_CHANGE) <= paths
