@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 GROUND = (
     "types", "errors", "checks", "files", "spaces", "rows", "config", "agent", "npz", "export",
-    "guard", "planner",
+    "guard", "planner", "cluster",
 )  # fmt: skip
 """Modules of ``common`` beside its rooms; they import nothing but each other."""
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
@@ -31,7 +31,7 @@ CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
 RUNTIME = ("envs", "replay", "logging", "run", "report", "command")
 """The other rooms, lowest first. A room imports only rooms that stand before it."""
 SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")
-RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL")
+RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL", "ray")
 UNSAFE = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 80

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import secrets
-import socket
-import sys
 import threading
 import time
 import uuid
@@ -18,10 +15,10 @@ from benchmarks.jobs import record as records
 from benchmarks.jobs import work
 from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
+from common.cluster import connect
 from common.errors import UserError
 
 MOST_AT_A_TIME = 1000
-CONNECT_SECONDS = 20
 HANDED_ON = ("JAX_", "XLA_", "MUJOCO_")
 """Beginnings of the names of variables that the runs take from the launcher's shell."""
 
@@ -58,59 +55,11 @@ def launch(plan: Plan, jobs: Sequence[Job], request: Request, retries: int) -> b
     Raises:
         UserError: Ray is missing, or the cluster; or it has no room for a job.
     """
-    ray = _connect()
+    ray = connect("--launcher ray", [str(work.ROOT)])
     try:
         return _Queue(ray, plan, jobs, request, retries).serve()
     finally:
         ray.shutdown()
-
-
-def _connect() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS")
-    if not address and "ray" not in sys.modules:
-        _keep_to_this_machine()
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "--launcher ray needs ray: pip install 'world-model-agents[cluster]'"
-        ) from error
-    paths = os.pathsep.join(filter(None, [str(work.ROOT), os.environ.get("PYTHONPATH")]))
-    try:
-        _check_address(address or "")
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="error",
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-            **({} if address else {"include_dashboard": False}),
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot reach the Ray cluster of RAY_ADDRESS={address}: {str(error).splitlines()[0]}"
-        ) from error
-    return ray
-
-
-def _keep_to_this_machine() -> None:
-    """Has a Ray that is started here listen on the loopback interface alone, and ask for a token.
-
-    Ray reads these variables when it is imported. The name of the first is about the systems
-    on which Ray does so by itself.
-    """
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-def _check_address(address: str) -> None:
-    """Raises an OSError where nobody listens: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 class _Queue:

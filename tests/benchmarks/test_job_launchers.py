@@ -16,6 +16,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.jobs import local, ray_cluster, slurm, states, watch
 from benchmarks.jobs import record as records
+from common import cluster
 from common.errors import UserError
 from tests.benchmarks.scripted import FINISH, scripted
 
@@ -209,13 +210,13 @@ def test_a_ray_of_our_own_keeps_to_this_machine(mine, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr("builtins.__import__", find)
-    assert ray_cluster._connect().options["include_dashboard"] is False
+    assert cluster.connect("--launcher ray", []).options["include_dashboard"] is False
     assert len(os.environ.get("RAY_AUTH_TOKEN", "")) == (0 if "RAY_AUTH_TOKEN_PATH" in mine else 64)
 
 
 LISTENS = """
 import pathlib, sys
-from benchmarks.jobs import ray_cluster
+from common import cluster
 
 def listening():
     found = set()
@@ -227,7 +228,7 @@ def listening():
     return found
 
 before = listening()
-ray = ray_cluster._connect()
+ray = cluster.connect("--launcher ray", [])
 assert ray.get(ray.remote(lambda: 3).remote()) == 3
 print(*sorted(listening() - before))
 print(ray.get_runtime_context().gcs_address, flush=True)
