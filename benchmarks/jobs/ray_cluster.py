@@ -17,10 +17,10 @@ from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
 from common.cluster import connect
 from common.errors import UserError
+from common.launch.process import ROOT
+from common.launch.request import HANDED_ON
 
 MOST_AT_A_TIME = 1000
-HANDED_ON = ("JAX_", "XLA_", "MUJOCO_")
-"""Beginnings of the names of variables that the runs take from the launcher's shell."""
 
 
 class Request(NamedTuple):
@@ -55,7 +55,7 @@ def launch(plan: Plan, jobs: Sequence[Job], request: Request, retries: int) -> b
     Raises:
         UserError: Ray is missing, or the cluster; or it has no room for a job.
     """
-    ray = connect("--launcher ray", [str(work.ROOT)])
+    ray = connect("--launcher ray", [str(ROOT)])
     try:
         return _Queue(ray, plan, jobs, request, retries).serve()
     finally:

@@ -7,7 +7,6 @@ the run writes a checkpoint and the task goes back to the queue.
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,13 +16,11 @@ from benchmarks.jobs import record as records
 from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.work import Work
 from common.errors import UserError
+from common.launch.on_slurm import executor, parameters
 
 FOLDER = "slurm"
-SIGNAL_SECONDS = 120
-"""How long before the end of its time a task is told to stop; checkpoints take a while."""
 KILL_SECONDS = 120
 """How long after stopping everybody in a task Slurm kills it."""
-MOST_REQUEUES = 1000
 MOST_AT_A_TIME = 256
 
 
@@ -47,19 +44,8 @@ class Request:
 
     def parameters(self) -> dict[str, Any]:
         """Returns what submitit calls all this."""
-        parameters = {
-            "name": "benchmark",
-            "timeout_min": self.minutes,
-            "cpus_per_task": self.cores,
-            "slurm_array_parallelism": self.parallel,
-            "slurm_signal_delay_s": SIGNAL_SECONDS,
-            "slurm_additional_parameters": {"requeue": True},
-        }
-        if self.gpus:
-            parameters["gpus_per_node"] = self.gpus
-        if self.partition:
-            parameters["slurm_partition"] = self.partition
-        return parameters
+        asked = parameters("benchmark", self.minutes, self.cores, self.gpus, self.partition)
+        return asked | {"slurm_array_parallelism": self.parallel}
 
 
 class Task:
@@ -109,22 +95,10 @@ def launch(
     Raises:
         UserError: submitit is missing, or Slurm, or it refused the jobs.
     """
-    # Its way to set up logging would close the handlers of others.
-    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
-    try:
-        import submitit
-    except ImportError as error:
-        raise UserError(
-            "--launcher slurm needs submitit: pip install 'world-model-agents[cluster]'"
-        ) from error
     folder = plan.logdir / LOGS / FOLDER
     numbers = folder / "jobs.txt"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        options = {"slurm_max_num_timeout": MOST_REQUEUES} if cluster == "slurm" else {}
-        executor = submitit.AutoExecutor(folder, cluster=cluster, **options)
-    except RuntimeError as error:
-        raise UserError(f"{error}; run this where sbatch is, or choose a --launcher") from error
+    queue = executor(folder, cluster, **request.parameters())
     waiting = queued() if cluster == "slurm" else set()
     known = _read_numbers(numbers)
     new = [job for job in jobs if known.get(str(job)) not in waiting]
@@ -132,10 +106,9 @@ def launch(
     print(f"{len(jobs) - len(new)} jobs are in the queue; submitting {len(new)}", flush=True)
     if not new:
         return []
-    executor.update_parameters(**request.parameters())
     try:
-        with executor.batch():
-            submitted = [executor.submit(Task(plan, job, retries)) for job in new]
+        with queue.batch():
+            submitted = [queue.submit(Task(plan, job, retries)) for job in new]
     except (RuntimeError, OSError) as error:
         raise UserError(f"Slurm refused the jobs: {str(error).splitlines()[-1]}") from error
     known |= {str(job): one.job_id for job, one in zip(new, submitted, strict=True)}

@@ -5,11 +5,8 @@ Every launcher does its work by this class, whatever decides where and when.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pathlib
 import shlex
-import signal
 import socket
 import subprocess
 import time
@@ -20,8 +17,8 @@ from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
 from common.errors import STOPPED
+from common.launch.process import join, start, surroundings
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 MISTAKE = 2
 """Exit code of the train command after a user's mistake, which no repetition mends."""
 
@@ -43,9 +40,7 @@ class Work:
             environment: Variables for the run beside those of this process.
         """
         self._plan, self._job, self._retries = plan, job, retries
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        self._environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-        self._environment |= environment or {}
+        self._environment = surroundings(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -82,9 +77,7 @@ class Work:
     def join(self) -> None:
         """Waits for the end of a stopped run, also inside a signal's handler."""
         if self._process is not None:
-            # Whoever waits in ``run`` collects the process: here it is left as it is.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            join(self._process)
 
     def _attempt(self, record: records.Record, log: int) -> None:
         """Runs the train command once and records it."""
@@ -94,7 +87,7 @@ class Work:
         command = plan.command(self._job)
         head = f"--- attempt {len(record.attempts)} at {attempt.started} on {attempt.host}"
         os.write(log, f"{head}\n{shlex.join(command)}\n".encode())
-        self._process = _start(command, self._environment, log)
+        self._process = start(command, self._environment, log)
         attempt.pid = self._process.pid
         try:
             record.write(path)
@@ -122,23 +115,3 @@ class Work:
         while process.poll() is None:
             time.sleep(0.1)
         return process.returncode
-
-
-def _start(command: list[str], environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    """Starts a process that only hears of a stop by the launcher's SIGTERM.
-
-    The session of its own keeps a terminal's Ctrl-C away. Slurm sends SIGUSR2 to everybody
-    in a job before its time is over; a process started with it blocked does not die of it.
-    """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

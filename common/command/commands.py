@@ -19,6 +19,7 @@ from common.command import doctor, presets, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import STOPPED, UserError, exit_code, nearest
+from common.launch import OPTIONS, launch
 from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.processes import leads
@@ -42,9 +43,17 @@ def default_logdir(program: Program, config: Settings) -> pathlib.Path:
 def _train(load_program: LoadProgram, parsed: Flags) -> int:
     program = load_program()
     config = _resolve(program, parsed)
+    logdir = pathlib.Path(parsed.extra.get("logdir") or default_logdir(program, config))
+    logdir = logdir.expanduser()
+    run_folder.check(logdir, program.name, config)
+    if given := {name: parsed.extra[name] for name in OPTIONS if name in parsed.extra}:
+        if config.run.coordinator:
+            raise UserError("--launcher sets run.coordinator itself; leave that out")
+        trust.remember_run(logdir, config)
+        return launch(program.name, parsed.argv, given, logdir)
     if config.run.coordinator:
-        return _ended_at_once(lambda: _train_here(program, config, parsed))
-    return _train_here(program, config, parsed)
+        return _ended_at_once(lambda: _train_here(program, config, logdir))
+    return _train_here(program, config, logdir)
 
 
 def _ended_at_once(command: Callable[[], int]) -> int:
@@ -60,10 +69,7 @@ def _ended_at_once(command: Callable[[], int]) -> int:
     return code
 
 
-def _train_here(program: Program, config: Settings, parsed: Flags) -> int:
-    given = parsed.extra.get("logdir")
-    logdir = pathlib.Path(given).expanduser() if given else default_logdir(program, config)
-    run_folder.check(logdir, program.name, config)
+def _train_here(program: Program, config: Settings, logdir: pathlib.Path) -> int:
     trust.remember_run(logdir, config)
     from common.report.page import write_report
     from common.run import train as training
@@ -221,7 +227,11 @@ COMMANDS = {
     "train": Command(
         _train,
         "Trains an agent; the same command on the same folder goes on with the run.",
-        {"logdir": f"{_LOGDIR} [default: runs/<agent>-<task>-<seed>]", "configs": _CONFIGS},
+        {
+            "logdir": f"{_LOGDIR} [default: runs/<agent>-<task>-<seed>]",
+            "configs": _CONFIGS,
+            **OPTIONS,
+        },
         configured=True,
     ),
     "eval": Command(

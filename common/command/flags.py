@@ -33,11 +33,13 @@ class Flags(NamedTuple):
         configs: Names of presets or paths of YAML files, in order, of --configs or --diff.
         values: Options of the configuration by their full dotted path.
         extra: Options of the command itself.
+        argv: All of its words, as they were given.
     """
 
     configs: tuple[str, ...]
     values: dict[str, Any]
     extra: dict[str, str]
+    argv: tuple[str, ...] = ()
 
 
 def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> Flags:
@@ -53,7 +55,7 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
     """
     paths = [option.path for option in options(config)] if config is not None else []
     allowed = [*extra, *(["configs"] if paths else [])]
-    flags = Flags((), {}, {})
+    flags = Flags((), {}, {}, tuple(argv))
     words = list(argv)
     while words:
         word = words.pop(0)

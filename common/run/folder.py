@@ -37,6 +37,7 @@ CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
 EXPORT = export.EXPORT
 REPORT = "report.html"
+PROCESSES = "processes"
 WANDB = "wandb"  # The package names it.
 PATIENCE = 60.0
 """Seconds after which a file that another host has written must be seen."""
