@@ -7,22 +7,18 @@ should do.
 from __future__ import annotations
 
 import math
-import os
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common import config as configs
-from common.command import doctor, presets, trust
+from common.command import doctor, presets, training, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
-from common.errors import STOPPED, UserError, exit_code, nearest
-from common.launch import OPTIONS, launch
+from common.errors import UserError, nearest
 from common.run import folder as run_folder
 from common.run.config import Settings
-from common.run.processes import leads
 from common.run.program import Program
 
 if TYPE_CHECKING:
@@ -34,52 +30,9 @@ LEARNED = "learned"
 """The model of a run, which ``eval`` takes where no other is named."""
 
 
-def default_logdir(program: Program, config: Settings) -> pathlib.Path:
-    """Names a folder after agent, task and seed, so that the same command goes on there."""
-    task = re.sub(r"[^\w.-]+", "_", config.task)
-    return pathlib.Path("runs") / f"{program.name}-{task}-{config.seed}"
-
-
 def _train(load_program: LoadProgram, parsed: Flags) -> int:
     program = load_program()
-    config = _resolve(program, parsed)
-    logdir = pathlib.Path(parsed.extra.get("logdir") or default_logdir(program, config))
-    logdir = logdir.expanduser()
-    run_folder.check(logdir, program.name, config)
-    if given := {name: parsed.extra[name] for name in OPTIONS if name in parsed.extra}:
-        if config.run.coordinator:
-            raise UserError("--launcher sets run.coordinator itself; leave that out")
-        trust.remember_run(logdir, config)
-        return launch(program.name, parsed.argv, given, logdir)
-    if config.run.coordinator:
-        return _ended_at_once(lambda: _train_here(program, config, logdir))
-    return _train_here(program, config, logdir)
-
-
-def _ended_at_once(command: Callable[[], int]) -> int:
-    """Runs a command that several processes make together; ends this one where it fails.
-
-    JAX would have it wait for the others, which are not going to come to the same end.
-    """
-    code = exit_code(command)
-    if code not in (0, STOPPED):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
-
-
-def _train_here(program: Program, config: Settings, logdir: pathlib.Path) -> int:
-    trust.remember_run(logdir, config)
-    from common.report.page import write_report
-    from common.run import train as training
-
-    result = training.train(program, config, logdir)
-    if not result.finished:
-        return STOPPED
-    if leads(config.run.coordinator):
-        print(f"report: {write_report(logdir)}", flush=True)
-    return 0
+    return training.run(program, _resolve(program, parsed), parsed)
 
 
 def _eval(load_program: LoadProgram, parsed: Flags) -> int:
@@ -230,7 +183,7 @@ COMMANDS = {
         {
             "logdir": f"{_LOGDIR} [default: runs/<agent>-<task>-<seed>]",
             "configs": _CONFIGS,
-            **OPTIONS,
+            **training.OPTIONS,
         },
         configured=True,
     ),

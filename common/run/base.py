@@ -83,7 +83,7 @@ class BaseRun(ABC):
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
         self._evaluation_due = earlier.get("evaluation_due", False)
-        self._ending = Ending(parts.processes)
+        self._ending = Ending(parts.processes, parts.told)
         self._saved, self._save_due = time.monotonic(), False
         self._silence = Silence()
         self._batches: Prefetcher[Windows, tuple[Windows, Rows]] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.envs.waiting import leave, stopped_by
@@ -26,25 +26,26 @@ class Ending:
         failure: What ends it and waits for a checkpoint; None for nothing.
     """
 
-    def __init__(self, processes: Processes):
+    def __init__(self, processes: Processes, told: Callable[[], bool] = lambda: False):
         """Nothing ends yet.
 
         Args:
             processes: Those of the run.
+            told: Asked whether somebody else has told the run to stop.
         """
-        self._processes = processes
+        self._processes, self._told = processes, told
         self._asked = self._agreed = False
         self.failure: BaseException | None = None
 
     @property
     def asked(self) -> bool:
         """Whether this process was told to stop."""
-        return self._asked
+        return self._asked or self._told()
 
     @property
     def now(self) -> bool:
         """Whether the run stops: once all of its processes know."""
-        return self._asked if self._processes.amount == 1 else self._agreed
+        return self.asked if self._processes.amount == 1 else self._agreed
 
     def ask(self, failure: BaseException | None = None) -> None:
         """Tells the run to stop; the first failure is kept."""
@@ -59,7 +60,7 @@ class Ending:
         Returns:
             That of every process, in their order.
         """
-        heard = self._processes.gather({"asked": self._asked, **mine})
+        heard = self._processes.gather({"asked": self.asked, **mine})
         self._agreed = any(one["asked"] for one in heard)
         return heard
 

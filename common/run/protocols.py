@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -149,6 +149,7 @@ class Parts(NamedTuple):
         loggers: Where metrics and videos go besides the run's own log.
         watch: Told of every line of the log, and may stop the run; None for nobody.
         processes: Those that make the run; the first of them writes, evaluates and films.
+        told: Asked at every step whether the run should stop.
     """
 
     environments: Environments
@@ -156,3 +157,4 @@ class Parts(NamedTuple):
     loggers: Sequence[Sink] = ()
     watch: Watch | None = None
     processes: Processes = Processes()
+    told: Callable[[], bool] = lambda: False

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from common import config as configs
+from common.agent import Agent
 from common.envs.base import Envs
 from common.errors import Lost, UserError
 from common.logging import Sink
@@ -32,7 +33,7 @@ from common.run.online import OnlineRun, check_length
 from common.run.processes import Processes, join
 from common.run.program import Program
 from common.run.progress import Result, Watch
-from common.run.protocols import Parts
+from common.run.protocols import Learner, Parts
 from common.run.sinks import check_loggers
 from common.run.versions import commit, versions
 
@@ -76,6 +77,13 @@ def train(
             environment or the data is wrong, or another process trains there. A folder
             without a checkpoint is then left as it was.
     """
+    return train_given(program, config, logdir, Given(envs, loggers, progress))
+
+
+def train_given(
+    program: Program, config: Settings, logdir: str | pathlib.Path, given: Given
+) -> Result:
+    """As ``train``, with all that may be handed in."""
     logdir = pathlib.Path(logdir).expanduser()
     run_folder.check(logdir, program.name, config)
     check_loggers(config)
@@ -85,7 +93,6 @@ def train(
     try:
         if processes.first:
             lock.acquire()
-        given = Given(envs, loggers, progress)
         result = _train(program, _alike(config), logdir, lock, given, processes)
         together = True
         return result
@@ -102,11 +109,22 @@ def train(
 
 
 class Given(NamedTuple):
-    """What the caller of ``train`` hands in; as there."""
+    """What the caller hands in.
 
-    envs: Envs | MakeEnvs | None
-    loggers: Sequence[Sink]
-    watch: Watch | None
+    Attributes:
+        envs: As of ``train``.
+        loggers: As of ``train``.
+        watch: As of ``train``.
+        learner: Makes the learner of an agent in its environments; None for one that learns by
+            itself.
+        told: As of ``Parts``.
+    """
+
+    envs: Envs | MakeEnvs | None = None
+    loggers: Sequence[Sink] = ()
+    watch: Watch | None = None
+    learner: Callable[[Agent, Envs], Learner] | None = None
+    told: Callable[[], bool] = lambda: False
 
 
 def _alike(config: Settings) -> Settings:
@@ -140,7 +158,10 @@ def _train(
         if not config.run.data:
             check_length(config, envs, envs.num_envs * processes.amount)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
-        learner = AgentLearner(agent, envs.num_envs, config.seed, devices)
+        if given.learner:
+            learner = given.learner(agent, envs)
+        else:
+            learner = AgentLearner(agent, envs.num_envs, config.seed, devices)
         earlier: dict[str, Any] = {}
         if newest is not None:
             tree, earlier = checkpoint.restore(directory, learner.tree(), renamed=upgrade.leaf_path)
@@ -151,7 +172,7 @@ def _train(
                 print(f"this run is complete at {where}; raise --run.{kind.CLOCK} to go on")
             return Result(True, earlier.get("frames", 0), earlier["updates"], logdir)
         worth_keeping = lambda: checkpoint.latest(directory) is not None  # noqa: E731
-        parts = Parts(environments, learner, given.loggers, given.watch, processes)
+        parts = Parts(environments, learner, given.loggers, given.watch, processes, given.told)
         with run_folder.undone_on_error(logdir, lock, worth_keeping):
             run = kind(program, config, logdir, parts, earlier, lock)
             try:

@@ -13,7 +13,7 @@ import pytest
 import common.run.evaluation
 import common.run.train
 from common import config as configs
-from common.command import commands
+from common.command import training
 from common.command import line as cli
 from common.config import update
 from common.errors import STOPPED, UserError
@@ -139,7 +139,7 @@ def test_flags_win_over_presets_and_later_presets_over_earlier_ones(monkeypatch,
     assert run("train", "--task", task, "--logdir", "~/x") == STOPPED
     assert calls[1][2] == pathlib.Path.home() / "x"
     config = update(Config(), {"task": task})
-    assert commands.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
+    assert training.default_logdir(program(), config).name == "dreamer-my.module_make_maze-0"
 
 
 class TestModels:
