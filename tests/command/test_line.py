@@ -13,8 +13,8 @@ import pytest
 import common.run.evaluation
 import common.run.train
 from common import config as configs
-from common.command import training
 from common.command import line as cli
+from common.command import training
 from common.config import update
 from common.errors import STOPPED, UserError
 from common.run import folder as run_folder
