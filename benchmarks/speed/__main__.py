@@ -5,6 +5,7 @@
     python -m benchmarks.speed update               # one piece at every shape
     python -m benchmarks.speed 'dmc_vision/*coder'  # wildcards
     python -m benchmarks.speed update --jobs 8 --results DIR  # on a host with a GPU
+    python -m benchmarks.speed run                  # whole runs, and where their time goes
 
 Every workload runs in a process of its own, so that its peak memory is its own, with the
 same settings as training. Results go to benchmarks/results/speed, one JSON each.
@@ -30,6 +31,10 @@ RESULTS = ROOT / "results" / "speed"
 def main() -> int:
     """Runs the command line; returns the exit code."""
     restart_with_memory_settings()
+    if sys.argv[1:2] == ["run"]:
+        from benchmarks.speed import runs
+
+        return exit_code(lambda: runs.main(sys.argv[2:]))
     parser = Parser(
         "python -m benchmarks.speed",
         description=__doc__,

@@ -13,6 +13,7 @@ from common.report.charts import Frame, Series, chart, legend, smooth, thin
 from common.report.data import Curve, RunData
 from common.report.html import document, escape, note, section, write_page
 from common.report.read import read_run
+from common.run.clocks import SECONDS
 from common.run.folder import CONFIG, METRICS, REPORT, SCORES
 
 _X_LABELS = {
@@ -61,6 +62,7 @@ def render(run: RunData) -> str:
         section("Learning curve", _learning_curve(run)),
         section("What it does, and what it imagines", _videos(run)),
         *_metrics(run),
+        section("Where the time went", _time(run)),
         section("How it was made", _provenance(run)),
     ]
     subtitle = f"Run folder <code>{escape(run.logdir.resolve())}</code>{_seed(run)}"
@@ -220,7 +222,7 @@ def _metrics(run: RunData) -> list[str]:
         curves = {
             name.partition("/")[2]: curve
             for name, curve in run.metrics.items()
-            if name.startswith(f"{group}/")
+            if name.startswith(f"{group}/") and not name.startswith(SECONDS)
         }
         # The losses first: they are what one looks for.
         names = sorted(curves, key=lambda name: ("loss" not in name, name))
@@ -230,6 +232,40 @@ def _metrics(run: RunData) -> list[str]:
     if not sections:
         sections.append(section("Losses", note(f"{METRICS} holds no losses yet.")))
     return sections
+
+
+def _time(run: RunData) -> str:
+    """A bar of what the run spent its time on, the longest first."""
+    parts = {
+        name.removeprefix(SECONDS): float(np.nansum(curve.values))
+        for name, curve in run.metrics.items()
+        if name.startswith(SECONDS)
+    }
+    total = sum(parts.values())
+    if not total:
+        return note(f"{METRICS} does not say what the time was spent on.")
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(PARTS.get(name, ''))}</td>"
+        f'<td class="number">{escape(format_seconds(seconds))}</td>'
+        f'<td class="number">{100 * seconds / total:.1f}%</td>'
+        f'<td class="share"><i style="width:{100 * seconds / total:.2f}%"></i></td></tr>'
+        for name, seconds in sorted(parts.items(), key=lambda part: -part[1])
+    )
+    return f'<table class="shares">{rows}</table>'
+
+
+PARTS = {
+    "update": "learning: waiting for updates of model and behaviour",
+    "acting": "choosing actions",
+    "environment": "waiting for the environments",
+    "replay": "storing rows, and waiting for batches",
+    "log": "writing metrics and videos",
+    "evaluation": "evaluations, the random policy, and films",
+    "checkpoint": "writing checkpoints and the export",
+    "compiling": "compiling the update and the policy",
+    "rest": "everything else",
+}
+"""What a run counts the seconds of, and what that is."""
 
 
 def _small(name: str, curve: Curve) -> str:

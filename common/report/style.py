@@ -72,5 +72,9 @@ pre { overflow-x: auto; margin: 8px 0 0; }
 table { border-collapse: collapse; margin-top: 8px; width: 100%; }
 th, td { text-align: left; padding: 3px 12px 3px 0; border-top: 1px solid var(--line);
   font-size: 13px; vertical-align: top; overflow-wrap: anywhere; }
+.shares th { width: 1%; padding-right: 18px; } .shares td.share { width: 34%; padding-right: 0; }
+.shares .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.share i { display: block; height: 12px; margin-top: 4px; border-radius: 3px; min-width: 1px;
+  background: var(--metric); }
 th { font-weight: 500; color: var(--soft); white-space: nowrap; }
 """

@@ -26,7 +26,7 @@ from common.model.imagine import CONTEXT
 from common.replay import Prefetcher, Windows
 from common.run import checkpoint
 from common.run import folder as run_folder
-from common.run.clocks import Meter, Silence
+from common.run.clocks import Meter, Silence, Stopwatch
 from common.run.config import Settings
 from common.run.driver import RandomPolicy
 from common.run.ending import Ending
@@ -85,7 +85,7 @@ class BaseRun(ABC):
         self._evaluation_due = earlier.get("evaluation_due", False)
         self._ending = Ending(parts.processes, parts.told)
         self._saved, self._save_due = time.monotonic(), False
-        self._silence = Silence()
+        self._silence, self._stopwatch = Silence(), Stopwatch()
         self._batches: Prefetcher[Windows, tuple[Windows, Rows]] | None = None
         self._inferred: tuple[Windows, Rows] | None = None
         self._left_out = LeftOut()
@@ -223,7 +223,8 @@ class BaseRun(ABC):
             print(text, flush=True)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
-        """Writes a line of the log."""
+        """Writes a line of the log, with where the time went since the last one."""
+        metrics = {**metrics, **self._stopwatch.take()}
         self._record(lambda: self._logger.write(self.now, metrics))
         self._silence.broken()
         self._check_updates()
@@ -244,7 +245,7 @@ class BaseRun(ABC):
     def _record(self, write: Callable[[], None]) -> None:
         """Writes to the log."""
         if self._processes.first:
-            with self._ending.waits():
+            with self._ending.waits(), self._stopwatch.part("log"):
                 write()
 
     def _agree(self, **mine: Any) -> list[dict[str, Any]]:
@@ -263,9 +264,11 @@ class BaseRun(ABC):
                 lambda windows: (windows, self._learner.place(self._replay.gather(windows))),
                 replay.prefetch,
             )
-        windows, batch = next(self._batches)
-        metrics = self._learner.update(batch)
-        self._write_back(windows)
+        with self._stopwatch.part("replay"):
+            windows, batch = next(self._batches)
+        with self._stopwatch.part("update", first="compiling"):
+            metrics = self._learner.update(batch)
+            self._write_back(windows)
         self._meter.add(metrics)
         self._left_out.add(metrics)
         self.updates += 1
@@ -346,7 +349,8 @@ class BaseRun(ABC):
                 record(result)
             return result is not None
 
-        played = self._processes.alone(work, lambda: self._ending.asked)
+        with self._stopwatch.part("evaluation"):
+            played = self._processes.alone(work, lambda: self._ending.asked)
         self._silence.broken()
         self._agree()
         return played
@@ -360,10 +364,11 @@ class BaseRun(ABC):
             return
         # Other draws than those of learning, which a film must not change.
         rng = np.random.default_rng([self._config.seed, self.now])
-        predictions = self._learner.report(self._replay.sample(6, length, rng))
-        for name, pair in predictions.items():
-            strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
-            self._film(f"open_loop/{name}", strip)
+        with self._stopwatch.part("evaluation"):
+            predictions = self._learner.report(self._replay.sample(6, length, rng))
+            for name, pair in predictions.items():
+                strip = video.open_loop_strip(pair.truth, pair.model, CONTEXT)
+                self._film(f"open_loop/{name}", strip)
 
     def _film(self, name: str, video: np.ndarray) -> None:
         self._record(lambda: self._logger.video(self.now, name, video))
@@ -371,12 +376,13 @@ class BaseRun(ABC):
     def _save(self) -> None:
         """Writes replay, checkpoint and the export that ``load`` reads."""
         self._check_updates()
-        self._replay.flush()
-        ahead = self._batches.ahead if self._batches else None
-        replays = self._processes.gather(self._replay.state(ahead))
-        if self._processes.first:
-            self._write(self._replay.join(replays))
-        self._processes.gather(None)  # Until it is written, nobody goes on, and nobody leaves.
+        with self._stopwatch.part("checkpoint"):
+            self._replay.flush()
+            ahead = self._batches.ahead if self._batches else None
+            replays = self._processes.gather(self._replay.state(ahead))
+            if self._processes.first:
+                self._write(self._replay.join(replays))
+            self._processes.gather(None)  # Until it is written, nobody goes on, or leaves.
         self._saved, self._save_due = time.monotonic(), False
 
     def _write(self, replay: dict[str, Any]) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+SECONDS = "time/seconds/"
+"""Beginning of the names of metrics that say how long a run did what since the last ones."""
+
 
 class Every:
     """Is due whenever a counter has passed another multiple of the interval.
@@ -78,6 +81,48 @@ class Silence:
             return False
         self.broken()
         return True
+
+
+class Stopwatch:
+    """Where the time of a thread goes, in parts of which one is counted at a time.
+
+    What begins inside of another part is not counted there, and "rest" is what is in none.
+    """
+
+    def __init__(self) -> None:
+        """Starts with the rest."""
+        self._seconds: dict[str, float] = {}
+        self._inside, self._known = ["rest"], set[str]()
+        self._mark = time.perf_counter()
+
+    @contextlib.contextmanager
+    def part(self, name: str, first: str = "") -> Iterator[None]:
+        """Counts what happens inside.
+
+        Args:
+            name: Of the part.
+            first: Name of another part, to which the first time of this one counts.
+        """
+        chosen = name if name in self._known or not first else first
+        self._known.add(name)
+        self._count()
+        self._inside.append(chosen)
+        try:
+            yield
+        finally:
+            self._count()
+            self._inside.pop()
+
+    def take(self) -> dict[str, float]:
+        """Returns the seconds of every part since the last call, as metrics, and starts anew."""
+        self._count()
+        taken, self._seconds = self._seconds, {}
+        return {SECONDS + name: value for name, value in taken.items()}
+
+    def _count(self) -> None:
+        now, name = time.perf_counter(), self._inside[-1]
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._mark
+        self._mark = now
 
 
 @contextlib.contextmanager

@@ -205,6 +205,9 @@ class FleetLearner:
         metrics, self.latents = self._fleet.update(self._member, batch)
         return metrics
 
+    def wait(self) -> None:
+        """Waits for nothing: updates of a fleet are waited for."""
+
     def report(self, batch: Rows) -> dict[str, OpenLoop]:
         """Returns what the model imagines of the batch, as NumPy arrays."""
         key = jax.random.fold_in(self._fleet.get(self._member, "key"), 1)

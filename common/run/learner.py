@@ -91,6 +91,10 @@ class AgentLearner:
         self.latents = self._devices.own(latents[0]) if latents else {}
         return metrics
 
+    def wait(self) -> None:
+        """Waits for the newest update to be made."""
+        jax.block_until_ready(self._state)
+
     def compiled_update(self, batch: Rows) -> str:
         """Returns the program that makes an update on rows of ``place``, as XLA prints it."""
         return self._update.lower(self._state, self._key, batch).compile().as_text()

@@ -48,7 +48,7 @@ class OnlineRun(BaseRun):
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
         self._random = RandomPolicy(envs.action_spec, config.seed)
         self._policy = Handover(
-            self._random, self._learner.policy, self._num_envs, self._schedule.prefill
+            self._random, self._timed_policy, self._num_envs, self._schedule.prefill
         )
         self._driver = Driver(envs)
         self._driver.act(None)
@@ -74,12 +74,15 @@ class OnlineRun(BaseRun):
         while self.frames < schedule.frames and not self._ending.now:
             filled = self._filled()
             learning = filled and self._ready
-            self._driver.act(self._policy if filled else self._random)
+            with self._stopwatch.part("environment"):
+                self._driver.act(self._policy if filled else self._random)
             if filled and self._learner.latent_specs:
                 self._replay.annotate(self._learner.policy.latents)
             while learning and not self._ending.now and self._ratio.due(self._clock):
                 self._learn()
-            self._take(self._driver.receive())
+            with self._stopwatch.part("environment"):
+                rows = self._driver.receive()
+            self._take(rows)
             if filming.due(self.frames) and learning and schedule.video:
                 self._report()
             if evaluation.due(self.frames) and self.frames < schedule.frames:
@@ -89,6 +92,13 @@ class OnlineRun(BaseRun):
             self._say_progress()
             if self._save_due:
                 self._save()
+
+    def _timed_policy(self, rows: Rows) -> np.ndarray:
+        """Acts by the learner's policy, once it has the parameters of the newest update."""
+        with self._stopwatch.part("update"):
+            self._learner.wait()
+        with self._stopwatch.part("acting", first="compiling"):
+            return self._learner.policy(rows)
 
     def _filled(self) -> bool:
         """Whether there is enough experience of the random policy."""
@@ -105,7 +115,8 @@ class OnlineRun(BaseRun):
 
     def _take(self, rows: Rows) -> None:
         """Keeps the rows that the environments returned, and counts those of all processes."""
-        self._replay.add(without_log(rows))
+        with self._stopwatch.part("replay"):
+            self._replay.add(without_log(rows))
         steps = ~rows["is_first"]
         repeats = rows.get(FRAMES, np.full(len(steps), self._envs.action_repeat))
         heard = self._agree(

@@ -58,6 +58,10 @@ class Learner(Protocol):
         """Makes one update on rows of ``place``; returns scalar metrics."""
         ...
 
+    def wait(self) -> None:
+        """Waits for the newest update to be made."""
+        ...
+
     def report(self, batch: Rows) -> dict[str, OpenLoop]:
         """Returns what the model imagines of the batch, as NumPy arrays."""
         ...

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.run import clocks
 from common.run.clocks import Every, Meter, Ratio, Silence, announced
 
 
@@ -97,3 +98,61 @@ def test_announced_says_so_before_and_after(capsys):
     with pytest.raises(KeyError), announced("x"):
         raise KeyError
     assert capsys.readouterr().out.endswith("\n")
+
+
+class TestStopwatch:
+    """Seconds of parts; the clock is moved by hand."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
+        return now
+
+    def test_what_is_inside_counts_once(self, clock):
+        watch = clocks.Stopwatch()
+        clock[0] = 1
+        with watch.part("environment"):
+            clock[0] += 2
+            with watch.part("acting"):
+                clock[0] += 4
+            clock[0] += 8
+        clock[0] += 16
+        taken = watch.take()
+        names = {name.removeprefix(clocks.SECONDS): x for name, x in taken.items()}
+        assert names == {"rest": 17, "environment": 10, "acting": 4}
+        assert watch.take() == {clocks.SECONDS + "rest": 0}
+
+    def test_the_first_time_counts_elsewhere(self, clock):
+        watch = clocks.Stopwatch()
+        for _ in range(3):
+            with watch.part("update", first="compiling"):
+                clock[0] += 1
+        taken = watch.take()
+        assert taken[clocks.SECONDS + "compiling"] == 1 and taken[clocks.SECONDS + "update"] == 2
+
+    def test_it_goes_on_after_an_error(self, clock):
+        watch = clocks.Stopwatch()
+        with pytest.raises(KeyError), watch.part("update"):
+            clock[0] += 1
+            raise KeyError
+        clock[0] += 3
+        assert watch.take() == {clocks.SECONDS + "update": 1, clocks.SECONDS + "rest": 3}
+
+    @given(st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=3), max_leaves=12))
+    def test_the_parts_make_the_whole(self, tree):
+        now = [0.0]
+        watch = clocks.Stopwatch()
+        watch._mark = 0.0
+
+        def walk(node, depth):
+            now[0] += 1
+            for child in node:
+                with watch.part(f"depth {depth}"):
+                    walk(child, depth + 1)
+                now[0] += 1
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clocks.time, "perf_counter", lambda: now[0])
+            walk(tree, 0)
+            assert sum(watch.take().values()) == now[0]

@@ -1,0 +1,56 @@
+"""Whole runs timed: what counts, and what a user is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.speed import runs
+from benchmarks.speed.runs import Run, summary
+from common.errors import UserError
+
+
+def line(frames: int, updates: int, **seconds: float) -> dict:
+    """One line of a log."""
+    parts = {f"time/seconds/{name}": value for name, value in seconds.items()}
+    return {"frames": frames, "time/updates": updates, "time/updates_per_s": updates, **parts}
+
+
+def test_only_the_time_in_which_it_learned_counts():
+    lines = [
+        {"frames": 0, "random/return_mean": 3.0},
+        line(100, 0, rest=1, environment=2),
+        line(200, 5, rest=1, compiling=50, update=4),
+        line(300, 15, rest=1, update=6, environment=3),
+        line(400, 25, rest=2, update=6, log=2),
+        {"frames": 400, "eval/return_mean": 3.0},
+    ]
+    found = summary(lines)
+    assert found["seconds"] == 20 and found["frames_per_second"] == 10
+    assert found["updates_per_second"] == 1
+    assert found["shares"] == {"environment": 0.15, "log": 0.1, "rest": 0.15, "update": 0.6}
+
+
+def test_too_short_a_run():
+    with pytest.raises(UserError, match="fewer than three lines"):
+        summary([line(100, 5, rest=1), line(200, 9, rest=1)])
+
+
+def test_a_whole_run(tmp_path, monkeypatch, capsys):
+    """The tiny agent's, by the command."""
+    monkeypatch.setitem(runs.RUNS, "tiny", Run("tests.fake_agent train", 400, 40))
+    assert runs.main(["tiny", "--results", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "run-tiny.json").read_text())
+    assert sum(record["shares"].values()) == pytest.approx(1) and record["frames_per_second"] > 0
+    assert {"update", "acting", "environment", "replay", "log", "rest"} <= record["shares"].keys()
+    assert "compiling" not in record["shares"]
+    assert capsys.readouterr().out.startswith("tiny ")
+
+
+def test_mistakes(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="unknown run 'quick'; did you mean 'quickstart'"):
+        runs.main(["quick"])
+    monkeypatch.setitem(runs.RUNS, "bad", Run("tests.fake_agent train --no.such 1", 400, 40))
+    with pytest.raises(UserError, match="bad failed: error: unknown option --no.such"):
+        runs.main(["bad", "--results", str(tmp_path)])
