@@ -182,6 +182,11 @@ def stack_rows(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     return stacked
 
 
+def split_rows(stacked: Mapping[str, np.ndarray]) -> list[Row]:
+    """Returns the rows of the single environments: views of rows that were stacked."""
+    return [dict(zip(stacked, row, strict=True)) for row in zip(*stacked.values(), strict=True)]
+
+
 def check_actions(action: np.ndarray, num_envs: int, size: int) -> np.ndarray:
     """Returns the actions as float32 ``[N, A]``.
 

@@ -14,12 +14,18 @@ class EnvConfig(Options):
 
     Attributes:
         amount: Environments that run in parallel.
-        workers: "process" gives each environment a process of its own, "none" steps
+        workers: "process" gives environments processes of their own, "none" steps
             all of them in this process, "auto" takes processes for more than one
-            (Atari brings its own threads and ignores this). Evaluations do as training does.
-        timeout: Seconds that an environment in a process of its own has for a step, a reset
-            or to be built; then it is ended by force and starts anew, as after a crash. 0
-            waits for ever.
+            (Atari brings its own threads and ignores this). "ray" takes actors of the Ray
+            cluster of the variable RAY_ADDRESS, or of a Ray that is started on this machine.
+            Evaluations do as training does.
+        per_worker: Environments of one process or Ray actor, which step one after the other;
+            0 takes 1 for processes and 4 for Ray. More save time where an environment is cheap
+            against a message. One whose process dies takes the others with it. Ignored where
+            environments step in this process, and by Atari.
+        timeout: Seconds that a process or Ray actor has for a step or a reset of its
+            environments, or to build them; then it is ended by force and they start anew, as
+            after a crash. 0 waits for ever.
         action_repeat: Simulator steps per action; 0 takes the suite's usual number
             (2 for control-suite tasks, 4 for Atari, 1 for everything else), -1 the number
             with which PlaNet was published for the task, else the usual one.
@@ -44,7 +50,8 @@ class EnvConfig(Options):
     """
 
     amount: Annotated[Count, Range(high=1024)] = 1
-    workers: Literal["auto", "none", "process"] = "auto"
+    workers: Literal["auto", "none", "process", "ray"] = "auto"
+    per_worker: Annotated[Whole, Range(high=1024)] = 0
     timeout: NonNegative = 600.0
     action_repeat: Annotated[int, Range(-1), Range(high=1000)] = 0
     image_size: Annotated[int, Range(32), Range(high=1024)] = 64

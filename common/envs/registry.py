@@ -10,16 +10,18 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 
 from common.envs.base import Env, Envs, env_seed
 from common.envs.config import EnvConfig
 from common.envs.multitask import MultiTask
+from common.envs.ray_actors import OF_AN_ACTOR, actors
 from common.envs.render import choose_backend
 from common.envs.stack import StackedImages
 from common.envs.vector import BuildError, VectorEnvs
+from common.envs.workers import Place, here, processes
 from common.errors import UserError, nearest, warn_once
 
 FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
@@ -67,15 +69,15 @@ def make(
         return AtariEnvs(task.removeprefix("atari_"), config, seed, amount)
     choose_backend()  # Before any import of MuJoCo, here or in a worker.
     build = functools.partial(make_one, task, config, only=only)
-    open_envs = functools.partial(VectorEnvs, build, seed=seed, timeout=config.timeout)
-    processes = in_processes(config, amount)
+    open_envs = functools.partial(VectorEnvs, build, seed=seed)
+    where = workers(config, amount)
     try:
-        envs = open_envs(num_envs=amount, processes=processes, fewer=fewer)
+        envs = open_envs(num_envs=amount, place=_place(where, config), fewer=fewer)
     except BuildError as error:
-        if not fewer or processes:
+        if not fewer or where != "none":
             print(error.details, end="", file=sys.stderr, flush=True)
             raise
-        return _alone(open_envs, error)
+        return _alone(open_envs, config, error)
     if envs.missing:
         warn_once(
             f"only {envs.num_envs} of {amount} environments can be built ({envs.missing}); they "
@@ -84,15 +86,27 @@ def make(
     return envs
 
 
-def in_processes(config: EnvConfig, amount: int) -> bool:
-    """Whether so many environments step in processes of their own."""
-    return config.workers == "process" or (config.workers == "auto" and amount > 1)
+def workers(config: EnvConfig, amount: int) -> Literal["none", "process", "ray"]:
+    """Where so many environments step: ``env.workers`` with "auto" written out."""
+    if config.workers == "auto":
+        return "process" if amount > 1 else "none"
+    return config.workers
 
 
-def _alone(open_envs: Callable[..., VectorEnvs], error: BuildError) -> VectorEnvs:
+def _place(where: str, config: EnvConfig) -> Place:
+    if where == "none":
+        return here()
+    if where == "process":
+        return processes(config.per_worker or 1, config.timeout)
+    return actors(config.per_worker or OF_AN_ACTOR, config.timeout)
+
+
+def _alone(
+    open_envs: Callable[..., VectorEnvs], config: EnvConfig, error: BuildError
+) -> VectorEnvs:
     """Builds one environment in a process of its own, where this one has no room for it."""
     try:
-        envs = open_envs(num_envs=1, processes=True)
+        envs = open_envs(num_envs=1, place=processes(1, config.timeout))
     except UserError:
         print(error.details, end="", file=sys.stderr, flush=True)
         raise error from None

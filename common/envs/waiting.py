@@ -13,8 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from common.errors import warn_once
 
@@ -112,7 +111,15 @@ def leave() -> None:
     signal.setitimer(signal.ITIMER_REAL, GRACE)
 
 
-def wait_for(pipe: Connection, who: str, since: float, timeout: float) -> None:
+class Pollable(Protocol):
+    """Where an answer comes from, such as a pipe."""
+
+    def poll(self, seconds: float) -> bool:
+        """Waits so long at most; returns whether there is something to receive."""
+        ...
+
+
+def wait_for(pipe: Pollable, who: str, since: float, timeout: float) -> None:
     """Waits until there is something to receive, or until the other end is gone.
 
     Args:

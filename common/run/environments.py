@@ -11,7 +11,7 @@ from typing import NamedTuple
 from common.envs import make
 from common.envs.base import Envs
 from common.envs.config import EnvConfig
-from common.envs.registry import Task, in_processes, split
+from common.envs.registry import Task, split, workers
 from common.envs.vector import BuildError
 from common.errors import UserError
 from common.run.config import Settings
@@ -47,7 +47,7 @@ class Environments(NamedTuple):
 def for_evaluation(task: Task, config: EnvConfig) -> dict[Task, MakeEnvs]:
     """Returns what builds the environments of a task, or of each of several tasks.
 
-    They step where those of training do: in this process, at most ``COPIES``, or in processes
+    They step where those of training do: in this process, at most ``COPIES``, or in workers
     of their own, at most as many as training has. Where no more can be built beside those
     that there are, they are fewer.
 
@@ -55,9 +55,9 @@ def for_evaluation(task: Task, config: EnvConfig) -> dict[Task, MakeEnvs]:
         task: As of ``common.envs.make``.
         config: How they are built.
     """
-    names, processes = split(task), in_processes(config, config.amount)
-    most = config.amount if processes else COPIES
-    config = dataclasses.replace(config, workers="process" if processes else "none")
+    names, where = split(task), workers(config, config.amount)
+    most = COPIES if where == "none" else config.amount
+    config = dataclasses.replace(config, workers=where)
 
     def build(name: Task, seed: int, amount: int) -> Envs:
         only = name if len(names) > 1 else None

@@ -42,6 +42,7 @@ WANDB = "wandb"  # The package names it.
 PATIENCE = 60.0
 """Seconds after which a file that another host has written must be seen."""
 MAY_CHANGE = (
+    "env.per_worker",
     "env.workers",
     "replay.memory",
     "replay.prefetch",

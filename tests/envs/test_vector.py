@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.envs import EnvConfig, make, vector
-from common.envs.handles import LocalHandle, ProcessHandle
+from common.envs import EnvConfig, crew, make
 from common.envs.pictures import NoPicture
 from common.envs.waiting import Stopped, stopped_by
+from common.envs.workers import LocalWorker, ProcessWorker
 from common.errors import UserError, warn_once
 from tests.envs.toys import Counter, Faulty, Single
 
@@ -100,7 +100,7 @@ def test_control_suite_workers_give_equal_rows():
 def test_stepping_overlaps_with_the_parent():
     envs = _faulty("process")
     envs.step_async(np.zeros((1, 1)))
-    assert envs._slots[0].handle._pipe.poll(20)  # The row is there before it is asked for.
+    assert envs._crews[0].worker._pipe.poll(20)  # The row is there before it is asked for.
     assert envs.step_wait()["is_first"][0]
     envs.close()
 
@@ -136,7 +136,7 @@ def test_a_killed_idle_worker_is_replaced_and_the_other_does_not_notice():
     envs = _faulty("process", amount=2)
     calm = _faulty("none", amount=2)
     _steps(envs, 3), _steps(calm, 3)
-    os.kill(envs._slots[0].handle._process.pid, signal.SIGKILL)
+    os.kill(envs._crews[0].worker._process.pid, signal.SIGKILL)
     rows, expected = _steps(envs, 4), _steps(calm, 4)
     np.testing.assert_array_equal(rows["is_last"], [[1, 0], [0, 0], [0, 0], [0, 0]])
     np.testing.assert_array_equal(rows["is_first"], [[0, 0], [1, 0], [0, 0], [0, 0]])
@@ -179,7 +179,7 @@ def test_crashes_that_come_too_often_end_the_run(period, calm):
     spoilt.step = step
     envs = make(lambda: spoilt, EnvConfig(workers="none"), 0)
     with contextlib.redirect_stderr(io.StringIO()):
-        if period >= vector.SHARE:
+        if period >= crew.SHARE:
             _steps(envs, calm + 12 * (period + 2))
             return
         with pytest.raises(UserError, match=rf"10 times within {9 * period} steps, .* in 20"):
@@ -189,7 +189,7 @@ def test_crashes_that_come_too_often_end_the_run(period, calm):
 def test_a_worker_that_hangs_is_ended_and_its_episode_closed(tmp_path, capfd):
     envs = _faulty("process", fault="hang", at=2, once=str(tmp_path / "done"))
     rows = [_steps(envs, 2)]
-    hung = envs._slots[0].handle
+    hung = envs._crews[0].worker
     hung._timeout = 0.3  # Of this step; what is built anew has as long as ever.
     rows += [_steps(envs, 4)]
     envs.close()
@@ -212,7 +212,7 @@ def test_waiting_for_a_worker_is_given_up_where_the_run_is_told_to_stop(tmp_path
     _steps(envs, 1)
     with pytest.raises(Stopped), stopped_by((tmp_path / "done").exists):
         _steps(envs, 1)
-    process = envs._slots[0].handle._process
+    process = envs._crews[0].worker._process
     envs.close()
     assert process.exitcode is not None
 
@@ -225,7 +225,7 @@ def test_a_worker_that_hangs_ends_after_its_parent(tmp_path):
         f"    kwargs = dict(fault='hang', at=0, once={str(tmp_path / 'hangs')!r})\n"
         "    config = EnvConfig(workers='process', kwargs=kwargs)\n"
         f"    envs = make('{TOYS}:Faulty', config, 0)\n"
-        "    print(envs._slots[0].handle._process.pid, flush=True)\n"
+        "    print(envs._crews[0].worker._process.pid, flush=True)\n"
         "    envs.step(np.zeros((1, 1)))\n"
     )
     (tmp_path / "parent.py").write_text(code)
@@ -270,7 +270,7 @@ def test_fewer_environments_where_not_all_can_be_built(capsys):
     assert "only 1 of 3 environments can be built" in line and "create a second one" in line
     # Beside it there is no room at all in this process.
     alone = make(f"{TOYS}:Single", EnvConfig(workers="none"), 0, num_envs=3, fewer=True)
-    assert alone.num_envs == 1 and type(alone._slots[0].handle) is ProcessHandle
+    assert alone.num_envs == 1 and type(alone._crews[0].worker) is ProcessWorker
     (line,) = capsys.readouterr().err.splitlines()
     assert "one in a process of its own can be" in line and "--env.workers process" in line
     alone.close()
@@ -307,13 +307,13 @@ def test_a_factory_without_a_name_needs_one_process():
 
 def test_one_environment_stays_in_this_process():
     envs = _faulty("auto")
-    assert type(envs._slots[0].handle) is LocalHandle
+    assert type(envs._crews[0].worker) is LocalWorker
 
 
 def test_more_than_one_get_workers_which_close_ends():
     envs = _faulty("auto", amount=2)
-    assert [type(slot.handle) for slot in envs._slots] == [ProcessHandle, ProcessHandle]
-    pids = [slot.handle._process.pid for slot in envs._slots]
+    assert [type(crew.worker) for crew in envs._crews] == [ProcessWorker, ProcessWorker]
+    pids = [crew.worker._process.pid for crew in envs._crews]
     envs.step_async(np.zeros((2, 1)))
     envs.close()
     for pid in pids:
