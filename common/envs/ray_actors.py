@@ -20,6 +20,9 @@ from common.envs.workers import ENDING, Place, Worker, name, unsendable
 OF_AN_ACTOR = 4
 """Environments of one actor where nothing else is asked for: a call costs Ray as much as several
 steps of a cheap environment, while those of one actor step one after the other."""
+RESTARTS = 3
+"""How often Ray starts an actor again: one that it lost with its node before it ran needs that.
+One that ran has lost its environments and says so; a new one takes its place."""
 
 _ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
@@ -63,7 +66,9 @@ class RayWorker:
         except Exception as error:  # What cannot be sent raises one of several types.
             raise unsendable(error) from error
         self._ray, self._name, self._timeout = ray, name(indices), timeout
-        options = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")
+        options = ray.remote(
+            num_cpus=0, max_restarts=RESTARTS, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
         self._actor = options(_Server).remote(build)
         self._ending = False
 
@@ -81,7 +86,7 @@ class RayWorker:
             self._kill()
             raise Crash(str(silent)) from None
         except self._ray.exceptions.RayError as error:
-            reason = " ".join(str(error).splitlines()[-1].split())
+            reason = str(error).splitlines()[-1].partition(". ")[0]  # Advice follows.
             raise Crash(f"its Ray actor is gone: {reason}") from None
 
     def poll(self, seconds: float) -> bool:
@@ -116,6 +121,10 @@ class _Server:
     def __init__(self, build: Build):
         choose_backend()  # Of this machine, before any import of MuJoCo.
         self._group = Group(build)
+        self._opened = False
 
     def run(self, command: str, args: Sequence[Any]) -> tuple[str, Any]:
+        self._opened |= command == "open"
+        if not self._opened and command != "close":
+            raise RuntimeError("Ray has started it again, without its environments")
         return answer(self._group, command, args)
