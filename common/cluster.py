@@ -36,6 +36,9 @@ def connect(who: str, paths: Sequence[str]) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Else a busy machine lets its processes wait: they would have niceness 15.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     if not address and "ray" not in sys.modules:
         _keep_to_this_machine()
     ray = _import(who)

@@ -79,6 +79,16 @@ def test_the_clusters_processes_import_from_where_this_one_does(ray):
     assert variables == {"PYTHONPATH": os.pathsep.join(["/one", "/two", "mine"])}
 
 
+@pytest.mark.parametrize("mine", [None, "7"])
+def test_a_ray_of_our_own_does_not_let_its_processes_wait(mine, ray):
+    for name in ("RAY_worker_niceness", "RAY_ADDRESS"):
+        os.environ.pop(name, None)
+    if mine:
+        os.environ["RAY_worker_niceness"] = mine
+    cluster.connect("it", [])
+    assert os.environ["RAY_worker_niceness"] == (mine or "0")
+
+
 def test_a_missing_ray_is_named_by_who_wants_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     for wants in (cluster.connect, lambda *words: cluster.connected(*words).__enter__()):
