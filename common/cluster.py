@@ -104,7 +104,7 @@ def connected(who: str, paths: Sequence[str]) -> Iterator[Any]:
                 _ours = False
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _sharing = 0
 _ours = False
 

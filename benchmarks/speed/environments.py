@@ -78,14 +78,11 @@ class Place(NamedTuple):
 
 def places(amount: int) -> dict[str, Place]:
     """Returns where so many environments are timed, by name."""
-    half = amount // 2
-    return {
-        "local": Place("none", 0),
-        f"{amount} processes": Place("process", 1),
-        f"2 processes of {half}": Place("process", half),
-        f"2 Ray actors of {half}": Place("ray", half),
-        f"{amount} Ray actors": Place("ray", 1),
-    }
+    found = {"local": Place("none", 0)}
+    for word, workers in (("process", "process"), ("Ray actor", "ray")):
+        for size in (1, amount // 2, amount):
+            found[f"{word} for {size}"] = Place(workers, size)
+    return found
 
 
 def measure(kind: Kind, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
@@ -151,8 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = Parser("python -m benchmarks.speed.environments", description=__doc__)
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; all")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each place (9)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn (2)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each place (7)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn (1.5)")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
 
     def run() -> int:

@@ -45,8 +45,9 @@ def test_a_record_says_on_what_it_ran(two_places, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize("name", KINDS)
 def test_places_hold_all_environments_of_a_kind(name):
     amount = KINDS[name].amount
-    for place in places(amount).values():
-        assert EnvConfig(amount=amount, **place._asdict()).per_worker in (0, 1, amount // 2)
+    found = [EnvConfig(**place._asdict()) for place in places(amount).values()]
+    assert [one.workers for one in found] == ["none"] + ["process"] * 3 + ["ray"] * 3
+    assert [one.per_worker for one in found[1:]] == [1, amount // 2, amount] * 2
 
 
 def test_idle_environments_end_their_episodes():

@@ -70,17 +70,18 @@ def test_episodes_are_shared_out_beforehand(num_envs, episodes):
 
 
 @pytest.mark.parametrize(
-    "workers, amount, episodes, copies, remote",
+    "workers, amount, episodes, copies, where",
     [
-        ("none", 1, 3, 3, False),
-        ("none", 4, 40, COPIES, False),
-        ("auto", 1, 3, 3, False),
-        ("auto", 2, 3, 2, True),
-        ("process", 1, 3, 1, True),
+        ("none", 1, 3, 3, "none"),
+        ("none", 4, 40, COPIES, "none"),
+        ("auto", 1, 3, 3, "none"),
+        ("auto", 2, 3, 2, "process"),
+        ("process", 1, 3, 1, "process"),
+        ("ray", 1, 3, 1, "ray"),
     ],
 )
 def test_evaluations_step_where_training_does(
-    workers, amount, episodes, copies, remote, monkeypatch
+    workers, amount, episodes, copies, where, monkeypatch
 ):
     calls = []
     monkeypatch.setattr(environments, "make", lambda *args, **kwargs: calls.append((args, kwargs)))
@@ -88,7 +89,7 @@ def test_evaluations_step_where_training_does(
     build(7, episodes)
     (((task, config, seed, number), options),) = calls
     assert (task, seed, number, options["fewer"]) == ("gym_X-v0", 7, copies, True)
-    assert config.workers == ("process" if remote else "none")
+    assert config.workers == where
 
 
 def test_where_only_one_can_be_built_it_plays_all_episodes(capsys):
