@@ -15,6 +15,7 @@ import json
 import math
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,15 +41,25 @@ class Run(NamedTuple):
         command: The words after ``python -m``, without its length.
         frames: Its length.
         log_every: Frames between two lines of its log.
+        processes: How many make it, on this machine.
+        folder: Where in its folder the log lies.
     """
 
     command: str
     frames: int
     log_every: int
+    processes: int = 1
+    folder: str = ""
 
 
 RUNS = {
     "quickstart": Run("dreamer train --configs quickstart", 20_000, 2000),
+    "quickstart_2_processes": Run(
+        "dreamer train --configs quickstart --env.amount 2", 20_000, 2000, processes=2
+    ),
+    "quickstart_3_seeds": Run(
+        "dreamer train --configs quickstart --seeds 1,2,3", 20_000, 2000, folder="seed-1"
+    ),
     "dmc_vision_small": Run(
         "dreamer train --configs dmc_vision size_s --task dmc_walker_walk --env.render fast",
         8_000, 1000,
@@ -95,15 +106,8 @@ def measure(name: str, run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [*run.command.split(), *QUIET.split(), "--run.frames", str(run.frames)]
         command += ["--run.log_every", str(run.log_every), "--run.checkpoint_every", "100000"]
-        done = subprocess.run(
-            [sys.executable, "-m", *command, "--logdir", folder],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        if done.returncode:
-            raise UserError(f"{name} failed: {(done.stderr.splitlines() or ['no word'])[-1]}")
-        lines = list(read_jsonl(pathlib.Path(folder) / run_folder.METRICS))
+        _train([*command, "--logdir", folder], run.processes)
+        lines = list(read_jsonl(pathlib.Path(folder) / run.folder / run_folder.METRICS))
     return {
         "run": name,
         "command": " ".join(command),
@@ -113,6 +117,27 @@ def measure(name: str, run: Run) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions.describe().splitlines(),
     }
+
+
+def _train(command: list[str], processes: int) -> None:
+    """Runs a train command, by one process or by several."""
+    words = [sys.executable, "-m", *command]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            words + ([f"--run.coordinator=127.0.0.1:{port},{processes},{i}"] * (processes > 1)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for i in range(processes)
+    ]
+    errors = [one.communicate()[1] for one in started]
+    for one, words in zip(started, errors, strict=True):
+        if one.returncode:
+            raise UserError(f"{command[0]} failed: {(words.splitlines() or ['no word'])[-1]}")
 
 
 def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:

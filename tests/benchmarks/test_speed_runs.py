@@ -37,9 +37,14 @@ def test_too_short_a_run():
         summary([line(100, 5, rest=1), line(200, 9, rest=1)])
 
 
-def test_a_whole_run(tmp_path, monkeypatch, capsys):
-    """The tiny agent's, by the command."""
-    monkeypatch.setitem(runs.RUNS, "tiny", Run("tests.fake_agent train", 400, 40))
+@pytest.mark.parametrize(
+    ("more", "several"),
+    [("", {}), ("--env.amount 2", {"processes": 2}), ("--seeds 1,2", {"folder": "seed-1"})],
+)
+def test_a_whole_run(more, several, tmp_path, monkeypatch, capsys):
+    """The tiny agent's, by the command; by two processes; of two seeds."""
+    run = Run(f"tests.fake_agent train {more}", 400, 40, **several)
+    monkeypatch.setitem(runs.RUNS, "tiny", run)
     assert runs.main(["tiny", "--results", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "run-tiny.json").read_text())
     assert sum(record["shares"].values()) == pytest.approx(1) and record["frames_per_second"] > 0
@@ -52,5 +57,5 @@ def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="unknown run 'quick'; did you mean 'quickstart'"):
         runs.main(["quick"])
     monkeypatch.setitem(runs.RUNS, "bad", Run("tests.fake_agent train --no.such 1", 400, 40))
-    with pytest.raises(UserError, match="bad failed: error: unknown option --no.such"):
+    with pytest.raises(UserError, match="tests.fake_agent failed: error: unknown option --no.such"):
         runs.main(["bad", "--results", str(tmp_path)])
