@@ -43,16 +43,18 @@ def run(suite_name: str, argv: Sequence[str]) -> int:
         given.games,
         given.seeds,
         options,
+        given.fleet,
     )
     plan = plans.extend(wanted)
-    jobs = [job for job in wanted.jobs if not states.finished(plan, job)]
+    left = [job for job in wanted.jobs if not states.finished(plan, job)]
+    jobs = list(dict.fromkeys(plan.crew(job)[0] for job in left))
     if given.print_commands:
         for job in jobs:
             print(shlex.join(plan.command(job)))
         return 0
     launch = _launcher(given)
     plans.write(plan)
-    print(f"{len(wanted.jobs)} jobs in {plan.logdir}, {len(wanted.jobs) - len(jobs)} done before")
+    print(f"{len(wanted.jobs)} jobs in {plan.logdir}, {len(wanted.jobs) - len(left)} done before")
     for job in jobs:
         records.renew(plan.record(job), plan.log(job))
     complete = launch(plan, jobs) if jobs else True
@@ -111,6 +113,8 @@ def _run_parser(suite_name: str) -> Parser:
     add("--games", nargs="+", default=["all"], metavar="NAME", help="tasks [default: all]")
     add("--seeds", type=int, default=5, help="number of seeds, from 0 on [default: 5]")
     add("--retries", type=int, default=2, help="starts after a failure [default: 2]")
+    add("--fleet", type=int, default=1, help="runs that one process trains in one program, for a "
+        "GPU: seeds of a game, with the suite atari also different games [default: 1]")  # fmt: skip
     add("--print-commands", action="store_true", help="print the commands of what is left to do")
     add("--launcher", default="local", help="local, slurm or ray [default: local]")
     add(

@@ -23,6 +23,8 @@ from common.errors import UserError, nearest
 JOBS = "jobs.json"
 LOGS = "logs"
 AGENTS = ("dreamer", "planet")
+ALIKE = "atari"
+"""Suite whose games have the same observations and actions."""
 _OWN = ("configs", "task", "seed", "logdir")
 """Options of the train command that the job list sets."""
 
@@ -58,6 +60,7 @@ class Plan:
         options: Further words of every train command.
         frames: Length of a run.
         jobs: The runs.
+        fleet: Runs that one process trains in one program.
     """
 
     logdir: pathlib.Path
@@ -67,6 +70,21 @@ class Plan:
     options: tuple[str, ...]
     frames: int
     jobs: tuple[Job, ...]
+    fleet: int = 1
+
+    def crew(self, job: Job) -> tuple[Job, ...]:
+        """Returns the jobs that one process works on, this one among them.
+
+        Those of one game, or of any in Atari's 200M frames, where all games look alike to an agent.
+        """
+        mates = [one for one in self.jobs if one.game == job.game or self.suite == ALIKE]
+        first = mates.index(job) // self.fleet * self.fleet
+        return tuple(mates[first : first + self.fleet])
+
+    def name(self, job: Job) -> str:
+        """Names a job in a sentence, with those beside which it runs."""
+        more = len(self.crew(job)) - 1
+        return f"{self.crew(job)[0]} and {more} more" if more else str(job)
 
     def folder(self, job: Job) -> pathlib.Path:
         """Returns the run folder of a job."""
@@ -74,6 +92,7 @@ class Plan:
 
     def log(self, job: Job) -> pathlib.Path:
         """Returns the file that collects what the attempts of a job print."""
+        job = self.crew(job)[0]
         return self.logdir / LOGS / f"{job.game}-{job.seed}.log"
 
     def record(self, job: Job) -> pathlib.Path:
@@ -81,7 +100,11 @@ class Plan:
         return self.log(job).with_suffix(".json")
 
     def command(self, job: Job) -> list[str]:
-        """Returns the words of the train command of a job."""
+        """Returns the words of the train command of a job, or of those of its crew."""
+        if self.fleet > 1:
+            first = self.crew(job)[0]
+            crew = ("-m", "benchmarks.jobs.crew", str(self.logdir), first.game, str(first.seed))
+            return [sys.executable, *crew]
         words = [sys.executable, "-m", self.agent, "train", "--configs", *self.configs]
         words += ["--task", job.task, "--seed", str(job.seed)]
         return [*words, "--logdir", str(self.folder(job)), *self.options]
@@ -95,6 +118,7 @@ def make(
     games: Sequence[str],
     seeds: int,
     options: Sequence[str],
+    fleet: int = 1,
 ) -> Plan:
     """Builds a job list; touches nothing.
 
@@ -106,6 +130,7 @@ def make(
         games: Names of tasks, or "all".
         seeds: Number of seeds, from 0 on.
         options: Further words for the train command.
+        fleet: Runs that one process trains in one program.
 
     Raises:
         UserError: An unknown agent, game, preset or option.
@@ -114,6 +139,8 @@ def make(
         raise UserError(f"unknown agent {agent!r}{nearest(agent, AGENTS)}")
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; expected at least 1")
+    if fleet < 1:
+        raise UserError(f"--fleet is {fleet}; expected at least 1")
     known = preset_names()
     named = [name if name in known else _absolute(name) for name in configs or suite.configs]
     frames = _frames(agent, named, options)
@@ -123,7 +150,8 @@ def make(
         for seed in range(seeds)
     ]
     logdir = logdir.expanduser().absolute()
-    return Plan(logdir, suite.name, agent, tuple(named), tuple(options), frames, tuple(jobs))
+    words = tuple(named), tuple(options)
+    return Plan(logdir, suite.name, agent, *words, frames, tuple(jobs), fleet)
 
 
 def choose_games(suite: Suite, names: Iterable[str]) -> list[str]:
@@ -203,10 +231,10 @@ def _check(plan: Plan) -> None:
     for name in (plan.agent, *(job.game for job in plan.jobs)):
         if pathlib.PurePath(name).name != name:
             raise ValueError(f"{name[:50]!r} is no name of a folder")
-    for number in (plan.frames, *(job.seed for job in plan.jobs)):
+    for number in (plan.frames, plan.fleet, *(job.seed for job in plan.jobs)):
         if type(number) is not int or number < 0:
             raise TypeError(f"{str(number)[:50]!r} is no whole number")
-    if not plan.jobs or not plan.frames:
+    if not plan.jobs or not plan.frames or not plan.fleet:
         raise ValueError("it lists nothing to do")
 
 
@@ -225,7 +253,7 @@ def extend(plan: Plan) -> Plan:
     except UserError as error:
         warnings.warn(f"{error}, without jobs that only it named", stacklevel=2)
         return plan
-    for name in ("suite", "agent", "configs", "options", "frames"):
+    for name in ("suite", "agent", "configs", "options", "frames", "fleet"):
         before, now = getattr(earlier, name), getattr(plan, name)
         if before != now:
             raise UserError(

@@ -104,7 +104,8 @@ def failure(plan: Plan, job: Job) -> str:
     record = records.read(plan.record(job))
     code = record.attempts[-1].exit if record.attempts else None
     lines = [
-        f"failed: {job}, exit code {code}, {record.failures} failed attempt(s); {plan.log(job)}:"
+        f"failed: {plan.name(job)}, exit code {code}, {record.failures} failed attempt(s); "
+        f"{plan.log(job)}:"
     ]
     return "\n".join([*lines, *(f"  | {line}" for line in last_output(plan, job))])
 

@@ -89,14 +89,15 @@ class Watch:
     def _events(self, job: Job) -> list[str]:
         """Returns everything that happened to a job, in order."""
         record, lines = records.read(self._plan.record(job)), []
+        name = self._plan.name(job)
         for number, attempt in enumerate(record.attempts, 1):
-            lines.append(f"started: {job}, attempt {number}, on {attempt.host}")
+            lines.append(f"started: {name}, attempt {number}, on {attempt.host}")
             if not attempt.outcome:
                 continue
             if attempt.outcome != "failed":
-                lines.append(f"{attempt.outcome}: {job}")
+                lines.append(f"{attempt.outcome}: {name}")
             elif number == len(record.attempts) and record.failed:
                 lines.append(states.failure(self._plan, job))
             else:
-                lines.append(f"failed: {job}, exit code {attempt.exit}; trying again")
+                lines.append(f"failed: {name}, exit code {attempt.exit}; trying again")
         return lines

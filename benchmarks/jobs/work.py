@@ -59,7 +59,7 @@ class Work:
                 record.end("lost")
                 record.write(plan.record(job))
             while not self._stopping:
-                if states.finished(plan, job):
+                if self._finished():
                     return "done"
                 if record.failed:
                     return "failed"
@@ -99,7 +99,7 @@ class Work:
 
     def _close(self, record: records.Record, code: int) -> None:
         """Records how an attempt ended."""
-        if code == 0 and states.finished(self._plan, self._job):
+        if code == 0 and self._finished():
             record.end("done", code)
         elif code in (0, STOPPED) or self._stopping:
             record.end("stopped", code)
@@ -108,6 +108,9 @@ class Work:
             record.failures += 1
             record.failed = code == MISTAKE or record.failures > self._retries
         record.write(self._plan.record(self._job))
+
+    def _finished(self) -> bool:
+        return all(states.finished(self._plan, job) for job in self._plan.crew(self._job))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         if self._stopping:  # Told so before there was a process.

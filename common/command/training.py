@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from common.command import trust
 from common.command.flags import Flags
@@ -18,6 +19,9 @@ from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.processes import leads
 from common.run.program import Program
+
+if TYPE_CHECKING:
+    from common.run.members import Member
 
 OPTIONS = {
     **OF_LAUNCHERS,
@@ -100,18 +104,37 @@ def _ended_at_once(command: Callable[[], int]) -> int:
 
 
 def _seeds(program: Program, config: Settings, text: str, parent: pathlib.Path | None) -> int:
-    """Trains several seeds in one program; 2 where one of them failed, 75 where one was stopped."""
+    """Trains several seeds in one program; returns as ``train_members``."""
     try:
         seeds = [int(word) for word in text.split(",")]
     except ValueError as error:
         raise UserError(f"--seeds is {text!r}; expected numbers such as 1,2,3") from error
-    from common.run.members import Member, check_members, train_fleet
+    from common.run.members import Member
 
     members = []
     for seed in seeds:
         own = update(config, {"seed": seed})
         logdir = parent / f"seed-{seed}" if parent else default_logdir(program, own)
         members.append(Member(f"seed {seed}", own, logdir))
+    return train_members(program, members)
+
+
+def train_members(program: Program, members: Sequence[Member]) -> int:
+    """Trains the members of a fleet and writes their reports.
+
+    Args:
+        program: The agent's program.
+        members: The runs.
+
+    Returns:
+        The exit code: 0, 2 where one of them failed by a mistake, 1 by anything else, 75 where one
+        was stopped.
+
+    Raises:
+        UserError: They cannot learn together, or a folder holds another run.
+    """
+    from common.run.members import check_members, train_fleet
+
     check_members(members)
     for member in members:
         run_folder.check(member.logdir, program.name, member.config)
@@ -121,6 +144,6 @@ def _seeds(program: Program, config: Settings, text: str, parent: pathlib.Path |
     finished = [end.logdir for end in ends if not isinstance(end, Exception) and end.finished]
     _report(finished)
     if failed:
-        print(f"{len(failed)} of {len(ends)} seeds failed, see above", file=sys.stderr)
+        print(f"{len(failed)} of {len(ends)} runs failed, see above", file=sys.stderr)
         return 2 if any(isinstance(end, UserError) for end in failed) else 1
     return 0 if len(finished) == len(ends) else STOPPED
