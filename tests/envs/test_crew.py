@@ -29,6 +29,8 @@ def actions(step):
 class Play:
     """Environments whose episodes have 2 to 4 steps, and which fail when they are told to.
 
+    Rewards are of their own actions.
+
     Args:
         faults: ``(step, index)``: environments that raise, each once.
         deaths: ``(step, call, first)``: workers that are gone after a call in a step, each once.
@@ -50,7 +52,8 @@ class Play:
             if (self.step, index) in self.faults:
                 self.faults.remove((self.step, index))
                 raise RuntimeError("the motor burnt out")
-            return method(*args)
+            row = method(*args)
+            return row | {"reward": float(sum(map(np.sum, args)))}
 
         return run
 
