@@ -225,3 +225,7 @@ class Config(Settings):
             return self
         repeat = action_repeat(self.task, self.env.action_repeat)
         return dataclasses.replace(self, world_model=self.world_model.at_repeat(repeat))
+
+    def remarks(self, platform: str) -> list[str]:
+        """What to warn of where it runs on a platform, such as "cpu"; a line each."""
+        return self.world_model.remarks(platform)

@@ -89,3 +89,7 @@ class Config(Settings):
         steps = episode_steps(self.task, self.env)
         discount = episode_discount(steps) if steps else 0.0
         return dataclasses.replace(self, tdmpc2=dataclasses.replace(self.tdmpc2, discount=discount))
+
+    def remarks(self, platform: str) -> list[str]:
+        """What to warn of where it runs on a platform, such as "cpu"; a line each."""
+        return self.world_model.remarks(platform) if self.model == "world_model" else []

@@ -47,7 +47,7 @@ def update(shape: Shape, repeats: int) -> Measurement:
 
 
 def update_in(precision: str, shape: Shape, repeats: int) -> Measurement:
-    """The same with the world model's products in a precision, whatever the machine is."""
+    """The same in a number format, whatever the machine is."""
     options = {**shape.options, "world_model.precision": precision}
     return update(dataclasses.replace(shape, options=options), repeats)
 
@@ -205,6 +205,7 @@ PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "update": update,
     "update-float32": functools.partial(update_in, "float32"),
     "update-bfloat16": functools.partial(update_in, "bfloat16"),
+    "update-bfloat16_products": functools.partial(update_in, "bfloat16_products"),
     "update-seeds": several_seeds,
     "update-chain": chained_updates,
     "model": model,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from common.dynamics.config import RSSMConfig
 from common.nets.cells import make_cell
 from common.nets.layers import ACTIVATIONS, INITS, NORMS, BlockDense, Dense, block_dense
+from common.nets.products import product
 from common.types import Array
 
 Finish = Callable[[Array], Array]
@@ -47,7 +48,7 @@ class Layer(NamedTuple):
 
     def __call__(self, x: Array) -> Array:
         """Applies a layer that has one input."""
-        return self.finish(x @ self.kernels[0] + self.bias)
+        return self.finish(product(x, self.kernels[0]) + self.bias)
 
 
 def make_layer(config: RSSMConfig, name: str, *inputs: int) -> Layer:
@@ -82,9 +83,9 @@ def make_core(config: RSSMConfig, stoch: int, action: int) -> Core:
     cell = make_cell(config.cell, config.hidden, config.deter)
 
     def step(stoch: Array, deter: Array, prepared: Array) -> Array:
-        return cell(layer.finish(stoch @ layer.kernels[0] + prepared), deter)
+        return cell(layer.finish(product(stoch, layer.kernels[0]) + prepared), deter)
 
-    return Core(lambda action: action @ layer.kernels[1] + layer.bias, step)
+    return Core(lambda action: product(action, layer.kernels[1]) + layer.bias, step)
 
 
 def _block_core(config: RSSMConfig, stoch: int, action: int) -> Core:
@@ -122,11 +123,11 @@ def _block_core(config: RSSMConfig, stoch: int, action: int) -> Core:
 
     def prepare(action: Array) -> Array:
         action = action / jax.lax.stop_gradient(jnp.maximum(1, jnp.abs(action)))
-        return from_action(action) @ shared[2 * hidden :] + bias
+        return product(from_action(action), shared[2 * hidden :]) + bias
 
     def step(stoch: Array, deter: Array, prepared: Array) -> Array:
         both = jnp.concatenate([from_state(deter), from_stoch(stoch)], -1)
-        x = finish(block_dense(deter, own) + both @ shared[: 2 * hidden] + prepared)
+        x = finish(block_dense(deter, own) + product(both, shared[: 2 * hidden]) + prepared)
         for kernel, bias, finish_later in later:
             x = finish_later(block_dense(x, kernel) + bias)
         reset, candidate, update = (block_dense(x, kernel) + bias for kernel, bias in gates)

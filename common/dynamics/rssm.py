@@ -27,6 +27,7 @@ from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_fu
 from common.dynamics.config import RSSMConfig
 from common.dynamics.cores import make_core, make_stack
 from common.nets.layers import INITS, Dense
+from common.nets.products import product
 from common.types import Array, Key
 
 
@@ -144,19 +145,19 @@ class RSSM(hk.Module):
 
     def _from_embed(self, embed: Array) -> Array:
         """What the posterior's first layer takes from the embedding, for all steps at once."""
-        return embed @ self._obs_out[0].kernels[-1] + self._obs_out[0].bias
+        return product(embed, self._obs_out[0].kernels[-1]) + self._obs_out[0].bias
 
     def _posterior(self, deter: Array, from_embed: Array) -> OneHot | Normal:
         first, *later = self._obs_out
         if not self._config.absolute:
-            from_embed = deter @ first.kernels[0] + from_embed
+            from_embed = product(deter, first.kernels[0]) + from_embed
         hidden = first.finish(from_embed)
         for layer in later:
             hidden = layer(hidden)
         return self._distribution(hidden, self._obs_dist)
 
     def _distribution(self, hidden: Array, weights: tuple[Array, Array]) -> OneHot | Normal:
-        statistics = hidden @ weights[0] + weights[1]
+        statistics = product(hidden, weights[0]) + weights[1]
         if self._categorical:
             shape = (*statistics.shape[:-1], self._config.stoch, self._config.classes)
             logits = statistics.reshape(shape).astype(jnp.float32)

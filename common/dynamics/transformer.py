@@ -36,6 +36,7 @@ from common.distributions import OneHot, mix_uniform, uniform_noise
 from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
 from common.nets.attention import make_block
 from common.nets.layers import Dense, LayerNorm, layer_norm
+from common.nets.products import product
 from common.types import Array, Key
 
 
@@ -205,8 +206,8 @@ class Transformer(hk.Module):
             is_first: Where episodes start ``[N, T]``.
         """
         keep = 1 - is_first.astype(action.dtype)[..., None]
-        token = self._flat(stoch) * keep @ self._token_in[0][: self._latent]
-        token += action * keep @ self._token_in[0][self._latent :] + self._token_in[1]
+        token = product(self._flat(stoch) * keep, self._token_in[0][: self._latent])
+        token += product(action * keep, self._token_in[0][self._latent :]) + self._token_in[1]
 
         memory, steps = self._config.context - 1, is_first.shape[1]
         # Episodes are numbered from the one of the remembered tokens on.
@@ -235,8 +236,8 @@ class Transformer(hk.Module):
     def _distribution(
         self, x: Array, layer: tuple[Array, Array], last: tuple[Array, Array]
     ) -> OneHot:
-        hidden = jax.nn.gelu(x @ layer[0] + layer[1])
-        logits = (hidden @ last[0] + last[1]).astype(jnp.float32)
+        hidden = jax.nn.gelu(product(x, layer[0]) + layer[1])
+        logits = (product(hidden, last[0]) + last[1]).astype(jnp.float32)
         shape = (*x.shape[:-1], self._config.stoch, self._config.classes)
         return OneHot(mix_uniform(logits.reshape(shape), self._config.unimix), event_ndims=2)
 

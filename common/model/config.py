@@ -49,8 +49,10 @@ class WorldModelConfig(Options):
         reward_gradients: Whether the reward head shapes the latent states.
         discount_gradients: Whether the discount head shapes the latent states.
         precision: Number format of the arithmetic, that of an agent's other networks too:
-            "float32", "bfloat16", or "auto", which is float32 on a CPU and bfloat16 elsewhere
-            (V3). Weights, losses, distributions and statistics stay in float32.
+            "float32"; "bfloat16", with which a CPU is slower; "auto", which is float32 on a CPU
+            and bfloat16 elsewhere (V3); or "bfloat16_products", which rounds only what dense
+            layers and convolutions multiply, for CPUs that multiply bfloat16 faster. Weights,
+            losses, distributions and statistics stay in float32.
     """
 
     dynamics: Literal["rssm", "transformer"] = "rssm"
@@ -81,6 +83,15 @@ class WorldModelConfig(Options):
         if self.discount.likelihood not in ("auto", "bernoulli"):
             found = f"is {self.discount.likelihood}, whose mean may leave 0 to 1"
             refuse(self, f"{AT}discount.likelihood {found}; expected auto or bernoulli")
+
+    def remarks(self, platform: str) -> list[str]:
+        """What to warn of where it learns on a platform, such as "cpu"; a line each."""
+        if platform != "cpu" or self.precision != "bfloat16":
+            return []
+        return [
+            "bfloat16 is slower than float32 on a CPU; for one that multiplies bfloat16 faster "
+            "there is --precision bfloat16_products"
+        ]
 
     def at_repeat(self, repeat: int) -> WorldModelConfig:
         """Returns it for an action repeat: γ^(repeat / discount_repeat), where one is named.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from common.nets.layers import Dense, LayerNorm, layer_norm
+from common.nets.products import product
 from common.types import Array
 
 Block = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
@@ -161,4 +162,4 @@ def _scores(query: Array, memory: KeysAndValues, distances: Array) -> Array:
 
 
 def _affine(x: Array, weights: tuple[Array, Array]) -> Array:
-    return x @ weights[0] + weights[1]
+    return product(x, weights[0]) + weights[1]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from common.nets.layers import GLOROT, Dense, LayerNorm, layer_norm
+from common.nets.products import product
 from common.types import Array
 
 Cell = Callable[[Array, Array], Array]
@@ -49,7 +50,7 @@ def _layer_norm_gru(inputs: int, size: int) -> Cell:
     norm = LayerNorm(name="gru_norm").parameters(3 * size)
 
     def step(x: Array, h: Array) -> Array:
-        mixed = layer_norm(x @ kernel[:inputs] + h @ kernel[inputs:] + bias, *norm)
+        mixed = layer_norm(product(x, kernel[:inputs]) + product(h, kernel[inputs:]) + bias, *norm)
         reset, candidate, update = jnp.split(mixed, 3, -1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
         update = jax.nn.sigmoid(update - 1)
@@ -88,8 +89,8 @@ def _gru(inputs: int, size: int) -> Cell:
     weights = _GRUParameters(name="gru")(inputs, size)
 
     def step(x: Array, h: Array) -> Array:
-        from_input = jnp.split(x @ weights.input_kernel + weights.input_bias, 3, -1)
-        from_state = jnp.split(h @ weights.state_kernel + weights.state_bias, 3, -1)
+        from_input = jnp.split(product(x, weights.input_kernel) + weights.input_bias, 3, -1)
+        from_state = jnp.split(product(h, weights.state_kernel) + weights.state_bias, 3, -1)
         update = jax.nn.sigmoid(from_input[0] + from_state[0])
         reset = jax.nn.sigmoid(from_input[1] + from_state[1])
         candidate = jnp.tanh(from_input[2] + reset * from_state[2])
@@ -108,10 +109,10 @@ def _original_gru(inputs: int, size: int) -> Cell:
 
     def step(x: Array, h: Array) -> Array:
         kernel, bias = gates
-        both = jax.nn.sigmoid(x @ kernel[:inputs] + h @ kernel[inputs:] + bias)
+        both = jax.nn.sigmoid(product(x, kernel[:inputs]) + product(h, kernel[inputs:]) + bias)
         reset, update = jnp.split(both, 2, -1)
         kernel, bias = candidate
-        new = jnp.tanh(x @ kernel[:inputs] + (reset * h) @ kernel[inputs:] + bias)
+        new = jnp.tanh(product(x, kernel[:inputs]) + product(reset * h, kernel[inputs:]) + bias)
         return update * h + (1 - update) * new
 
     return step

@@ -25,10 +25,11 @@ import contextvars
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from common.nets.patches import (
     cut_patches,
@@ -37,6 +38,7 @@ from common.nets.patches import (
     space_to_depth,
     widen,
 )
+from common.nets.products import operands_are_rounded, round_operand
 from common.types import Array
 
 CHUNK_BYTES = 3.5 * 2**20
@@ -44,6 +46,19 @@ CHUNK_BYTES = 3.5 * 2**20
 
 A chunk is never smaller than the kernel, which every chunk reads again.
 """
+
+
+class _Form(NamedTuple):
+    """How a convolution is computed.
+
+    Attributes:
+        implementation: As in ``conv2d``.
+        rounded: Whether operands are rounded to bfloat16.
+    """
+
+    implementation: str | None
+    rounded: bool
+
 
 _devices: contextvars.ContextVar[int] = contextvars.ContextVar("devices", default=1)
 _default: contextvars.ContextVar[str | None] = contextvars.ContextVar("convolution", default=None)
@@ -62,7 +77,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 2, implementation: str | None 
     Returns:
         ``[N, (H - h) // stride + 1, (W - w) // stride + 1, out]``.
     """
-    return _conv2d(x, kernel, stride, _named(implementation))
+    return _conv2d(x, kernel, stride, _form(implementation))
 
 
 def conv2d_transpose(
@@ -79,12 +94,14 @@ def conv2d_transpose(
     Returns:
         ``[N, stride * (H - 1) + h, stride * (W - 1) + w, out]``.
     """
-    chosen = _named(implementation)
+    form = _form(implementation)
     # Runs of fewer floats than a vector register holds (an RGB image's) are slow to
     # add: two by two neighbours at a time make them twice as long. The products are
     # larger for it, which pays where there are few channels.
     pays = stride * kernel.shape[2] < 8 and kernel.shape[3] <= 16
-    return _conv2d_transpose(x, kernel, stride, 2 if pays and chosen is None else 1, chosen)
+    return _conv2d_transpose(
+        x, kernel, stride, 2 if pays and form.implementation is None else 1, form
+    )
 
 
 @contextlib.contextmanager
@@ -116,53 +133,62 @@ def divided(devices: int) -> Iterator[None]:
         _devices.reset(token)
 
 
-def _named(implementation: str | None) -> str | None:
+def _form(implementation: str | None) -> _Form:
     implementation = implementation or _default.get()
     if implementation not in (None, "library", "matmul"):
         raise ValueError(f"unknown implementation {implementation!r}; choose library or matmul")
-    return implementation
+    return _Form(implementation, operands_are_rounded())
 
 
 def _choose(
-    implementation: str | None,
-    products: Callable[..., Any],
-    library: Callable[..., Any],
-    *arrays: Array,
+    form: _Form, products: Callable[..., Any], library: Callable[..., Any], *arrays: Array
 ) -> Any:
-    """Computes by one of two functions; None leaves it to the platform that is compiled for."""
-    if implementation is None:
-        return jax.lax.platform_dependent(*arrays, cpu=products, default=library)
-    return (products if implementation == "matmul" else library)(*arrays)
+    """Computes by one of two functions; None leaves it to the platform that is compiled for.
+
+    Results have the type of the arrays, whatever the operands are rounded to.
+    """
+    dtype = arrays[0].dtype
+    if form.rounded:
+        arrays = tuple(map(round_operand, arrays))
+    products = functools.partial(products, dtype=dtype)
+
+    def converted(*arrays: Array) -> Any:
+        # A library has no products of bfloat16 that return float32; its own sums are wide.
+        return jax.tree.map(lambda x: x.astype(dtype), library(*arrays))
+
+    if form.implementation is None:
+        return jax.lax.platform_dependent(*arrays, cpu=products, default=converted)
+    return (products if form.implementation == "matmul" else converted)(*arrays)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv2d(x: Array, kernel: Array, stride: int, implementation: str | None) -> Array:
+def _conv2d(x: Array, kernel: Array, stride: int, form: _Form) -> Array:
     products = functools.partial(_correlate, stride=stride)
     library = functools.partial(_library_conv2d, stride=stride)
-    return _choose(implementation, products, library, x, kernel)
+    return _choose(form, products, library, x, kernel)
 
 
 def _conv2d_forward(
-    x: Array, kernel: Array, stride: int, implementation: str | None
+    x: Array, kernel: Array, stride: int, form: _Form
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _conv2d(x, kernel, stride, implementation), (x, kernel)
+    return _conv2d(x, kernel, stride, form), (x, kernel)
 
 
 def _conv2d_backward(
-    stride: int, implementation: str | None, saved: tuple[Array, Array], gradient: Array
+    stride: int, form: _Form, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     # Apart from each other: nobody asks for the gradient of the observed image, and the compiler
     # then drops the first.
-    def of_image(x: Array, kernel: Array, gradient: Array) -> Array:
-        d_x = _scatter(gradient, kernel, stride)
+    def of_image(x: Array, kernel: Array, gradient: Array, dtype: np.dtype) -> Array:
+        d_x = _scatter(gradient, kernel, stride, dtype=dtype)
         return jnp.pad(d_x, [(0, n - m) for n, m in zip(x.shape, d_x.shape, strict=True)])
 
-    def of_kernel(x: Array, kernel: Array, gradient: Array) -> Array:
-        return _kernel_gradient(x, gradient, kernel, stride)
+    def of_kernel(x: Array, kernel: Array, gradient: Array, dtype: np.dtype) -> Array:
+        return _kernel_gradient(x, gradient, kernel, stride, dtype)
 
     library = functools.partial(_transposed, functools.partial(_library_conv2d, stride=stride))
     d_x, d_kernel = (
-        _choose(implementation, products, functools.partial(library, argument), *saved, gradient)
+        _choose(form, products, functools.partial(library, argument), *saved, gradient)
         for argument, products in enumerate((of_image, of_kernel))
     )
     return d_x, d_kernel
@@ -172,46 +198,44 @@ _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv2d_transpose(
-    x: Array, kernel: Array, stride: int, group: int, implementation: str | None
-) -> Array:
+def _conv2d_transpose(x: Array, kernel: Array, stride: int, group: int, form: _Form) -> Array:
     products = functools.partial(_scatter, stride=stride, group=group)
     library = functools.partial(_library_conv2d_transpose, stride=stride)
-    return _choose(implementation, products, library, x, kernel)
+    return _choose(form, products, library, x, kernel)
 
 
 def _conv2d_transpose_forward(
-    x: Array, kernel: Array, stride: int, group: int, implementation: str | None
+    x: Array, kernel: Array, stride: int, group: int, form: _Form
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _conv2d_transpose(x, kernel, stride, group, implementation), (x, kernel)
+    return _conv2d_transpose(x, kernel, stride, group, form), (x, kernel)
 
 
 def _conv2d_transpose_backward(
     stride: int,
     group: int,
-    implementation: str | None,
+    form: _Form,
     saved: tuple[Array, Array],
     gradient: Array,
 ) -> tuple[Array, Array]:
     del group
 
-    def products(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    def products(x: Array, kernel: Array, gradient: Array, dtype: np.dtype) -> tuple[Array, Array]:
         matrix = _as_matrix(kernel)
 
         def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
             x, gradient = chunk
             patches = cut_patches(gradient, kernel.shape[:2], stride)
-            return total + outer_product(x, patches), patches @ matrix
+            return total + outer_product(x, patches), _multiply(patches, matrix, dtype)
 
         total, d_x = _scan_chunks(step, _zeros(matrix), (x, gradient), x.shape[1:3], kernel)
-        return d_x, _as_kernel(total, kernel)
+        return d_x, _as_kernel(total, kernel).astype(dtype)
 
     def library(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
         forward = functools.partial(_library_conv2d_transpose, stride=stride)
         arrays = x, kernel, gradient
         return _transposed(forward, 0, *arrays), _transposed(forward, 1, *arrays)
 
-    return _choose(implementation, products, library, *saved, gradient)
+    return _choose(form, products, library, *saved, gradient)
 
 
 _conv2d_transpose.defvjp(_conv2d_transpose_forward, _conv2d_transpose_backward)
@@ -244,26 +268,26 @@ def _library_conv2d_transpose(x: Array, kernel: Array, stride: int) -> Array:
     )
 
 
-def _correlate(x: Array, kernel: Array, stride: int) -> Array:
+def _correlate(x: Array, kernel: Array, stride: int, dtype: np.dtype) -> Array:
     matrix = _as_matrix(kernel)
     shape = [(n - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)]
 
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
-        return carry, cut_patches(chunk[0], kernel.shape[:2], stride) @ matrix
+        return carry, _multiply(cut_patches(chunk[0], kernel.shape[:2], stride), matrix, dtype)
 
     return _scan_chunks(step, None, (x,), shape, kernel)[1]
 
 
-def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int) -> Array:
+def _kernel_gradient(x: Array, y: Array, kernel: Array, stride: int, dtype: np.dtype) -> Array:
     def step(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
         x, y = chunk
         return total + outer_product(y, cut_patches(x, kernel.shape[:2], stride)), None
 
     total = _scan_chunks(step, _zeros(_as_matrix(kernel)), (x, y), y.shape[1:3], kernel)[0]
-    return _as_kernel(total, kernel)
+    return _as_kernel(total, kernel).astype(dtype)
 
 
-def _scatter(y: Array, kernel: Array, stride: int, group: int = 1) -> Array:
+def _scatter(y: Array, kernel: Array, stride: int, group: int = 1, *, dtype: np.dtype) -> Array:
     """Takes ``group`` x ``group`` neighbours of y together."""
     height, width = (
         stride * (n - 1) + k for n, k in zip(y.shape[1:3], kernel.shape[:2], strict=True)
@@ -272,12 +296,16 @@ def _scatter(y: Array, kernel: Array, stride: int, group: int = 1) -> Array:
     matrix = _as_matrix(kernel)
 
     def step(carry: None, chunk: tuple[Array]) -> tuple[None, Array]:
-        patches = space_to_depth(chunk[0], group) @ matrix.T
+        patches = _multiply(space_to_depth(chunk[0], group), matrix.T, dtype)
         patches = patches.reshape(*patches.shape[:-1], *kernel.shape[:3])
         return carry, overlap_add(patches, stride)[:, :height, :width]
 
     grid = [-(-n // group) for n in y.shape[1:3]]
     return _scan_chunks(step, None, (y,), grid, kernel)[1]
+
+
+def _multiply(x: Array, y: Array, dtype: np.dtype) -> Array:
+    return jnp.matmul(x, y, preferred_element_type=dtype)
 
 
 def _as_matrix(kernel: Array) -> Array:
@@ -289,7 +317,7 @@ def _zeros(matrix: Array) -> Array:
 
 
 def _as_kernel(gradient: Array, kernel: Array) -> Array:
-    return gradient.T.reshape(kernel.shape).astype(kernel.dtype)
+    return gradient.T.reshape(kernel.shape)
 
 
 def _scan_chunks(

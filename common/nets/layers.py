@@ -2,12 +2,14 @@
 
 Parameters are named ``kernel`` and ``bias``, or ``scale`` and ``offset``. Layers
 compute in the type of their kernel: whoever casts the parameters to bfloat16 gets
-a bfloat16 network. Norms compute in at least float32.
+a bfloat16 network. What they multiply may be rounded, see ``common.nets.products``.
+Norms compute in at least float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.checks import Count, Options, Whole
+from common.nets.products import block_products, operands_are_rounded, product
 from common.types import Array
 
 Activation = Literal["elu", "relu", "tanh", "silu", "gelu", "mish"]
@@ -153,7 +156,7 @@ class Dense(hk.Module):
         sizes = [x.shape[-1] for x in parts]
         kernel, bias = self.parameters(sum(sizes))
         kernels = jnp.split(kernel, np.cumsum(sizes)[:-1]) if len(parts) > 1 else [kernel]
-        products = [x.astype(kernel.dtype) @ k for x, k in zip(parts, kernels, strict=True)]
+        products = [product(x.astype(kernel.dtype), k) for x, k in zip(parts, kernels, strict=True)]
         return sum(products[1:], products[0]) + bias
 
     def parameters(self, inputs: int) -> tuple[Array, Array]:
@@ -188,20 +191,24 @@ class BlockDense(hk.Module):
 
 def block_dense(x: Array, kernel: Array) -> Array:
     """Multiplies ``[..., in]`` by a block-diagonal kernel ``[g, in / g, out / g]``."""
+    rounded = operands_are_rounded()
+    separate = functools.partial(_separate_blocks, rounded=rounded)
+    batched = functools.partial(_batched_blocks, rounded=rounded)
     if x.size < 256 * x.shape[-1]:
-        return _batched_blocks(x, kernel)
+        return batched(x, kernel)
     # On a CPU, of many rows, twice as fast as one product of batches.
-    return jax.lax.platform_dependent(x, kernel, cpu=_separate_blocks, default=_batched_blocks)
+    return jax.lax.platform_dependent(x, kernel, cpu=separate, default=batched)
 
 
-def _separate_blocks(x: Array, kernel: Array) -> Array:
+def _separate_blocks(x: Array, kernel: Array, rounded: bool) -> Array:
     slices = jnp.split(x, len(kernel), -1)
-    return jnp.concatenate([a @ b for a, b in zip(slices, kernel, strict=True)], -1)
+    products = [product(a, b, rounded) for a, b in zip(slices, kernel, strict=True)]
+    return jnp.concatenate(products, -1)
 
 
-def _batched_blocks(x: Array, kernel: Array) -> Array:
+def _batched_blocks(x: Array, kernel: Array, rounded: bool) -> Array:
     blocks = x.reshape(*x.shape[:-1], len(kernel), -1)
-    return jnp.einsum("...gi,gio->...go", blocks, kernel).reshape(*x.shape[:-1], -1)
+    return block_products(blocks, kernel, rounded).reshape(*x.shape[:-1], -1)
 
 
 class LayerNorm(hk.Module):

@@ -1,4 +1,4 @@
-"""Compute in bfloat16 with parameters and results in float32."""
+"""Compute in bfloat16 with parameters and results in float32, or multiply alone in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import jmp
 
-Precision = Literal["auto", "float32", "bfloat16"]
-"""Number format of computations; "auto" is float32 on a CPU, which is slower with the other, and
-bfloat16 elsewhere."""
+from common.nets.products import rounded_operands
+
+Precision = Literal["auto", "float32", "bfloat16", "bfloat16_products"]
+"""Number format of computations; "auto" is float32 on a CPU, which is slower with bfloat16, and
+bfloat16 elsewhere. With "bfloat16_products" all is float32 but the operands of the products of
+dense layers and convolutions, and of their gradients; the sums are float32."""
 
 
 def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
@@ -22,15 +25,24 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
     that losses, gradients and optimiser state stay float32. bfloat16 has the range of
     float32: no loss scaling is needed. Integers, booleans and keys are left alone, and so
     are keyword arguments: noise goes there, since uniforms lose their tails in bfloat16.
+    "bfloat16_products" casts nothing here: layers round what they multiply.
 
     Args:
         apply: The function, for example ``apply(params, inputs)``.
-        name: "float32" (returns ``apply`` itself), "bfloat16", or "auto", which is one of them.
+        name: "float32" (returns ``apply`` itself), "bfloat16", "auto", which is one of them, or
+            "bfloat16_products".
     """
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if name == "float32":
         return apply
+    if name == "bfloat16_products":
+
+        def rounding(*args: Any, **kwargs: Any) -> Any:
+            with rounded_operands():
+                return apply(*args, **kwargs)
+
+        return rounding
     casts = jmp.Policy(
         param_dtype=jnp.float32, compute_dtype=jnp.dtype(name), output_dtype=jnp.float32
     )

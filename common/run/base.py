@@ -145,6 +145,8 @@ class BaseRun(ABC):
             f"parameters: {sizes}\n{self._plan()}\n{self._replay.memory_estimate()}\n"
             f"run folder: {self._logdir}"
         )
+        for line in self._config.remarks(jax.default_backend()) if self._processes.first else ():
+            print(f"warning: {line}", file=sys.stderr, flush=True)
         with self._ending.listening():
             complete = self._work()
             if complete:

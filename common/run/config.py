@@ -126,3 +126,8 @@ class Settings(Options):
     def settled(self) -> Self:
         """Returns it with what follows from several options written out, as a run keeps it."""
         return self
+
+    def remarks(self, platform: str) -> list[str]:
+        """What to warn of where it runs on a platform, such as "cpu"; a line each."""
+        del platform
+        return []

@@ -19,7 +19,7 @@ the first, whose image needs none."""
 CASES = [
     (name, precision)
     for name, shape in workloads.SHAPES.items()
-    for precision in ("float32", "bfloat16")
+    for precision in ("float32", "bfloat16", "bfloat16_products")
     if precision == "float32" or "model" not in shape.options  # Those without an RSSM have none.
 ]
 

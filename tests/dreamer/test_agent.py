@@ -234,36 +234,6 @@ def test_report_predicts_images():
     assert model.dtype == np.uint8
 
 
-@pytest.mark.parametrize("continuous", ["trunc_normal", "tanh_normal", "bounded_normal"])
-def test_policy_and_value_compute_in_bfloat16_and_answer_in_float32(continuous):
-    """Their distributions are made of float32, so that densities and bounds keep their tails."""
-    config, feature = dataclasses.replace(CONFIG.actor, continuous=continuous), jnp.ones((4, 20))
-    exact = make_networks(config, CONFIG.critic, MIXED)
-    params = random_params(lambda key: exact.init(key, feature))
-    half = make_networks(config, CONFIG.critic, MIXED, "bfloat16")
-    for name, part in (("policy", params["actor"]), ("value", params["critic"])):
-        wanted, found = (getattr(x, name)(part, feature) for x in (exact, half))
-        leaves = jax.tree.leaves(found)
-        assert {x.dtype for x in leaves} == {jnp.dtype(jnp.float32)}
-        pairs = list(zip(leaves, jax.tree.leaves(wanted), strict=True))
-        assert any((x != y).any() for x, y in pairs)
-        for x, y in pairs:
-            np.testing.assert_allclose(x, y, rtol=0.05, atol=0.05)
-        low = str(jax.make_jaxpr(getattr(half, name))(part, feature))
-        assert "preferred_element_type=bfloat16" in low
-
-
-def test_bfloat16_trains(batch):
-    config = dataclasses.replace(
-        CONFIG, world_model=dataclasses.replace(TINY, precision="bfloat16")
-    )
-    dreamer = build(config, choice(3))
-    state = jax.eval_shape(dreamer.init, jax.random.key(0))
-    after, metrics = jax.eval_shape(dreamer.update, state, jax.random.key(0), batch)
-    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
-    assert {str(value.dtype) for value in metrics.values()} <= {"float32", "int32"}
-
-
 def test_every_source_of_randomness_draws_its_own_numbers():
     kl = dataclasses.replace(TINY.kl, overshooting=1)
     model = dataclasses.replace(TINY, kl=kl)

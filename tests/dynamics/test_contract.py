@@ -249,6 +249,28 @@ def test_bfloat16_keeps_float32_outside(case):
         assert x.dtype == jnp.float32 and np.isfinite(x).all()
 
 
+def test_rounded_products_give_the_same_gradient_within_a_hundredth(case):
+    """Of classes by their modes: a rounded probability may draw another one."""
+    embed, action, is_first, noise = case.rows()
+    if case.start.stoch.ndim == 3:
+        noise = None
+
+    def gradient(name):
+        observe = precision.wrap(case.variant.functions.observe, name)
+
+        def loss(params, embed):
+            observed = observe(params, case.start, embed, action, is_first, noise=noise)
+            return sum(jnp.square(x).mean() for x in jax.tree.leaves(observed))
+
+        return jax.tree.leaves(jax.jit(jax.grad(loss, (0, 1)))(case.params, embed))
+
+    exact, rounded = gradient("float32"), gradient("bfloat16_products")
+    norm = lambda leaves: np.sqrt(sum(np.square(x).sum() for x in leaves))  # noqa: E731
+    apart = norm([x - y for x, y in zip(exact, rounded, strict=True)]) / norm(exact)
+    assert 1e-5 < apart < 0.01
+    assert {x.dtype for x in rounded} == {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize("name", ["categorical, GRU, norms", "transformer, long context"])
 def test_no_class_is_impossible_where_a_uniform_share_is_mixed_in(name):
     """Weights a thousand times as large are sure of everything but for that share."""

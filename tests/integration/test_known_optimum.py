@@ -11,6 +11,7 @@ import planet.program
 from common.command.presets import load_presets
 from common.config import update
 from common.logging import read_jsonl
+from common.nets.precision import Precision
 from common.run import train as training
 from tests.envs import known
 
@@ -68,7 +69,11 @@ AGENTS = {
 
 
 def solve(
-    agent: str, environment: type, logdir: pathlib.Path, seed: int = 0
+    agent: str,
+    environment: type,
+    logdir: pathlib.Path,
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> tuple[float, float, int]:
     """Trains; returns the random policy's return, the agent's, and the updates' traces."""
     package, preset, own = AGENTS[agent]
@@ -97,6 +102,7 @@ def solve(
         SPEEDS,
         own,
         task,
+        {"world_model": {"precision": precision}},
     ):
         config = update(config, values)
     training.train(program._replace(make_agent=make_agent), config, logdir)
@@ -104,6 +110,14 @@ def solve(
     for record in read_jsonl(logdir / "metrics.jsonl"):
         metrics |= record
     return metrics["random/return_mean"], metrics["eval/return_mean"], len(traces)
+
+
+def check_solved(random: float, learned: float, traces: int, environment: type) -> None:
+    share = (learned - random) / (environment.OPTIMUM - random)
+    print(f"random {random:.2f}, learned {learned:.2f}, optimum {environment.OPTIMUM}")
+    assert share > 0.9
+    assert learned <= environment.OPTIMUM + 1e-6
+    assert traces == 1
 
 
 @pytest.mark.parametrize(
@@ -119,9 +133,10 @@ def solve(
 )
 def test_known_optimum_is_reached(agent, environment, tmp_path):
     """Discrete and continuous actions; both kinds of end."""
-    random, learned, traces = solve(agent, environment, tmp_path)
-    share = (learned - random) / (environment.OPTIMUM - random)
-    print(f"random {random:.2f}, learned {learned:.2f}, optimum {environment.OPTIMUM}")
-    assert share > 0.9
-    assert learned <= environment.OPTIMUM + 1e-6
-    assert traces == 1
+    check_solved(*solve(agent, environment, tmp_path), environment)
+
+
+def test_known_optimum_is_reached_with_rounded_products(tmp_path, capsys):
+    solved = solve("dreamer", known.Corridor, tmp_path, precision="bfloat16_products")
+    check_solved(*solved, known.Corridor)
+    assert "bfloat16" not in capsys.readouterr().err
