@@ -28,6 +28,7 @@ from common.dynamics.config import RSSMConfig
 from common.dynamics.cores import make_core, make_stack
 from common.nets.layers import INITS, Dense
 from common.nets.products import product
+from common.nets.scan import recurrent_scan
 from common.types import Array, Key
 
 
@@ -105,7 +106,7 @@ class RSSM(hk.Module):
             state = RSSMState(deter, _sample(posterior, noise, deter.dtype))
             return state, (state, posterior)
 
-        _, outputs = jax.lax.scan(step, start, jax.tree.map(_swap, inputs))
+        _, outputs = recurrent_scan(step, start, jax.tree.map(_swap, inputs))
         states, posterior = jax.tree.map(_swap, outputs)
         return Observed(states, posterior, self.prior(states))
 

@@ -12,6 +12,8 @@ from common.agent import OpenLoop
 from common.dynamics.base import Noise, State
 from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
+from common.nets.precision import ready
+from common.nets.scan import recurrent_scan
 from common.types import Array, Key, Params, Rows
 
 Policy = Callable[[Array, Array], tuple[Array, Any]]
@@ -55,6 +57,8 @@ def imagine(
         latent_noise: Noise of the latents ``[H, N, ...]``, or None for modes.
         action_noise: Noise of the actions ``[H, N, ...]``.
     """
+    dynamics = model.config.dynamics
+    params = {**params, dynamics: ready(params[dynamics], model.config.precision)}
     first = model.feature(params, start)
 
     def step(carry: tuple[State, Array], noise: tuple[Noise, Array]) -> tuple:
@@ -67,8 +71,8 @@ def imagine(
     noise = latent_noise, action_noise
     # Storing only matrix products for the backward pass and computing the rest again
     # halves its time on CPU: there the elementwise results cost memory traffic.
-    step = jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
-    _, (features, actions, policies) = jax.lax.scan(step, (start, first), noise)
+    kept = jax.checkpoint_policies.dots_saveable
+    _, (features, actions, policies) = recurrent_scan(step, (start, first), noise, kept)
     return Trajectory(
         jnp.concatenate([first[None], features]),
         jnp.concatenate([jnp.zeros_like(actions[:1]), actions]),

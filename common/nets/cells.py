@@ -48,9 +48,10 @@ def _layer_norm_gru(inputs: int, size: int) -> Cell:
     """
     kernel, bias = Dense(3 * size, name="gru").parameters(inputs + size)
     norm = LayerNorm(name="gru_norm").parameters(3 * size)
+    of_x, of_h = kernel[:inputs], kernel[inputs:]
 
     def step(x: Array, h: Array) -> Array:
-        mixed = layer_norm(product(x, kernel[:inputs]) + product(h, kernel[inputs:]) + bias, *norm)
+        mixed = layer_norm(product(x, of_x) + product(h, of_h) + bias, *norm)
         reset, candidate, update = jnp.split(mixed, 3, -1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
         update = jax.nn.sigmoid(update - 1)
@@ -106,13 +107,14 @@ def _original_gru(inputs: int, size: int) -> Cell:
     """
     gates = Dense(2 * size, name="gru_gates").parameters(inputs + size)
     candidate = Dense(size, name="gru_candidate").parameters(inputs + size)
+    (of_x, of_h), (to_new, from_reset) = (
+        (kernel[:inputs], kernel[inputs:]) for kernel, _ in (gates, candidate)
+    )
 
     def step(x: Array, h: Array) -> Array:
-        kernel, bias = gates
-        both = jax.nn.sigmoid(product(x, kernel[:inputs]) + product(h, kernel[inputs:]) + bias)
+        both = jax.nn.sigmoid(product(x, of_x) + product(h, of_h) + gates[1])
         reset, update = jnp.split(both, 2, -1)
-        kernel, bias = candidate
-        new = jnp.tanh(product(x, kernel[:inputs]) + product(reset * h, kernel[inputs:]) + bias)
+        new = jnp.tanh(product(x, to_new) + product(reset * h, from_reset) + candidate[1])
         return update * h + (1 - update) * new
 
     return step

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 import jmp
 
 from common.nets.products import rounded_operands
+from common.types import Params
 
 Precision = Literal["auto", "float32", "bfloat16", "bfloat16_products"]
 """Number format of computations; "auto" is float32 on a CPU, which is slower with bfloat16, and
 bfloat16 elsewhere. With "bfloat16_products" all is float32 but the operands of the products of
 dense layers and convolutions, and of their gradients; the sums are float32."""
+
+_CASTS = jmp.Policy(param_dtype=jnp.float32, compute_dtype=jnp.bfloat16, output_dtype=jnp.float32)
 
 
 def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
@@ -32,9 +35,7 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
         name: "float32" (returns ``apply`` itself), "bfloat16", "auto", which is one of them, or
             "bfloat16_products".
     """
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    if name == "float32":
+    if _formatted(name) == "float32":
         return apply
     if name == "bfloat16_products":
 
@@ -43,11 +44,23 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
                 return apply(*args, **kwargs)
 
         return rounding
-    casts = jmp.Policy(
-        param_dtype=jnp.float32, compute_dtype=jnp.dtype(name), output_dtype=jnp.float32
-    )
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return casts.cast_to_output(apply(*casts.cast_to_compute(args), **kwargs))
+        return _CASTS.cast_to_output(apply(*_CASTS.cast_to_compute(args), **kwargs))
 
     return wrapped
+
+
+def ready(params: Params, name: Precision) -> Params:
+    """Returns parameters as functions of ``wrap`` cast them, so that a loop need not at every step.
+
+    Gradients of them are then summed over the steps in that format too.
+    """
+    return _CASTS.cast_to_compute(params) if _formatted(name) == "bfloat16" else params
+
+
+def _formatted(name: Precision) -> Precision:
+    """What "auto" stands for here."""
+    if name == "auto":
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return name

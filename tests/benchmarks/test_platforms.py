@@ -12,6 +12,7 @@ import pytest
 from benchmarks.speed import workloads
 from common.nets import conv
 from common.nets.layers import block_dense
+from tests.lowered import loops_of
 
 CONVOLUTIONS = 23
 """Of an encoder and a decoder of four layers each, with their gradients: three for each layer but
@@ -36,7 +37,7 @@ def test_updates_lower_for_cuda(name: str, precision: str):
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     pixels = any(spec.kind == "image" for spec in shape.observations.values())
     assert text.count("stablehlo.convolution") == (CONVOLUTIONS if pixels else 0)
-    loops = _loops(text)
+    loops = loops_of(text)
     assert len(loops) == text.count("stablehlo.while")
     assert not any("stablehlo.convolution" in body for body in loops)
     low = len(re.findall(r"(?:dot_general|stablehlo\.convolution).*bf16", text))
@@ -44,34 +45,11 @@ def test_updates_lower_for_cuda(name: str, precision: str):
     assert low == 0 if precision == "float32" else low > 40
 
 
-def _loops(text: str) -> list[str]:
-    """Returns the texts of the loops: from each to the line that closes it."""
-    found, lines = [], text.splitlines()
-    for begin, line in enumerate(lines):
-        if "stablehlo.while" in line:
-            indent = len(line) - len(line.lstrip())
-            rest = lines[begin + 1 :]
-            end = next(
-                i
-                for i, other in enumerate(rest)
-                if other.startswith(" " * indent + "}") and not other.strip().endswith("do {")
-            )
-            called = re.findall(r"call @(\w+)", "\n".join(rest[:end]))
-            found.append("\n".join([*rest[:end], *(_function(lines, one) for one in called)]))
-    return found
-
-
-def _function(lines: list[str], name: str) -> str:
-    begin = next(i for i, line in enumerate(lines) if f"func.func private @{name}(" in line)
-    end = next(i for i, line in enumerate(lines[begin:]) if line.startswith("  }"))
-    return "\n".join(lines[begin : begin + end])
-
-
 def test_a_convolution_in_a_loop_would_be_found():
     images, kernel = jnp.ones((3, 2, 8, 8, 3)), jnp.ones((4, 4, 3, 5))
     looped = jax.jit(lambda x: jax.lax.map(lambda one: conv.conv2d(one, kernel), x))
     text = looped.trace(images).lower(lowering_platforms=("cuda",)).as_text()
-    assert ["stablehlo.convolution" in body for body in _loops(text)] == [True]
+    assert ["stablehlo.convolution" in body for body in loops_of(text)] == [True]
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

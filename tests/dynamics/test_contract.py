@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,8 @@ from common.dynamics.rssm import RSSMConfig
 from common.dynamics.transformer import TransformerConfig
 from common.model.components import DYNAMICS
 from common.model.config import WorldModelConfig
-from common.nets import precision
+from common.model.imagine import imagine
+from common.nets import precision, scan
 
 BATCH, TIME, ACTION, EMBED = 3, 5, 2, 6
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -280,3 +282,40 @@ def test_no_class_is_impossible_where_a_uniform_share_is_mixed_in(name):
     for distribution in (observed.prior, observed.posterior):
         assert distribution.probs.min() == pytest.approx(0.1 / 4, rel=1e-4)
         assert distribution.probs.max() == pytest.approx(1 - 0.1 * 3 / 4, rel=1e-4)
+
+
+def test_gradients_do_not_depend_on_the_form_of_the_loop(case, monkeypatch):
+    """Those of a GPU's loop, over observations and through imagination, are a CPU's."""
+    functions, rng = case.variant.functions, np.random.default_rng(5)
+    first = functions.feature(case.params, case.start)
+    policy = rng.normal(size=(first.shape[-1], ACTION)).astype(np.float32) / 3
+    random = rng.normal(size=(TIME, BATCH, ACTION)).astype(np.float32)
+    model = SimpleNamespace(
+        config=WorldModelConfig(),
+        feature=lambda params, state: functions.feature(params["rssm"], state),
+        imagine_step=lambda params, noise, state, action: functions.imagine_step(
+            params["rssm"], state, action, noise=noise
+        ),
+    )
+
+    def loss(params, policy, start):
+        act = lambda feature, noise: (jnp.tanh(feature @ policy + noise), feature)  # noqa: E731
+        observed = functions.observe(params, start, *case.rows())
+        noise = np.swapaxes(case.noise, 0, 1)
+        imagined = imagine(model, {"rssm": params}, act, start, noise, random)
+        weights = np.random.default_rng(6)
+        leaves = jax.tree.leaves((observed, imagined))
+        return sum((x * weights.normal(size=x.shape).astype(np.float32)).mean() for x in leaves)
+
+    def gradients():
+        return jax.tree.leaves(
+            jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(case.params, policy, case.start)
+        )
+
+    want, loops, original = gradients(), [], scan.scan_apart
+    monkeypatch.setattr(scan, "scan_apart", lambda *args: loops.append(args) or original(*args))
+    elsewhere = lambda *args, cpu, default: default(*args)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", elsewhere)
+    for x, y in zip(gradients(), want, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=2e-6 * max(1, np.abs(y).max()))
+    assert len(loops) == 1 + (case.variant.initial.func is rssm.initial)
