@@ -6,6 +6,7 @@
     python -m benchmarks.speed 'dmc_vision/*coder'  # wildcards
     python -m benchmarks.speed update --jobs 8 --results DIR  # on a host with a GPU
     python -m benchmarks.speed run                  # whole runs, and where their time goes
+    python -m benchmarks.speed --kernels            # of updates on an H100, counted without one
 
 Every workload runs in a process of its own, so that its peak memory is its own, with the
 same settings as training. Results go to benchmarks/results/speed, one JSON each.
@@ -40,6 +41,9 @@ def main() -> int:
         description=__doc__,
     )
     parser.add_argument("workloads", nargs="*", help="shape, piece, or wildcard of shape/piece")
+    parser.add_argument(
+        "--kernels", action="store_true", help="count what the updates of shapes launch on an H100"
+    )
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each (7)")
     parser.add_argument(
@@ -51,11 +55,13 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from benchmarks.speed import workloads
-
     for name in ("repeats", "jobs"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} is {getattr(arguments, name)}; expected at least 1")
+    if arguments.kernels:
+        return count_kernels(arguments)
+    from benchmarks.speed import workloads
+
     if arguments.list:
         print("\n".join(workloads.names()))
         return 0
@@ -69,6 +75,25 @@ def _run(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"error: no result for {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def count_kernels(arguments: argparse.Namespace) -> int:
+    """Counts the kernels of updates, in this process, which compiles for a GPU from now on."""
+    from benchmarks.speed import kernels
+
+    kernels.prepare()
+    from benchmarks.speed import record
+
+    code = 0
+    for name in kernels.select(arguments.workloads):
+        found = kernels.count_update(name)
+        if "error" in found:
+            print(f"error: {name} was not compiled: {found['error']}", file=sys.stderr)
+            code = 1
+            continue
+        record.write(arguments.results, found)
+        print(kernels.format_line(found), flush=True)
+    return code
 
 
 def _time_apart(name: str, arguments: argparse.Namespace) -> bool:

@@ -13,8 +13,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """Counts what the traced function computes, two operations per multiplication.
 
-    Bodies of scans count once per step, of conditionals once for the dearest branch, of
-    while loops once. Elementwise work and later dead-code removal are left out.
+    Bodies of scans count once per step, of conditionals once for the dearest branch, of what
+    depends on the platform once for the cheapest, of while loops once. Elementwise work and
+    later dead-code removal are left out.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -38,7 +39,7 @@ def _count_equation(equation: JaxprEqn) -> int:
         return 2 * equation.outvars[0].aval.size * per_output // zeros
     inner = [_count(jaxpr) for value in params.values() for jaxpr in _jaxprs(value)]
     if name == "cond":
-        return max(inner)
+        return (min if params.get("branches_platforms") else max)(inner)
     return sum(inner) * (params["length"] if name == "scan" else 1)
 
 

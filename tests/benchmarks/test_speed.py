@@ -49,6 +49,12 @@ def test_flops_of_products_scans_and_branches():
 
     assert count_flops(branch, a, b) == product
 
+    def by_platform(x, y):
+        again = lambda x, y: jnp.cos(x @ y) @ y.T @ y  # noqa: E731
+        return jax.lax.platform_dependent(x, y, cpu=jnp.matmul, default=again)
+
+    assert count_flops(by_platform, a, b) == product
+
 
 @pytest.mark.parametrize("implementation", ["library", "matmul"])
 def test_flops_of_convolutions_do_not_depend_on_the_implementation(implementation: str):
