@@ -1,5 +1,6 @@
 """Crashes in groups of environments, against one environment at a time."""
 
+import collections
 import contextlib
 import io
 
@@ -33,18 +34,21 @@ class Play:
 
     Args:
         faults: ``(step, index)``: environments that raise, each once.
-        deaths: ``(step, call, first)``: workers that are gone after a call in a step, each once.
+        deaths: ``(step, call, first)``: workers that are gone after a call in a step, each once,
+            by the number of their first environment.
     """
 
     def __init__(self, faults=(), deaths=()):
         self.faults, self.deaths = set(faults), set(deaths)
-        self.step = 0
-        self.started = []
+        self.step, self.calls = -1, collections.Counter()
+        self.started, self.alive, self.left = [], [], 0
 
     def build(self, seed):
         env = make_one(lambda: Counter(end=2 + seed % 3, truncate=True), EnvConfig(), seed)
         for name in ("reset", "step"):
             setattr(env, name, self._failing(getattr(env, name), INDEX[seed]))
+        self.alive.append(env)
+        env.close = lambda: self.alive.remove(env)
         return env
 
     def _failing(self, method, index):
@@ -63,17 +67,24 @@ class Play:
 
     def rows(self, amount, per_worker):
         """Rows of every step."""
-        envs = VectorEnvs(self.build, amount, SEED, Place(self.start, per_worker))
+        envs = VectorEnvs(self.build, amount, SEED, Place(self.start, per_worker, self.leave))
         found = []
         for self.step in range(STEPS):
-            self.calls = dict.fromkeys(range(amount), 0)
-            found.append(envs.step(actions(self.step)[:amount, : envs.action_spec.size]))
+            self.calls.clear()
+            found.append(envs.step(actions(self.step)[:amount]))
+            assert len(self.alive) == amount and not self.left
         envs.close()
+        assert not self.alive and self.left == 1
+        envs.close()  # Once more does nothing.
         return found
+
+    def leave(self):
+        assert not self.alive
+        self.left += 1
 
 
 class Fragile(LocalWorker):
-    """Counts the calls that have it step, and is gone after some."""
+    """Counts what it is asked in a step, and is gone after some of it."""
 
     def __init__(self, build, first, play):
         super().__init__(build)
@@ -81,12 +92,11 @@ class Fragile(LocalWorker):
 
     def receive(self):
         found = super().receive()
-        if self._asked[0] == "advance":
-            self.play.calls[self.first] += 1
-            now = self.play.step, self.play.calls[self.first], self.first
-            if now in self.play.deaths:
-                self.play.deaths.remove(now)
-                raise Crash(GONE)
+        self.play.calls[self.first] += 1
+        now = self.play.step, self.play.calls[self.first], self.first
+        if now in self.play.deaths:
+            self.play.deaths.remove(now)
+            raise Crash(GONE)
         return found
 
 
@@ -102,8 +112,7 @@ def alone(index, lost):
             row = {key: value for key, value in row.items() if not key.startswith("log/")}
             row |= {"reward": 0.0, "is_first": False, "is_last": True}
         else:
-            size = env.action_spec.size
-            row = env.reset() if over else env.step(actions(step)[index, :size])
+            row = env.reset() if over else env.step(actions(step)[index])
             over = row["is_last"]
         rows.append(row)
     return rows
@@ -148,19 +157,20 @@ def phases(rows, index):
     )
 
 
-def test_a_worker_that_dies_while_one_is_asked_again_closes_the_others_episodes_later(capfd):
+@pytest.mark.parametrize("call", [2, 3])
+def test_a_worker_that_dies_while_one_is_mended_closes_the_others_episodes_later(call, capfd):
     """They have their row of this step already."""
     calm = Play().rows(3, 3)
     kinds = [phases(calm, index) for index in range(3)]
     step, single = next(
         (step, index)
         for step in range(1, STEPS)
-        for index in range(3)
+        for index in range(1, 3)
         if kinds[index][step] == "f" and all(kinds[i][step] == "." for i in {0, 1, 2} - {index})
     )
     others = sorted({0, 1, 2} - {single})
-    # The reset of one raises; when it is asked for again, the worker dies.
-    found = Play({(step, single)}, {(step, 2, 0)}).rows(3, 3)
+    # The reset of one raises; when it is built anew, or then asked again, the worker dies.
+    found = Play({(step, single)}, {(step, call, 0)}).rows(3, 3)
     check_equal(found[:step], calm[:step])
     for index in others:
         for key in calm[step]:
@@ -169,6 +179,7 @@ def test_a_worker_that_dies_while_one_is_asked_again_closes_the_others_episodes_
         assert found[step + 1]["count"][index] == calm[step]["count"][index]
         assert found[step + 1]["reward"][index] == 0 and not found[step + 1]["is_terminal"][index]
     assert phases(found, single)[step : step + 2] == "f."
+    assert found[step + 1]["reward"][single] == np.float32(actions(step + 1)[single].sum())
     printed = capfd.readouterr().err
     one = f"warning: environment {single} crashed (RuntimeError: the motor burnt out); it starts "
     assert one in printed and printed.count("warning") == 2
