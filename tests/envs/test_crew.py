@@ -17,7 +17,7 @@ from common.envs.workers import LocalWorker, Place
 from common.errors import UserError
 from tests.envs.toys import Counter
 
-SEED, MOST, STEPS, APART = 3, 8, 14, 3
+SEED, MOST, STEPS, APART = 5, 8, 14, 3
 INDEX = {env_seed(SEED, index, times): index for index in range(MOST) for times in range(STEPS)}
 GONE = "the worker is gone"
 
