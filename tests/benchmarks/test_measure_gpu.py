@@ -51,7 +51,8 @@ def test_a_job_that_finds_no_time_says_so(monkeypatch, tmp_path: pathlib.Path):
 
 
 def test_a_training_ends_and_its_curves_are_kept(monkeypatch, tmp_path: pathlib.Path):
-    training = ("--train", "--configs", "debug", "--run.frames", "300")
+    training = ("--train", "--configs", "gym", "debug", "--task", "gym_CartPole-v1")
+    training = (*training, "--run.frames", "300", "--run.video", "false")
     options = ("--part", "learning", "--budget", "600", *training)
     (record,) = _run(monkeypatch, tmp_path, *options)
     assert record["exit"] == 0 and record["last"]["frames"] == 300

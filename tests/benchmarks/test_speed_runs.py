@@ -39,10 +39,10 @@ def test_too_short_a_run():
 
 @pytest.mark.parametrize(
     ("more", "several"),
-    [("", {}), ("--env.amount 2", {"processes": 2}), ("--seeds 1,2", {"folder": "seed-1"})],
+    [("--env.amount 2", {"processes": 2}), ("--seeds 1,2", {"folder": "seed-1"})],
 )
 def test_a_whole_run(more, several, tmp_path, monkeypatch, capsys):
-    """The tiny agent's, by the command; by two processes; of two seeds."""
+    """The tiny agent's, by the command: by two processes, of two seeds."""
     run = Run(f"tests.fake_agent train {more}", 400, 40, **several)
     monkeypatch.setitem(runs.RUNS, "tiny", run)
     assert runs.main(["tiny", "--results", str(tmp_path)]) == 0

@@ -136,6 +136,7 @@ def test_known_optimum_is_reached(agent, environment, tmp_path):
     check_solved(*solve(agent, environment, tmp_path), environment)
 
 
+@pytest.mark.slow
 def test_known_optimum_is_reached_with_rounded_products(tmp_path, capsys):
     solved = solve("dreamer", known.Corridor, tmp_path, precision="bfloat16_products")
     check_solved(*solved, known.Corridor)

@@ -34,6 +34,7 @@ def test_to_the_end(tmp_path):
     assert list(read_jsonl(logdir / "scores.jsonl"))[-1]["frames"] == 300
 
 
+@pytest.mark.slow  # As with Ray, and takes as long.
 def test_killed_processes_start_again_and_a_stop_ends_all(tmp_path):
     logdir = tmp_path / "run"
     job = submit(logdir, *FOREVER)

@@ -60,7 +60,7 @@ def assert_same(one, two, tolerance=0.0):
     assert one[2:] == two[2:]
 
 
-@pytest.fixture(params=["one after another", "side by side"])
+@pytest.fixture(params=["in turn", "side by side"])
 def way(request, monkeypatch):
     """As on a CPU, and as on a GPU."""
     if request.param == "side by side":
@@ -81,12 +81,12 @@ def test_members_are_runs_of_their_own(tmp_path, latents):
     assert len({files(member.logdir)[3] for member in fleet_}) == 3
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
-    ("load", "presets"),
-    [(load_dreamer, ["gym", "debug"]), (load_planet, ["tdmpc2"])],
+    ("load", "presets", "way"),
+    [(load_dreamer, ["gym", "debug"], "side by side"), (load_planet, ["tdmpc2"], "in turn")],
+    indirect=["way"],
 )
-def test_a_member_learns_what_a_single_run_does(tmp_path, load, presets):
+def test_a_member_learns_what_a_single_run_does(tmp_path, way, load, presets):
     program = load()
     options = DEBUG | {"task": "gym_Pendulum-v1", "run.prefill": 60, "run.frames": 71}
     options |= {"run.pretrain": 0, "run.train_every": 2, "replay.batch": 4, "replay.length": 4}
