@@ -93,7 +93,7 @@ class AgentLearner:
 
     def wait(self) -> None:
         """Waits for the newest update to be made."""
-        jax.block_until_ready(self._state)
+        jax.block_until_ready(self._key)  # Comes out of it too, and is but one array.
 
     def compiled_update(self, batch: Rows) -> str:
         """Returns the program that makes an update on rows of ``place``, as XLA prints it."""

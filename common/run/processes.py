@@ -300,7 +300,7 @@ def _welcome(place: Place, identity: Mapping[str, str]) -> dict[int, _Peer]:
 
 def _call(place: Place, identity: Mapping[str, str]) -> _Peer:
     """Connects to the first process, which may come later, and waits until all are there."""
-    end = time.monotonic() + PATIENCE
+    end, said = time.monotonic() + PATIENCE, False
     while True:
         try:
             left = max(end - time.monotonic(), 0.01)
@@ -312,6 +312,9 @@ def _call(place: Place, identity: Mapping[str, str]) -> _Peer:
                     f"nobody answers at {place.host}:{place.port} ({error}); run.coordinator names "
                     "the host of process 0, which has to run and to be reached from here"
                 ) from error
+            if not said:
+                print(f"waiting for process 0 at {place.host}:{place.port}", flush=True)
+            said = True
             time.sleep(0.2)
     peer.wait(None)
     peer.send({"index": place.index, "amount": place.amount, "identity": dict(identity)})

@@ -331,10 +331,11 @@ class TestMeeting:
         thread.join()
         assert set(found[0]) == {1, 2}
 
-    def test_nobody_answers(self, monkeypatch):
+    def test_nobody_answers(self, monkeypatch, capsys):
         monkeypatch.setattr(processes, "PATIENCE", 0.5)
         with pytest.raises(UserError, match="nobody answers at 127.0.0.1:.*names the host of pro"):
             processes._call(Place("127.0.0.1", several.free_port(), 2, 1), {})
+        assert capsys.readouterr().out.count("waiting for process 0 at 127.0.0.1") == 1
 
     def test_a_port_that_is_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
