@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from common.launch.request import OPTIONS, Request
-from common.run import folder as run_folder
 
 __all__ = ["OPTIONS", "launch"]
 
@@ -35,7 +34,6 @@ def launch(
         UserError: Something in the options is wrong, or the cluster is not there.
     """
     wanted = Request.read(program, argv, given, logdir)
-    run_folder.make(wanted.log(0).parent)
     if wanted.launcher == "slurm":
         from common.launch.on_slurm import submit
 

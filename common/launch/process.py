@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 
 from common.launch.request import Request
+from common.run import folder as run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 """Where this package lies."""
@@ -76,6 +77,7 @@ class Process:
         """
         there = f"{host}:{port},{self._wanted.nodes},{index}"
         command = [*self._wanted.command, "--run.coordinator", there]
+        run_folder.make(self._wanted.log(index).parent)
         with self._wanted.log(index).open("ab") as log:
             self._running = start(command, surroundings(environment), log.fileno())
         if self.stopping:  # Told so before there was a process.

@@ -31,9 +31,7 @@ def wanted(logdir: pathlib.Path, *words: str, **given: str) -> Request:
     """Two processes of the tiny agent."""
     argv = ("--env.amount", "2", *words)
     given = {"launcher": "ray", **given}
-    found = Request.read("tests.fake_agent", argv, given, logdir)
-    run_folder.make(found.log(0).parent)
-    return found
+    return Request.read("tests.fake_agent", argv, given, logdir)
 
 
 def pids(logdir: pathlib.Path) -> list[int]:

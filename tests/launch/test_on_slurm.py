@@ -14,7 +14,6 @@ from common.errors import STOPPED, UserError
 from common.launch import launch, on_slurm
 from common.launch.request import Request
 from common.logging import read_jsonl
-from common.run import folder as run_folder
 from tests.launch.test_on_ray import FOREVER, pids, saved, wait_for
 
 
@@ -22,7 +21,6 @@ def submit(logdir: pathlib.Path, *words: str, **given: str):
     """Submits two processes of the tiny agent."""
     argv = ("--env.amount", "2", *words)
     found = Request.read("tests.fake_agent", argv, {"launcher": "slurm", **given}, logdir)
-    run_folder.make(found.log(0).parent)
     return on_slurm.submit(found, cluster="local")
 
 
@@ -57,7 +55,6 @@ def test_a_mistake_is_not_tried_again(tmp_path):
 def test_the_end_of_its_time_stops_it_and_hands_it_back(tmp_path):
     logdir = tmp_path / "run"
     wanted = Request.read("tests.fake_agent", FOREVER, {"launcher": "slurm", "nodes": "1"}, logdir)
-    run_folder.make(wanted.log(0).parent)
     task = on_slurm.Task(wanted)
     words = "import sys; from tests.launch.test_on_slurm import one; one(sys.argv[1])"
     alone = subprocess.Popen([sys.executable, "-c", words, str(logdir)], stdout=subprocess.PIPE)
@@ -93,3 +90,4 @@ def test_what_is_asked_of_slurm():
 def test_without_slurm(tmp_path):
     with pytest.raises(UserError, match="run this where sbatch is, or choose a --launcher"):
         launch("dreamer", [], {"launcher": "slurm"}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
