@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
+MISTAKE = 2
+"""Exit code after a user's mistake, which no repetition mends."""
 STOPPED = os.EX_TEMPFAIL
 """Exit code of a run that was stopped before its end: the same command goes on with it."""
 LONGEST = 2000
@@ -54,7 +56,7 @@ def exit_code(command: Callable[[], int]) -> int:
         return command()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return MISTAKE
     except Lost as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,7 +71,7 @@ def exit_code(command: Callable[[], int]) -> int:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}; free space on the disk", file=sys.stderr)
-        return 2
+        return MISTAKE
 
 
 @functools.cache

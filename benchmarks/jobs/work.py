@@ -8,19 +8,14 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-import subprocess
-import time
 from collections.abc import Mapping
 from typing import Literal
 
 from benchmarks.jobs import record as records
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Job, Plan
-from common.errors import STOPPED
-from common.launch.process import join, start, surroundings
-
-MISTAKE = 2
-"""Exit code of the train command after a user's mistake, which no repetition mends."""
+from common.errors import MISTAKE, STOPPED
+from common.launch.process import Command, surroundings
 
 Outcome = Literal["done", "failed", "stopped", "held"]
 
@@ -41,8 +36,7 @@ class Work:
         """
         self._plan, self._job, self._retries = plan, job, retries
         self._environment = surroundings(environment)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = False
+        self._command = Command()
 
     def run(self) -> Outcome:
         """Makes attempts until the run is complete, or failed once too often, or stopped.
@@ -58,7 +52,7 @@ class Work:
             if record.attempts and not record.attempts[-1].outcome:
                 record.end("lost")
                 record.write(plan.record(job))
-            while not self._stopping:
+            while not self._command.stopping:
                 if self._finished():
                     return "done"
                 if record.failed:
@@ -70,14 +64,11 @@ class Work:
 
     def stop(self) -> None:
         """Tells the run to write a checkpoint and end; makes no further attempt."""
-        self._stopping = True
-        if self._process is not None:
-            self._process.terminate()
+        self._command.stop()
 
     def join(self) -> None:
         """Waits for the end of a stopped run, also inside a signal's handler."""
-        if self._process is not None:
-            join(self._process)
+        self._command.join()
 
     def _attempt(self, record: records.Record, log: int) -> None:
         """Runs the train command once and records it."""
@@ -87,21 +78,20 @@ class Work:
         command = plan.command(self._job)
         head = f"--- attempt {len(record.attempts)} at {attempt.started} on {attempt.host}"
         os.write(log, f"{head}\n{shlex.join(command)}\n".encode())
-        self._process = start(command, self._environment, log)
-        attempt.pid = self._process.pid
+        attempt.pid = self._command.start(command, self._environment, log)
         try:
             record.write(path)
-            self._close(record, self._wait(self._process))
+            self._close(record, self._command.wait())
         except BaseException:  # A launcher that gives the machine back raises from a handler.
             self.stop()
-            self._close(record, self._process.wait())
+            self._close(record, self._command.wait())
             raise
 
     def _close(self, record: records.Record, code: int) -> None:
         """Records how an attempt ended."""
         if code == 0 and self._finished():
             record.end("done", code)
-        elif code in (0, STOPPED) or self._stopping:
+        elif code in (0, STOPPED) or self._command.stopping:
             record.end("stopped", code)
         else:
             record.end("failed", code)
@@ -111,10 +101,3 @@ class Work:
 
     def _finished(self) -> bool:
         return all(states.finished(self._plan, job) for job in self._plan.crew(self._job))
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        if self._stopping:  # Told so before there was a process.
-            process.terminate()
-        while process.poll() is None:
-            time.sleep(0.1)
-        return process.returncode

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from common.logging import read_jsonl
 from common.run import folder as run_folder
 from common.run import versions
 from common.run.clocks import SECONDS
+from common.run.processes import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "speed"
@@ -122,8 +122,7 @@ def measure(name: str, run: Run) -> dict[str, Any]:
 def _train(command: list[str], processes: int) -> None:
     """Runs a train command, by one process or by several."""
     words = [sys.executable, "-m", *command]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port("127.0.0.1")
     started = [
         subprocess.Popen(
             words + ([f"--run.coordinator=127.0.0.1:{port},{processes},{i}"] * (processes > 1)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.command import trust
 from common.command.flags import Flags
 from common.config import update
-from common.errors import STOPPED, UserError, exit_code
+from common.errors import MISTAKE, STOPPED, UserError, exit_code
 from common.launch import OPTIONS as OF_LAUNCHERS
 from common.launch import launch
 from common.run import folder as run_folder
@@ -145,5 +145,5 @@ def train_members(program: Program, members: Sequence[Member]) -> int:
     _report(finished)
     if failed:
         print(f"{len(failed)} of {len(ends)} runs failed, see above", file=sys.stderr)
-        return 2 if any(isinstance(end, UserError) for end in failed) else 1
+        return MISTAKE if any(isinstance(end, UserError) for end in failed) else 1
     return 0 if len(finished) == len(ends) else STOPPED

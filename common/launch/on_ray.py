@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import signal
-import socket
 import sys
 import threading
 import time
@@ -12,18 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.cluster import connect
-from common.errors import STOPPED, UserError
-from common.launch.process import ROOT, Process
+from common.errors import MISTAKE, STOPPED, UserError
+from common.launch.process import ROOT, Command
+from common.launch.process import train as train_here
 from common.launch.request import Request
 from common.run.ending import STOP_SIGNALS
-from common.run.processes import HEARTBEAT
+from common.run.processes import HEARTBEAT, free_port
 
 ROOM_SECONDS = 60.0
 """How long to wait for room on the cluster."""
 GRACE = 2.0 * HEARTBEAT
 """Seconds in which processes end by themselves after one of them did."""
-MISTAKE = 2
-"""Exit code after a user's mistake, which no repetition mends."""
 
 
 class Host:
@@ -31,32 +29,25 @@ class Host:
 
     def __init__(self, wanted: Request):
         """Starts nothing yet."""
-        self._process = Process(wanted)
+        self._wanted, self._command = wanted, Command()
 
     def address(self) -> tuple[str, int]:
-        """Returns this machine's address, and a port that is free there with the next one."""
+        """Returns this machine's address, and a port for process 0."""
         import ray
 
-        while True:
-            with socket.create_server(("", 0)) as one:
-                port = one.getsockname()[1]
-                try:
-                    socket.create_server(("", port + 1)).close()
-                except (OSError, OverflowError):
-                    continue
-                return ray.util.get_node_ip_address(), port
+        return ray.util.get_node_ip_address(), free_port()
 
     def run(self, host: str, port: int, index: int, environment: dict[str, str]) -> int:
-        """As of ``Process.run``."""
-        return self._process.run(host, port, index, environment)
+        """Trains as process ``index``, with process 0 at an address; returns the exit code."""
+        return train_here(self._command, self._wanted, (host, port, index), environment)
 
     def stop(self) -> None:
-        """As of ``Process.stop``."""
-        self._process.stop()
+        """As of ``Command.stop``."""
+        self._command.stop()
 
     def kill(self) -> None:
-        """As of ``Process.kill``."""
-        self._process.kill()
+        """As of ``Command.kill``."""
+        self._command.kill()
 
 
 def train(wanted: Request) -> int:

@@ -11,15 +11,13 @@ import pathlib
 import zlib
 from typing import Any
 
-from common.errors import STOPPED, Lost, UserError
-from common.launch.process import Process
+from common.errors import MISTAKE, STOPPED, Lost, UserError
+from common.launch.process import Command, train
 from common.launch.request import Request
 
 SIGNAL_SECONDS = 120
 """How long before the end of its time a task is told to stop; checkpoints take a while."""
 MOST_REQUEUES = 1000
-MISTAKE = 2
-"""Exit code after a user's mistake, which no repetition mends."""
 
 
 def executor(folder: pathlib.Path, cluster: str = "slurm", **parameters: Any) -> Any:
@@ -94,8 +92,7 @@ class Task:
 
     def __init__(self, wanted: Request):
         """Starts nothing yet."""
-        self._wanted = wanted
-        self._process = Process(wanted)
+        self._wanted, self._command = wanted, Command()
 
     def __call__(self) -> int:
         """Trains until the end, with as many starts as are wanted; returns the exit code.
@@ -109,7 +106,8 @@ class Task:
         # The same in all tasks, and below the ports that systems hand out themselves.
         port = 20_000 + 2 * (zlib.crc32(here.job_id.encode()) % 5_000)
         for _ in range(self._wanted.retries + 1):
-            code = self._process.run(here.hostnames[0], port, here.global_rank, {})
+            place = here.hostnames[0], port, here.global_rank
+            code = train(self._command, self._wanted, place)
             if code in (0, MISTAKE, STOPPED):
                 return code
         raise Lost(f"given up after {self._wanted.retries} retries; {self._wanted.fault()}")
@@ -118,6 +116,6 @@ class Task:
         """Stops the training when Slurm asks for the machines; the rest is done later."""
         import submitit
 
-        self._process.stop()
-        self._process.join()
+        self._command.stop()
+        self._command.join()
         return submitit.helpers.DelayedSubmission(Task(self._wanted))

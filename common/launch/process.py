@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 
 from common.launch.request import Request
@@ -22,70 +23,53 @@ def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(more or {})}
 
 
-def start(command: list[str], environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
-    """Starts a process that only hears of a stop by the launcher's SIGTERM.
+class Command:
+    """A command that runs in a process of its own, as often as it is started.
 
-    The session of its own keeps a terminal's Ctrl-C away. Slurm sends SIGUSR2 to everybody
-    in a job before its time is over; a process started with it blocked does not die of it.
-
-    Args:
-        command: What to run.
-        environment: All of its variables.
-        log: Descriptor of the file that it writes to.
+    Attributes:
+        stopping: Whether it was told to stop; then it ends as soon as it is started.
     """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
-
-def join(process: subprocess.Popen[bytes]) -> None:
-    """Waits for the end of a process, also inside a signal's handler.
-
-    Whoever waits for it elsewhere collects it: here it is left as it is.
-    """
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-class Process:
-    """The train command as one process of a training, on the machine where it runs."""
-
-    def __init__(self, wanted: Request):
+    def __init__(self) -> None:
         """Starts nothing yet."""
-        self._wanted = wanted
-        self._running: subprocess.Popen[bytes] | None = None
         self.stopping = False
-        """Whether it was told to stop."""
+        self._running: subprocess.Popen[bytes] | None = None
 
-    def run(self, host: str, port: int, index: int, environment: Mapping[str, str]) -> int:
-        """Trains once; returns the exit code.
+    def start(self, words: list[str], environment: Mapping[str, str], log: int) -> int:
+        """Starts a process that only hears of a stop by ``stop``; returns its number.
+
+        The session of its own keeps a terminal's Ctrl-C away. Slurm sends SIGUSR2 to everybody
+        in a job before its time is over; a process started with it blocked does not die of it.
 
         Args:
-            host: That of process 0.
-            port: Where that one listens.
-            index: Number of this process.
-            environment: Variables beside those of this machine.
+            words: What to run.
+            environment: All of its variables.
+            log: Descriptor of the file that it writes to.
         """
-        there = f"{host}:{port},{self._wanted.nodes},{index}"
-        command = [*self._wanted.command, "--run.coordinator", there]
-        run_folder.make(self._wanted.log(index).parent)
-        with self._wanted.log(index).open("ab") as log:
-            self._running = start(command, surroundings(environment), log.fileno())
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        try:
+            self._running = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if self.stopping:  # Told so before there was a process.
             self._running.terminate()
-        return self._running.wait()
+        return self._running.pid
+
+    def wait(self) -> int:
+        """Waits for the end of what was started; returns its exit code."""
+        while self._running.poll() is None:
+            time.sleep(0.1)
+        return self._running.returncode
 
     def stop(self) -> None:
-        """Tells the training to write a checkpoint and end."""
+        """Tells it to write a checkpoint and end."""
         self.stopping = True
         if self._running is not None:
             self._running.terminate()
@@ -96,6 +80,33 @@ class Process:
             self._running.kill()
 
     def join(self) -> None:
-        """Waits for the end of a stopped training."""
+        """Waits for its end, also inside a signal's handler.
+
+        Whoever is in ``wait`` collects the process: here it is left as it is.
+        """
         if self._running is not None:
-            join(self._running)
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._running.pid, os.WEXITED | os.WNOWAIT)
+
+
+def train(
+    command: Command,
+    wanted: Request,
+    place: tuple[str, int, int],
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Runs the train command as one process of a training; returns the exit code.
+
+    Args:
+        command: Starts it.
+        wanted: What is launched.
+        place: Host of process 0, the port at which that one listens, and the number of this one.
+        environment: Variables beside those of this machine.
+    """
+    host, port, index = place
+    there = f"{host}:{port},{wanted.nodes},{index}"
+    run_folder.make(wanted.log(index).parent)
+    with wanted.log(index).open("ab") as log:
+        words = [*wanted.command, "--run.coordinator", there]
+        command.start(words, surroundings(environment), log.fileno())
+    return command.wait()

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from common import config as configs
 from common.errors import UserError, nearest
 from common.run import folder as run_folder
+from common.run.processes import GONE
 
 OPTIONS = {
     "launcher": "Has several machines make one training: ray, on the cluster of RAY_ADDRESS or on "
@@ -110,7 +111,7 @@ class Request(NamedTuple):
             path = self.log(index)
             lines = path.read_text(errors="replace").splitlines() if path.exists() else []
             words = lines[-1].removeprefix("error: ") if lines else ""
-            if words and words != lines[-1] and "is gone, see what it says" not in words:
+            if words and words != lines[-1] and GONE not in words:
                 return words
         return f"see {self.log(0).parent}"
 

@@ -103,19 +103,17 @@ class Devices:
 
     def repeat(self, tree: Any) -> Any:
         """Returns arrays on all devices, of which every process has the same."""
-        if self._several:
-            return jax.tree.map(self._repeat, tree)
-        return tree if self.amount == 1 else jax.device_put(tree, self._everywhere)
+        return tree if self.amount == 1 else jax.tree.map(self._repeat, tree)
 
     def divide(self, rows: Rows) -> Rows:
         """Returns rows ``[B, ...]`` divided among the devices; of several processes, each has
         its own ``B`` divided by their number."""
-        if self._several:
-            return {
-                key: jax.make_array_from_process_local_data(self._divided, value)
-                for key, value in rows.items()
-            }
-        return jax.device_put(rows, self._divided if self.amount > 1 else None)
+        if self.amount == 1:
+            return jax.device_put(rows)
+        return {
+            key: jax.make_array_from_process_local_data(self._divided, value)
+            for key, value in rows.items()
+        }
 
     def one(self, tree: Any) -> Any:
         """Returns the first device's copy of arrays that all of them have."""

@@ -169,6 +169,10 @@ class Fleet:
         return announced(what) if first else contextlib.nullcontext()
 
 
+_PLACES = {"agent": "state", "key": "key", "policy_key": "policy_key"}
+"""Where a fleet keeps what a checkpoint has by these names."""
+
+
 class FleetLearner:
     """One member's learner; a ``common.run.protocols.Learner``, its tree that of ``AgentLearner``.
 
@@ -219,13 +223,11 @@ class FleetLearner:
 
     def tree(self) -> dict[str, Any]:
         """Returns all arrays, for a checkpoint from which a single run goes on as well."""
-        names = {"agent": "state", "key": "key", "policy_key": "policy_key"}
-        return {name: self._fleet.get(self._member, where) for name, where in names.items()}
+        return {name: self._fleet.get(self._member, place) for name, place in _PLACES.items()}
 
     def load(self, tree: dict[str, Any]) -> None:
         """Continues from ``tree``."""
-        names = {"agent": "state", "key": "key", "policy_key": "policy_key"}
-        self._fleet.put(self._member, {where: tree[name] for name, where in names.items()})
+        self._fleet.put(self._member, {place: tree[name] for name, place in _PLACES.items()})
 
 
 class FleetPolicy:

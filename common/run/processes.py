@@ -29,6 +29,8 @@ PARTING = 3.0
 """Seconds that the first process gives the others to end before it."""
 BEAT = 1.0
 """Seconds between two signs of life of a process for which the others wait."""
+GONE = "is gone, see what it says"
+"""Words of who lost another process; what went wrong, that one has said."""
 _LONGEST = 2**26
 _PORTS = 2
 
@@ -68,6 +70,27 @@ class Place(NamedTuple):
                 f"10.0.0.7:29400,4,0, with a port up to {last} and an index from 0 to amount - 1"
             )
         return place
+
+
+def free_port(host: str = "") -> int:
+    """Returns a port that is free here with the next one, as process 0 needs them.
+
+    Args:
+        host: Address of this machine at which they are wanted; empty for all.
+    """
+    while True:
+        with socket.create_server((host, 0)) as server, contextlib.suppress(OSError, OverflowError):
+            port = server.getsockname()[1]
+            socket.create_server((host, port + 1)).close()
+            return port
+
+
+def lost(who: str) -> Lost:
+    """Returns what to raise where another process is gone."""
+    return Lost(
+        f"{who} of this training {GONE}; start all of them again, they go on from the newest "
+        "checkpoint"
+    )
 
 
 def leads(text: str) -> bool:
@@ -217,15 +240,15 @@ class _Peer:
             self._file.write(json.dumps(value).encode() + b"\n")
             self._file.flush()
         except (OSError, ValueError) as error:
-            raise self._lost() from error
+            raise lost(self.name) from error
 
     def receive(self) -> Any:
         try:
             line = self._file.readline(_LONGEST)
         except (OSError, ValueError) as error:
-            raise self._lost() from error
+            raise lost(self.name) from error
         if not line.endswith(b"\n"):
-            raise self._lost()
+            raise lost(self.name)
         return json.loads(line)
 
     def gone(self) -> bool:
@@ -248,12 +271,6 @@ class _Peer:
         for one in (self._file, self._socket):
             with contextlib.suppress(OSError):
                 one.close()
-
-    def _lost(self) -> Lost:
-        return Lost(
-            f"{self.name} of this training is gone, see what it says; start all of them again, "
-            "they go on from the newest checkpoint"
-        )
 
 
 def _welcome(place: Place, identity: Mapping[str, str]) -> dict[int, _Peer]:

@@ -30,7 +30,7 @@ from common.run.environments import MakeEnvs, open_environments
 from common.run.learner import AgentLearner
 from common.run.offline import OfflineRun
 from common.run.online import OnlineRun, check_length
-from common.run.processes import Processes, join
+from common.run.processes import Processes, join, lost
 from common.run.program import Program
 from common.run.progress import Result, Watch
 from common.run.protocols import Learner, Parts
@@ -98,10 +98,7 @@ def train_given(
         return result
     except Exception as error:
         if not isinstance(error, (UserError, Lost)) and processes.broken():
-            raise Lost(
-                "another process of this training is gone, see what it says; start all of them "
-                "again, they go on from the newest checkpoint"
-            ) from error
+            raise lost("another process") from error
         raise
     finally:
         lock.release()

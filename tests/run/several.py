@@ -6,34 +6,23 @@ update in ``FOLDER/<index>-<update>.npz``.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 
 from common.run.learner import AgentLearner
-from common.run.processes import Place
+from common.run.processes import Place, free_port
 
+HERE = "127.0.0.1"
 FAKE = ("tests.fake_agent", "train")
-
-
-def free_port() -> int:
-    """A port that is free with the next one."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                socket.create_server(("127.0.0.1", port + 1)).close()
-                return port
 
 
 def start(logdir: pathlib.Path, *words: str, amount: int = 2, program: tuple[str, ...] = FAKE):
     """Starts all processes of one training in a folder."""
-    there = f"127.0.0.1:{free_port()},{amount}"
+    there = f"{HERE}:{free_port(HERE)},{amount}"
     return [one(logdir, f"{there},{index}", *words, program=program) for index in range(amount)]
 
 

@@ -21,7 +21,7 @@ from common.replay import write_episodes
 from common.run import checkpoint, processes
 from common.run import folder as run_folder
 from common.run.learner import AgentLearner
-from common.run.processes import Place, Processes
+from common.run.processes import Place, Processes, free_port
 from common.run.train import train
 from common.spaces import ObservationSpec
 from dreamer.program import load_program
@@ -187,7 +187,7 @@ def test_what_processes_cannot_divide(tmp_path: pathlib.Path, words, fault):
 
 
 def test_folders_that_are_not_shared(tmp_path: pathlib.Path):
-    there = f"127.0.0.1:{several.free_port()},2"
+    there = f"127.0.0.1:{free_port(several.HERE)},2"
     words = ("--env.amount", "2", "--run.frames", "200")
     program = fake_agent.load_program()
     config = update(program.default_config, {"env.amount": 2, "run.frames": 100})
@@ -195,6 +195,22 @@ def test_folders_that_are_not_shared(tmp_path: pathlib.Path):
     done = several.end([several.one(tmp_path / str(i), f"{there},{i}", *words) for i in (0, 1)])
     assert [code for code, _, _ in done] == [2, 2], done
     assert all("other newest checkpoints" in err and "[100, None]" in err for _, _, err in done)
+
+
+def test_a_new_run_in_a_folder_that_is_not_shared(tmp_path: pathlib.Path, monkeypatch):
+    monkeypatch.setattr(run_folder, "PATIENCE", 0.2)
+    with pytest.raises(UserError, match="is not the folder that process 0 writes to: it has no co"):
+        run_folder.check_shared(tmp_path)
+
+    def write_late() -> None:
+        time.sleep(0.1)
+        (tmp_path / run_folder.CONFIG).touch()
+
+    monkeypatch.setattr(run_folder, "PATIENCE", 30.0)
+    thread = threading.Thread(target=write_late)
+    thread.start()
+    run_folder.check_shared(tmp_path)
+    thread.join()
 
 
 class TestMeeting:
@@ -208,7 +224,7 @@ class TestMeeting:
 
     def meet(self, *callers, port=None):
         """Lets callers meet process 0; returns what each got, or was told."""
-        port = port or several.free_port()
+        port = port or free_port(several.HERE)
         found = {}
 
         def call(number, place, identity):
@@ -310,7 +326,7 @@ class TestMeeting:
         assert str(found[2 - 1]) == str(found[0])
 
     def test_strangers_are_passed_over(self):
-        port, calls = several.free_port(), threading.Event()
+        port, calls = free_port(several.HERE), threading.Event()
 
         def knock():
             for text in (b"GET / HTTP/1.0\r\n\r\n", b'{"index": "x"}\n', b"[]\n", b""):
@@ -334,7 +350,7 @@ class TestMeeting:
     def test_nobody_answers(self, monkeypatch, capsys):
         monkeypatch.setattr(processes, "PATIENCE", 0.5)
         with pytest.raises(UserError, match="nobody answers at 127.0.0.1:.*names the host of pro"):
-            processes._call(Place("127.0.0.1", several.free_port(), 2, 1), {})
+            processes._call(Place("127.0.0.1", free_port(several.HERE), 2, 1), {})
         assert capsys.readouterr().out.count("waiting for process 0 at 127.0.0.1") == 1
 
     def test_a_port_that_is_taken(self):
@@ -356,7 +372,7 @@ class TestMeeting:
 def test_whoever_uses_jax_first_is_told():
     """From Python, where something else may have asked for devices."""
     jax.devices()
-    text = f"127.0.0.1:{several.free_port()},1,0"
+    text = f"127.0.0.1:{free_port(several.HERE)},1,0"
     with pytest.raises(UserError, match="training has to come before anything else that uses JAX"):
         processes.join(text, {})
 
