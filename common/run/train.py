@@ -30,7 +30,7 @@ from common.run.environments import MakeEnvs, open_environments
 from common.run.learner import AgentLearner
 from common.run.offline import OfflineRun
 from common.run.online import OnlineRun, check_length
-from common.run.processes import Processes, join, lost
+from common.run.processes import Place, Processes, join, lost
 from common.run.program import Program
 from common.run.progress import Result, Watch
 from common.run.protocols import Learner, Parts
@@ -88,6 +88,8 @@ def train_given(
     run_folder.check(logdir, program.name, config)
     check_loggers(config)
     there = config.run.coordinator
+    if there:
+        _share(config, Place.parse(there).amount)  # A mistake that nobody else is needed for.
     processes = join(there, _identity(program, config)) if there else Processes()
     lock, together = run_folder.Lock(logdir), False
     try:
@@ -149,7 +151,7 @@ def _train(
     devices = Devices(config.run.devices, config.replay.batch, processes)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
     seed = config.seed + (newest or 0) + APART * processes.index
-    environments = open_environments(config, given.envs, seed, _amount(config, processes))
+    environments = open_environments(config, given.envs, seed, _share(config, processes.amount))
     try:
         envs = environments.training
         if not config.run.data:
@@ -195,17 +197,17 @@ def _newest(directory: pathlib.Path, processes: Processes) -> int | None:
     return found[0]
 
 
-def _amount(config: Settings, processes: Processes) -> int:
-    """Returns how many environments this process steps.
+def _share(config: Settings, processes: int) -> int:
+    """Returns how many environments each process steps.
 
     Raises:
         UserError: They cannot be divided.
     """
     if config.run.data:
         return 1
-    if config.env.amount % processes.amount:
+    if config.env.amount % processes:
         raise UserError(
-            f"env.amount is {config.env.amount}, which {processes.amount} processes cannot divide; "
-            f"make it a multiple of {processes.amount}"
+            f"env.amount is {config.env.amount}, which {processes} processes cannot divide; "
+            f"make it a multiple of {processes}"
         )
-    return config.env.amount // processes.amount
+    return config.env.amount // processes

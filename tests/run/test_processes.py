@@ -186,6 +186,15 @@ def test_what_processes_cannot_divide(tmp_path: pathlib.Path, words, fault):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mistake_of_ones_own_waits_for_nobody(tmp_path: pathlib.Path):
+    program, there = fake_agent.load_program(), f"127.0.0.1:{free_port(several.HERE)},2,0"
+    config = update(program.default_config, {"env.amount": 1, "run.coordinator": there})
+    begin = time.monotonic()
+    with pytest.raises(UserError, match="env.amount is 1, which 2 processes cannot divide"):
+        train(program, config, tmp_path / "run")
+    assert time.monotonic() - begin < 10 < processes.PATIENCE
+
+
 def test_folders_that_are_not_shared(tmp_path: pathlib.Path):
     there = f"127.0.0.1:{free_port(several.HERE)},2"
     words = ("--env.amount", "2", "--run.frames", "200")
