@@ -197,7 +197,7 @@ def test_ray(tmp_path, monkeypatch):
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    cluster = ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False)
+    cluster = ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False)
     try:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address_info["gcs_address"])
         obstacle = sabotage(tmp_path)
