@@ -17,16 +17,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import pathlib
-import resource
-import statistics
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
+from peer_timing import print_timed
 from ruamel.yaml import YAML
 
 BATCH, LENGTH = 16, 50
@@ -48,21 +45,15 @@ def main(shape: str, repeats: int) -> None:
     agent, atari = _agent(shape), shape == "atari"
     data = _batch(channels=1 if atari else 3, discrete=atari)
     state = None
-    seconds = []
-    for _ in range(2 + repeats):
-        start = time.perf_counter()
+
+    def update() -> None:
+        nonlocal state
         state, metrics = agent.train(data, state)
         for value in metrics.values():
             float(value)
-        seconds.append(time.perf_counter() - start)
-    result = {
-        "package": f"dreamerv2 2.2.0, TensorFlow {tf.__version__}",
-        "workload": f"{shape}/update",
-        "seconds": seconds[2:],
-        "median": statistics.median(seconds[2:]),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
-    print(json.dumps(result))
+
+    package = f"dreamerv2 2.2.0, TensorFlow {tf.__version__}"
+    print_timed(update, repeats, package=package, workload=f"{shape}/update")
 
 
 def _agent(shape: str):

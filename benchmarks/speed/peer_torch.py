@@ -20,18 +20,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pathlib
-import resource
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import tensordict
 import torch
+from peer_timing import print_timed
 from ruamel.yaml import YAML
 
 OBSERVATION, ACTION = 24, 6
@@ -40,7 +37,6 @@ MODEL_SIZE = 5
 """Millions of parameters, by which the public code names its sizes."""
 EPISODE = 500
 """Decisions of an episode, of which the discount 0.99 follows."""
-WARM_UP = 2
 
 
 def main() -> None:
@@ -64,36 +60,14 @@ def main() -> None:
     compiled = " compiled" if arguments.compile else ""
     for piece in arguments.pieces or pieces:
         call = pieces[piece]
-        result = {
-            "package": f"nicklashansen/tdmpc2, PyTorch {torch.__version__}{compiled}",
-            "tensordict": tensordict.__version__,
-            "workload": f"tdmpc2/{piece}",
-            "threads": torch.get_num_threads(),
-            **_time(call, arguments.repeats),
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        }
-        print(json.dumps(result), flush=True)
-
-
-def _time(call: Callable[[], Any], repeats: int) -> dict[str, Any]:
-    """Times a call.
-
-    Returns:
-        ``seconds`` of every call, their ``median``, the median of the processor time that a
-        call takes, ``core_seconds``, and ``warm_up_seconds``, which compiling is part of.
-    """
-    seconds, core_seconds = [], []
-    for _ in range(WARM_UP + repeats):
-        start, start_core = time.perf_counter(), time.process_time()
-        call()
-        seconds.append(time.perf_counter() - start)
-        core_seconds.append(time.process_time() - start_core)
-    return {
-        "seconds": seconds[WARM_UP:],
-        "median": statistics.median(seconds[WARM_UP:]),
-        "core_seconds": statistics.median(core_seconds[WARM_UP:]),
-        "warm_up_seconds": sum(seconds[:WARM_UP]),
-    }
+        print_timed(
+            call,
+            arguments.repeats,
+            package=f"nicklashansen/tdmpc2, PyTorch {torch.__version__}{compiled}",
+            tensordict=tensordict.__version__,
+            workload=f"tdmpc2/{piece}",
+            threads=torch.get_num_threads(),
+        )
 
 
 def _agent(folder: pathlib.Path, compiled: bool) -> Any:
