@@ -15,7 +15,7 @@ from benchmarks.jobs import record as records
 from benchmarks.jobs import work
 from benchmarks.jobs.plan import LOGS, Job, Plan
 from benchmarks.jobs.watch import Watch, stop_signals
-from common.cluster import connect
+from common.cluster import connected
 from common.errors import UserError
 from common.launch.process import ROOT
 from common.launch.request import HANDED_ON
@@ -55,11 +55,8 @@ def launch(plan: Plan, jobs: Sequence[Job], request: Request, retries: int) -> b
     Raises:
         UserError: Ray is missing, or the cluster; or it has no room for a job.
     """
-    ray = connect("--launcher ray", [str(ROOT)])
-    try:
+    with connected("--launcher ray", [str(ROOT)]) as ray:
         return _Queue(ray, plan, jobs, request, retries).serve()
-    finally:
-        ray.shutdown()
 
 
 class _Queue:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from common.cluster import connect
+from common.cluster import connected
 from common.errors import MISTAKE, STOPPED, UserError
 from common.launch.process import ROOT, Command
 from common.launch.process import train as train_here
@@ -59,12 +59,8 @@ def train(wanted: Request) -> int:
     Raises:
         UserError: Ray is missing, or the cluster, or it has no room.
     """
-    ray = connect("--launcher ray", [str(ROOT)])
-    try:
-        with _Training(ray, wanted) as training:
-            return training.go()
-    finally:
-        ray.shutdown()
+    with connected("--launcher ray", [str(ROOT)]) as ray, _Training(ray, wanted) as training:
+        return training.go()
 
 
 class _Training:

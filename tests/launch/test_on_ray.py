@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from common import cluster
 from common.errors import STOPPED, UserError
 from common.launch import on_ray
 from common.launch.request import Request
@@ -22,9 +23,13 @@ from common.run import folder as run_folder
 FOREVER = ("--run.frames", "100000000", "--run.eval_every", "0", "--run.checkpoint_every", "1")
 
 
-@pytest.fixture(autouse=True)
-def _four_cores(monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.fixture(scope="module", autouse=True)
+def _one_ray():
+    """One Ray for all tests of this module: to start one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with cluster.connected("the tests", [str(on_ray.ROOT)]):
+            yield
 
 
 def wanted(logdir: pathlib.Path, *words: str, **given: str) -> Request:
