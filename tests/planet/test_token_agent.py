@@ -73,8 +73,9 @@ def test_jitter_is_what_the_update_learns_under():
     learned = []
     for jitter, key in ((0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)):
         one = agent(jitter=jitter)
-        state = one.init(jax.random.key(0))
-        state, _ = one.update(state, jax.random.key(key), random_batch(SPECS, ACTIONS))
+        state = jax.jit(one.init)(jax.random.key(0))
+        batch = random_batch(SPECS, ACTIONS)
+        state, _ = jax.jit(one.update)(state, jax.random.key(key), batch)
         learned.append(np.concatenate([x.ravel() for x in jax.tree.leaves(state.params)]))
     np.testing.assert_array_equal(learned[0], learned[1])
     assert not np.array_equal(learned[0], learned[2])

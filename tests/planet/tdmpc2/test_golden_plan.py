@@ -14,6 +14,7 @@ from planet.search import Noise, Options, search_with_noise
 from planet.tdmpc2.model import make_model
 from planet.tdmpc2.planned import planned_model
 from tests import golden_tdmpc2_agent as agents
+from tests.compiling import jitted
 from tests.golden_data import FOLDER_TDMPC2, assert_exact, assert_values, every_array, load
 
 FILES = ("plan", "plan_episodic", "plan_nopi", "plan_multitask")
@@ -28,7 +29,7 @@ class Planner:
         self.params, _ = self.golden.load("w")
         size = int(self.arrays["cfg.action_dim"])
         self.actions = agents.action_spec(size)
-        self.model = make_model(self.golden.networks, self.golden.config, size)
+        self.model = jitted(make_model(self.golden.networks, self.golden.config, size))
         discount = self.arrays["cfg.discount"].tolist()
         size = self.golden.config.latent + self.golden.tasks
         self.planned = planned_model(self.model, size, discount, all_members=False)

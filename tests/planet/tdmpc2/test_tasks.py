@@ -21,6 +21,7 @@ from planet.tdmpc2.model import make_model
 from planet.tdmpc2.networks import make_networks
 from planet.tdmpc2.policy import draw_action
 from planet.tdmpc2.tasks import Tasks, limited, write_back
+from tests.compiling import jitted
 from tests.tiny import box, random_params
 
 ACTIONS, BATCH = 3, 4
@@ -30,8 +31,8 @@ CONFIG = TDMPC2Config(
     encoder_units=16, units=16, latent=16, num_q=2, bins=11, task_size=5, horizon=2, dropout=0.0
 )
 SPECS = {"x": ObservationSpec((4,), "vector"), "task": ObservationSpec((2,), "vector")}
-NETWORKS = make_networks(CONFIG, SPECS, box(ACTIONS), TASKS)
-MODEL = make_model(NETWORKS, CONFIG, ACTIONS)
+NETWORKS = jitted(make_networks(CONFIG, SPECS, box(ACTIONS), TASKS))
+MODEL = jitted(make_model(NETWORKS, CONFIG, ACTIONS))
 LEARNER = Learner(NETWORKS, CONFIG, DISCOUNTS, ACTIONS)
 PARAMS = random_params(NETWORKS.init)
 FIRST, SECOND = np.eye(2, dtype=np.float32)
