@@ -31,6 +31,9 @@ from common.nets.products import product
 from common.nets.scan import recurrent_scan
 from common.types import Array, Key
 
+KEPT = ("deter", "stoch")
+"""Entries of a state from which a replay can go on."""
+
 
 class RSSMState(NamedTuple):
     """A latent state.

@@ -1,15 +1,7 @@
 """A causal transformer as latent dynamics, in the line of TransDreamer (arXiv:2202.09481).
 
-With m = 1 − is_first, previous latent z, previous action a and embedding e, one token per step:
-
-    x  = W_in [m z; m a]
-    h' = transformer(x, earlier tokens of the episode)
-    p  = W_p2 φ(W_p1 h')                       statistics of the prior
-    q  = W_q2 φ(W_q1 e)                        statistics of the posterior
-    feature = [z'; h'],  z' ~ q when observing, z' ~ p when imagining
-
-The posterior sees the present observation alone, so that all latents of a sequence are
-known before the transformer runs, and ``observe`` computes all steps at once.
+Tokens, prior and posterior are those of ``common.dynamics.parallel``; what heads see is
+[z'; h'], z' ~ q when observing, z' ~ p when imagining.
 
 Every layer attends to ``context`` tokens, the present one included, and never beyond the
 start of the episode. Through the layers a step depends on ``layers (context − 1)`` earlier
@@ -28,15 +20,13 @@ import dataclasses
 from typing import Annotated, NamedTuple
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 
 from common.checks import Count, Options, Range, Share, check_multiple
-from common.distributions import OneHot, mix_uniform, uniform_noise
-from common.dynamics.base import DynamicsFunctions, Noise, Observed, dynamics_functions
-from common.nets.attention import make_block
-from common.nets.layers import Dense, LayerNorm, layer_norm
-from common.nets.products import product
+from common.distributions import uniform_noise
+from common.dynamics.base import DynamicsFunctions, dynamics_functions
+from common.dynamics.parallel import ParallelDynamics
+from common.nets.attention import Block, make_block
 from common.types import Array, Key
 
 
@@ -120,22 +110,20 @@ def functions(config: TransformerConfig, action_size: int, embed_size: int) -> D
     return dynamics_functions(lambda: Transformer(config, action_size, embed_size))
 
 
-class Transformer(hk.Module):
-    """The transformer dynamics; see ``common.dynamics.base.Dynamics``."""
+class Transformer(ParallelDynamics):
+    """The transformer dynamics; see ``common.dynamics.base.Dynamics``.
+
+    Time and memory of the attention in ``observe`` grow with T (context + T).
+    """
 
     def __init__(self, config: TransformerConfig, action_size: int, embed_size: int):
-        """Creates all weights.
+        """Creates all weights; the arguments are those of ``ParallelDynamics``."""
+        super().__init__(config, action_size, embed_size, name="transformer")
 
-        Args:
-            config: Sizes.
-            action_size: Entries of the flat action, A.
-            embed_size: Entries of the encoder's output.
-        """
-        super().__init__(name="transformer")
-        self._config = config
-        self._latent = config.stoch * config.classes
-        self._token_in = Dense(config.width, name="token_in").parameters(self._latent + action_size)
-        self._blocks = [
+    @hk.transparent
+    def _make(self) -> list[Block]:
+        config = self._config
+        return [
             make_block(
                 f"block{layer}",
                 width=config.width,
@@ -146,69 +134,10 @@ class Transformer(hk.Module):
             )
             for layer in range(config.layers)
         ]
-        self._norm = LayerNorm(name="norm").parameters(config.width)
-        self._img_out = Dense(config.units, name="img_out").parameters(config.width)
-        self._img_dist = Dense(self._latent, name="img_dist").parameters(config.units)
-        self._obs_out = Dense(config.units, name="obs_out").parameters(embed_size)
-        self._obs_dist = Dense(self._latent, name="obs_dist").parameters(config.units)
 
-    def observe(
-        self, start: TransformerState, embed: Array, action: Array, is_first: Array, noise: Noise
-    ) -> Observed:
-        """Filters a sequence; see ``Dynamics.observe``.
-
-        Time and memory of the attention grow with T (context + T).
-        """
-        posterior = self._distribution(embed, self._obs_out, self._obs_dist)
-        stoch = _sample(posterior, noise, embed.dtype)
-        before = jnp.concatenate([start.stoch[:, None], stoch[:, :-1]], 1)
-        states = self._advance(start, before, action, is_first)._replace(stoch=stoch)
-        return Observed(states, posterior, self.prior(states))
-
-    def observe_step(
-        self, state: TransformerState, embed: Array, action: Array, is_first: Array, noise: Noise
-    ) -> TransformerState:
-        """Filters one step; see ``Dynamics.observe_step``."""
-        posterior = self._distribution(embed, self._obs_out, self._obs_dist)
-        stoch = _sample(posterior, noise, embed.dtype)
-        return self._step(state, action, is_first)._replace(stoch=stoch)
-
-    def imagine_step(
-        self, state: TransformerState, action: Array, noise: Noise
-    ) -> TransformerState:
-        """Predicts one step; see ``Dynamics.imagine_step``."""
-        state = self._step(state, action, jnp.zeros(action.shape[:1], bool))
-        return state._replace(stoch=_sample(self.prior(state), noise, state.deter.dtype))
-
-    def prior(self, state: TransformerState) -> OneHot:
-        """Returns the prior of the state's stochastic latent given ``state.deter``."""
-        return self._distribution(state.deter, self._img_out, self._img_dist)
-
-    def feature(self, state: TransformerState) -> Array:
-        """Returns [flat(z); h] ``[..., S K + D]``."""
-        return jnp.concatenate([self._flat(state.stoch), state.deter], -1)
-
-    def _step(self, state: TransformerState, action: Array, is_first: Array) -> TransformerState:
-        """``_advance`` by one token."""
-        one = lambda x: x[:, None]  # noqa: E731
-        states = self._advance(state, one(state.stoch), one(action), one(is_first))
-        return jax.tree.map(lambda x: x[:, 0], states)
-
-    def _advance(
-        self, start: TransformerState, stoch: Array, action: Array, is_first: Array
-    ) -> TransformerState:
-        """Appends T tokens to a state and returns the states ``[N, T]`` behind each of them.
-
-        Args:
-            start: The state before the tokens ``[N]``.
-            stoch: Previous latents ``[N, T, S, K]``; the states still hold these.
-            action: Previous actions ``[N, T, A]``.
-            is_first: Where episodes start ``[N, T]``.
-        """
-        keep = 1 - is_first.astype(action.dtype)[..., None]
-        token = product(self._flat(stoch) * keep, self._token_in[0][: self._latent])
-        token += product(action * keep, self._token_in[0][self._latent :]) + self._token_in[1]
-
+    def _run(
+        self, start: TransformerState, token: Array, is_first: Array
+    ) -> tuple[Array, dict[str, Array]]:
         memory, steps = self._config.context - 1, is_first.shape[1]
         # Episodes are numbered from the one of the remembered tokens on.
         now = jnp.cumsum(is_first, 1)
@@ -231,24 +160,7 @@ class Transformer(hk.Module):
             for x in (keys, values)
         )
         valid = _windows(valid, memory) * same
-        return TransformerState(layer_norm(token, *self._norm), stoch, keys, values, valid)
-
-    def _distribution(
-        self, x: Array, layer: tuple[Array, Array], last: tuple[Array, Array]
-    ) -> OneHot:
-        hidden = jax.nn.gelu(product(x, layer[0]) + layer[1])
-        logits = (product(hidden, last[0]) + last[1]).astype(jnp.float32)
-        shape = (*x.shape[:-1], self._config.stoch, self._config.classes)
-        return OneHot(mix_uniform(logits.reshape(shape), self._config.unimix), event_ndims=2)
-
-    def _flat(self, stoch: Array) -> Array:
-        return stoch.reshape(*stoch.shape[:-2], -1)
-
-
-def _sample(distribution: OneHot, noise: Noise, dtype: jnp.dtype) -> Array:
-    """Samples in float32, as logits are, and returns the type of the other state."""
-    sample = distribution.mode() if noise is None else distribution.sample(noise)
-    return sample.astype(dtype)
+        return token, {"keys": keys, "values": values, "valid": valid}
 
 
 def _windows(x: Array, size: int, axis: int = 1) -> Array:

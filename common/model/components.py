@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from common.distributions import Bernoulli, Discounted, Joint, OneHot, Squared, UnitNormal
-from common.dynamics import rssm, transformer
+from common.dynamics import rssm, s5, transformer
 from common.dynamics.base import DynamicsFunctions, State
 from common.errors import UserError
 from common.model.config import WorldModelConfig
@@ -23,7 +23,7 @@ from common.nets.heads import Prediction, ScalarHead
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 
-DYNAMICS = {"rssm": rssm, "transformer": transformer}
+DYNAMICS = {"rssm": rssm, "transformer": transformer, "s5": s5}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
 
 TERMS = ("reward", "discount", "kl", "dyn", "rep", "overshooting")

@@ -8,6 +8,7 @@ from typing import Literal
 from common.checks import AT, NonNegative, Options, Share, Whole, refuse
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
+from common.dynamics.s5 import S5Config
 from common.dynamics.transformer import TransformerConfig
 from common.model.vectors import VectorTransform
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -20,9 +21,10 @@ class WorldModelConfig(Options):
     """Everything that the world model can be told.
 
     Attributes:
-        dynamics: Latent dynamics: "rssm" or "transformer".
+        dynamics: Latent dynamics: "rssm", "transformer" or "s5".
         rssm: The recurrent state-space model.
         transformer: The transformer dynamics.
+        s5: The state space dynamics.
         encoder: From observations to embeddings.
         decoder: From latent states to observations.
         reward: The reward head.
@@ -55,9 +57,10 @@ class WorldModelConfig(Options):
             losses, distributions and statistics stay in float32.
     """
 
-    dynamics: Literal["rssm", "transformer"] = "rssm"
+    dynamics: Literal["rssm", "transformer", "s5"] = "rssm"
     rssm: RSSMConfig = RSSMConfig()
     transformer: TransformerConfig = TransformerConfig()
+    s5: S5Config = S5Config()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
     reward: HeadConfig = HeadConfig()

@@ -4,20 +4,22 @@ By default in the empty one, as if nothing had been before. Or in the state of t
 the model inferred it last, which the replay keeps (DreamerV3, arXiv:2301.04104). Or in the state
 that the model infers of a few rows before, by its present parameters, without gradients.
 
-What is kept of a state is as small as it goes: the deterministic part and Gaussian samples in
-bfloat16, classes as 8 bits. At V3's size 12m these are 4,128 bytes a row.
+What is kept of a state is as small as it goes: the deterministic part, or the modes of S5, and
+Gaussian samples in bfloat16, classes as 8 bits. At V3's size 12m these are 4,128 bytes a row. The
+window of a transformer is too large to be kept.
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from common.dynamics.base import State
-from common.dynamics.config import RSSMConfig
-from common.dynamics.rssm import RSSMState
 from common.errors import UserError
+from common.model.components import DYNAMICS
 from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
 from common.rows import LATENT_PREFIX, Specs, without_latents
@@ -45,29 +47,56 @@ class Context:
             UserError: The model's states cannot be kept.
         """
         self._model, self._burn_in = model, burn_in
-        self._config = model.config.rssm
-        if latents and model.config.dynamics != "rssm":
+        name = model.config.dynamics
+        kept = _kept(name)
+        if latents and not kept:
+            able = " and ".join(other for other in DYNAMICS if _kept(other))
             raise UserError(
-                f"replay.latents keeps states of the rssm, the dynamics are "
-                f"{model.config.dynamics}; set replay.latents false, or replay.burn_in"
+                f"replay.latents keeps states of {able}, the dynamics are {name}; set "
+                "replay.latents false, or replay.burn_in"
             )
-        self.specs = _specs(self._config) if latents else {}
+        options = getattr(model.config, name)
+        # Gaussian samples have no axis of classes, whatever their option says.
+        shapes = jax.eval_shape(lambda: model.initial(1))
+        self._classes = options.classes if shapes.stoch.ndim == 3 else 0
+        self._numbers = tuple(entry for entry in kept if entry != "stoch")
+        self.specs = self._specs(shapes) if latents else {}
 
-    def pack(self, state: RSSMState) -> Rows:
+    def _specs(self, shapes: State) -> Specs:
+        small = 0 < self._classes < 256
+        size = {name: math.prod(getattr(shapes, name).shape[1:]) for name in self._numbers}
+        numbers = {LATENT_PREFIX + name: ((size[name],), np.uint16) for name in self._numbers}
+        return numbers | {STOCH: (shapes.stoch.shape[1:2], np.uint8 if small else np.uint16)}
+
+    def pack(self, state: State) -> Rows:
         """Returns what is kept of states ``[...]``, arrays ``[..., D]`` and ``[..., S]``."""
         stoch = state.stoch
-        if self._config.latent == "gaussian":
-            kept = _bits(stoch)
-        else:  # 0 is for no class at all, which the empty state has.
+        leading = stoch.shape[: -2 if self._classes else -1]
+        rows = {
+            LATENT_PREFIX + name: _bits(getattr(state, name)).reshape(*leading, -1)
+            for name in self._numbers
+        }
+        if self._classes:  # 0 is for no class at all, which the empty state has.
             kept = jnp.where(stoch.sum(-1) > 0, 1 + jnp.argmax(stoch, -1), 0)
-        return {DETER: _bits(state.deter), STOCH: kept.astype(self.specs[STOCH][1])}
+        else:
+            kept = _bits(stoch)
+        return rows | {STOCH: kept.astype(self.specs[STOCH][1])}
 
-    def unpack(self, kept: Rows) -> RSSMState:
-        """Returns the states ``[...]`` again, rounded to bfloat16."""
-        if self._config.latent == "gaussian":
-            return RSSMState(_floats(kept[DETER]), _floats(kept[STOCH]))
-        classes = kept[STOCH].astype(jnp.int32) - 1
-        return RSSMState(_floats(kept[DETER]), jax.nn.one_hot(classes, self._config.classes))
+    def unpack(self, kept: Rows) -> State:
+        """Returns the states ``[...]`` again, rounded to bfloat16; zero in what no step reads."""
+        leading, empty = kept[STOCH].shape[:-1], self._model.initial(1)
+        entries = {
+            name: jnp.zeros((*leading, *x.shape[1:]), x.dtype)
+            for name, x in empty._asdict().items()
+        }
+        for name in self._numbers:
+            bits = kept[LATENT_PREFIX + name]
+            entries[name] = _floats(bits).reshape(entries[name].shape)
+        if self._classes:
+            stoch = jax.nn.one_hot(kept[STOCH].astype(jnp.int32) - 1, self._classes)
+        else:
+            stoch = _floats(kept[STOCH])
+        return type(empty)(**entries | {"stoch": stoch})
 
     def begin(
         self,
@@ -90,7 +119,7 @@ class Context:
         Returns:
             Rows ``[B, T, ...]`` and states ``[B]``; None for the empty state.
         """
-        if DETER in batch:
+        if STOCH in batch:
             return without_latents(batch), self.unpack(batch)
         if not self._burn_in:
             return batch, None
@@ -102,10 +131,9 @@ class Context:
         return {name: rows[:, self._burn_in :] for name, rows in batch.items()}, start
 
 
-def _specs(config: RSSMConfig) -> Specs:
-    small = config.latent == "categorical" and config.classes < 256
-    kind = np.uint8 if small else np.uint16
-    return {DETER: ((config.deter,), np.uint16), STOCH: ((config.stoch,), kind)}
+def _kept(name: str) -> tuple[str, ...]:
+    """The entries of a dynamics' states that say all of what comes next; none if too large."""
+    return getattr(DYNAMICS[name], "KEPT", ())
 
 
 def _bits(x: Array) -> Array:

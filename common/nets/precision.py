@@ -17,6 +17,10 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16_products"]
 bfloat16 elsewhere. With "bfloat16_products" all is float32 but the operands of the products of
 dense layers and convolutions, and of their gradients; the sums are float32."""
 
+EXACT_MODULE, EXACT_ENTRY = "ssm", "modes"
+"""Names of the module whose parameters, and of the entry of states that, keep float32 everywhere:
+recurrences that add less in a step than bfloat16 tells apart."""
+
 _CASTS = jmp.Policy(param_dtype=jnp.float32, compute_dtype=jnp.bfloat16, output_dtype=jnp.float32)
 
 
@@ -27,7 +31,8 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
     any nesting) are cast on the way in, and the results back to float32 on the way out, so
     that losses, gradients and optimiser state stay float32. bfloat16 has the range of
     float32: no loss scaling is needed. Integers, booleans and keys are left alone, and so
-    are keyword arguments: noise goes there, since uniforms lose their tails in bfloat16.
+    are keyword arguments: noise goes there, since uniforms lose their tails in bfloat16; and so
+    is what is named ``EXACT_MODULE`` or ``EXACT_ENTRY``.
     "bfloat16_products" casts nothing here: layers round what they multiply.
 
     Args:
@@ -46,7 +51,7 @@ def wrap(apply: Callable[..., Any], name: Precision) -> Callable[..., Any]:
         return rounding
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return _CASTS.cast_to_output(apply(*_CASTS.cast_to_compute(args), **kwargs))
+        return _CASTS.cast_to_output(apply(*_narrow(args), **kwargs))
 
     return wrapped
 
@@ -56,7 +61,20 @@ def ready(params: Params, name: Precision) -> Params:
 
     Gradients of them are then summed over the steps in that format too.
     """
-    return _CASTS.cast_to_compute(params) if _formatted(name) == "bfloat16" else params
+    return _narrow(params) if _formatted(name) == "bfloat16" else params
+
+
+def _narrow(tree: Any) -> Any:
+    def cast(path: tuple[Any, ...], x: Any) -> Any:
+        return x if any(map(_is_exact, path)) else _CASTS.cast_to_compute(x)
+
+    return jax.tree_util.tree_map_with_path(cast, tree)
+
+
+def _is_exact(entry: Any) -> bool:
+    if isinstance(entry, jax.tree_util.DictKey):
+        return str(entry.key).rpartition("/")[2] == EXACT_MODULE
+    return getattr(entry, "name", None) == EXACT_ENTRY
 
 
 def _formatted(name: Precision) -> Precision:

@@ -322,8 +322,9 @@ def test_sizes_are_what_their_comments_say(name):
     found = _parameters(make_agent, load("dmc_vision", name), image)
     assert found == pytest.approx(SIZES[name], rel=0.01)
     assert said == pytest.approx(found, rel=0.15)
-    config = update(load("dmc_vision", name), {"world_model.dynamics": "transformer"})
-    assert said == pytest.approx(_parameters(make_agent, config, image), rel=0.15)
+    for dynamics in ("transformer", "s5"):
+        config = update(load("dmc_vision", name), {"world_model.dynamics": dynamics})
+        assert said == pytest.approx(_parameters(make_agent, config, image), rel=0.15)
     config = update(PlanetConfig(), presets.load_presets(["dmc_proprio", name], "planet"))
     walker = {"state": ObservationSpec((24,), "vector")}
     config = update(config, {"model": "tdm"})

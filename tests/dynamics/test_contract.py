@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.dynamics import rssm, transformer
+from common.dynamics import rssm, s5, transformer
 from common.dynamics.base import DynamicsFunctions
 from common.dynamics.rssm import RSSMConfig
+from common.dynamics.s5 import S5Config
 from common.dynamics.transformer import TransformerConfig
 from common.model.components import DYNAMICS
 from common.model.config import WorldModelConfig
@@ -62,6 +63,19 @@ def _transformer(context, layers, kv_heads, unimix=0.0):
     )
 
 
+def _s5(layers, state, blocks, unimix=0.0, exposed=True):
+    config = S5Config(
+        stoch=3, classes=4, layers=layers, width=8, state=state, blocks=blocks, units=7,
+        unimix=unimix, exposed=exposed,
+    )  # fmt: skip
+    return Variant(
+        s5.functions(config, ACTION, EMBED),
+        functools.partial(s5.initial, config),
+        functools.partial(s5.draw_noise, config),
+        unread=("deter",),
+    )
+
+
 VARIANTS = {
     "categorical, layer-norm GRU": _rssm("categorical", "layer_norm_gru", "none"),
     "gaussian, layer-norm GRU, norms": _rssm("gaussian", "layer_norm_gru", "layer"),
@@ -84,6 +98,8 @@ VARIANTS = {
     ),
     "transformer": _transformer(context=3, layers=2, kv_heads=1),
     "transformer, long context": _transformer(context=9, layers=1, kv_heads=2, unimix=0.1),
+    "s5": _s5(layers=2, state=8, blocks=1),
+    "s5, one layer, blocks, its output alone": _s5(1, 12, blocks=3, unimix=0.1, exposed=False),
 }
 
 
@@ -273,7 +289,14 @@ def test_rounded_products_give_the_same_gradient_within_a_hundredth(case):
     assert {x.dtype for x in rounded} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", ["categorical, GRU, norms", "transformer, long context"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "categorical, GRU, norms",
+        "transformer, long context",
+        "s5, one layer, blocks, its output alone",
+    ],
+)
 def test_no_class_is_impossible_where_a_uniform_share_is_mixed_in(name):
     """Weights a thousand times as large are sure of everything but for that share."""
     case = Case(VARIANTS[name])

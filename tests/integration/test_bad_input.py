@@ -61,7 +61,7 @@ TRAIN = [
     ),
     (
         f"{GYM} --replay.latents true --world_model.dynamics transformer",
-        "replay.latents keeps states of the rssm, the dynamics are transformer; set replay.latents",
+        "replay.latents keeps states of rssm and s5, the dynamics are transformer; set replay",
     ),
     (f"{GYM} --replay.latents true --burn_in 2", "replay.latents true needs replay.burn_in 0"),
     (f"{GYM} --replay.batch 0", "replay.batch is 0; expected at least 1"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common.dynamics.rssm import RSSMConfig, RSSMState
+from common.dynamics.s5 import S5Config
 from common.errors import UserError
 from common.model.context import DETER, STOCH, Context
 from common.model.world_model import world_model
@@ -20,6 +21,11 @@ from tests.configs.reading import load
 from tests.tiny import ACTIONS, TINY, VECTOR, box, random_batch, random_params
 
 GAUSSIAN = dataclasses.replace(TINY, rssm=RSSMConfig(latent="gaussian", stoch=3, deter=8, hidden=8))
+
+
+S5 = dataclasses.replace(
+    TINY, dynamics="s5", s5=S5Config(stoch=3, classes=4, layers=2, width=8, state=8, units=8)
+)
 
 
 def _context(config=TINY, latents=True, burn_in=0):
@@ -42,7 +48,30 @@ def test_a_kept_state_comes_back_rounded_to_bfloat16(config):
     assert jax.tree.map(lambda x: x.dtype, again) == jax.tree.map(lambda x: x.dtype, states)
 
 
-@pytest.mark.parametrize("config", [TINY, GAUSSIAN])
+def test_of_s5_the_modes_are_kept_and_the_output_is_not():
+    """No later step reads it; a row has two bytes a mode and one a variable."""
+    model, context = _context(S5)
+    assert context.specs == {
+        "latent_state/modes": ((2 * 8,), np.uint16), "latent_state/stoch": ((3,), np.uint8)
+    }  # fmt: skip
+    batch, params = random_batch(VECTOR, ACTIONS, time=5), random_params(model.init)
+    batch["is_first"][:, 1] = False
+    states = model.observe(params, jax.random.key(0), batch)
+    kept = context.pack(states)
+    again = context.unpack(kept)
+    np.testing.assert_allclose(again.modes, states.modes, rtol=2**-8)
+    np.testing.assert_array_equal(again.stoch, states.stoch)
+    assert not np.any(again.deter) and again.deter.shape == states.deter.shape
+    rows = {key: value[:, 1:] for key, value in batch.items()}
+    kept = {key: value[:, 0] for key, value in kept.items()}
+    rows, start = context.begin(params, {}, jax.random.key(1), rows | kept)
+    found = model.observe(params, jax.random.key(0), rows, start)
+    np.testing.assert_allclose(found.modes[:, 0], states.modes[:, 1], atol=1e-3)
+    empty = model.observe(params, jax.random.key(0), rows)
+    assert np.abs(empty.modes[:, 0] - states.modes[:, 1]).max() > 0.01
+
+
+@pytest.mark.parametrize("config", [TINY, GAUSSIAN, S5])
 def test_zeros_are_the_state_before_the_first_row(config):
     model, context = _context(config)
     kept = context.pack(model.initial(5))
@@ -110,7 +139,7 @@ def test_without_either_a_window_begins_in_nothing():
     assert rows is batch and start is None and not context.specs
 
 
-def test_only_states_of_the_rssm_can_be_kept():
+def test_states_with_windows_cannot_be_kept():
     config = dataclasses.replace(TINY, dynamics="transformer")
     with pytest.raises(UserError, match="the dynamics are transformer; set replay.latents false"):
         _context(config)
