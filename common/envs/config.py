@@ -46,7 +46,8 @@ class EnvConfig(Options):
         grayscale: Whether Atari images have one channel or three.
         channels: Where uint8 images of Gymnasium environments have their channels: "last" is
             [height, width, channels], "first" is [channels, height, width].
-        kwargs: Keyword arguments for the constructor of a Gymnasium environment.
+        kwargs: Keyword arguments for the constructor of a Gymnasium environment, or of one of
+            the memory worlds.
     """
 
     amount: Annotated[Count, Range(high=1024)] = 1

@@ -24,7 +24,13 @@ from common.envs.vector import BuildError, VectorEnvs
 from common.envs.workers import Place, here, processes
 from common.errors import UserError, nearest, warn_once
 
-FAMILIES = ("dmc_<domain>_<task>", "atari_<game>", "gym_<id>", "<module>:<factory>")
+FAMILIES = (
+    "dmc_<domain>_<task>",
+    "atari_<game>",
+    "memory_<world>",
+    "gym_<id>",
+    "<module>:<factory>",
+)
 _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
 
 _SUITE_LIMIT = 1000
@@ -46,8 +52,9 @@ def make(
     """Builds the environments of a task, or of several.
 
     Args:
-        task: "dmc_walker_walk", "atari_pong", "gym_CartPole-v1", "package.module:factory",
-            or the factory itself; a factory is called with ``config.kwargs``. Of several
+        task: "dmc_walker_walk", "atari_pong", "memory_recall", "gym_CartPole-v1",
+            "package.module:factory", or the factory itself; a factory is called with
+            ``config.kwargs``. Of several
             tasks, "dmc_walker_walk,dmc_cheetah_run", every episode is a random one; see
             ``common.envs.multitask``.
         config: How they are built.
@@ -136,7 +143,9 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
     if not isinstance(name, str):
         return
     if config.kwargs and name.startswith(("dmc_", "atari_")):
-        raise UserError(f"env.kwargs is for gym_ tasks and factories; {name!r} takes none")
+        raise UserError(
+            f"env.kwargs is for gym_ and memory_ tasks and factories; {name!r} takes none"
+        )
     if config.stack > 1 and name.startswith("atari_"):
         raise UserError(f"env.stack is for other tasks than {name!r}, which shows one image; set 1")
     if not alone and name.startswith("atari_"):
@@ -176,6 +185,10 @@ def _episode_steps(name: str, config: EnvConfig) -> int:
         from common.envs.atari import FRAME_LIMIT
 
         limit = FRAME_LIMIT
+    elif not limit and name.startswith("memory_"):
+        from common.envs.memory import episode_steps as memory_steps
+
+        limit = memory_steps(name, config.kwargs)
     elif not limit and name.startswith("gym_"):
         with contextlib.suppress(gymnasium.error.Error, ImportError):
             limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps or 0
@@ -192,9 +205,9 @@ def check_name(task: Task) -> None:
 
 
 def _suite_tasks() -> list[str]:
-    from common.envs import atari, dmc
+    from common.envs import atari, dmc, memory
 
-    tasks = []
+    tasks = list(memory.WORLDS)
     for prefix, names in (("dmc_", dmc.task_names), ("atari_", atari.rom_names)):
         with contextlib.suppress(UserError):  # Not installed: nothing to suggest.
             tasks += [prefix + name for name in names()]
@@ -225,6 +238,11 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
         from common.envs.dmc import ControlSuite
 
         return ControlSuite(task.removeprefix("dmc_"), config, seed)
+    if task.startswith("memory_"):
+        from common.envs.memory import find
+
+        limit = config.time_limit or _episode_steps(task, replace(config, action_repeat=1))
+        return _from_factory(find(task), replace(config, time_limit=limit), seed)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # The user's own modules.
     if task.startswith("gym_"):

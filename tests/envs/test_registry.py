@@ -101,7 +101,9 @@ def _members(protocol):
     return {*protocol.__annotations__, *methods}
 
 
-@pytest.mark.parametrize("task", ["dmc_cartpole_swingup", "gym_CartPole-v1", "atari_pong"])
+@pytest.mark.parametrize(
+    "task", ["dmc_cartpole_swingup", "gym_CartPole-v1", "memory_repeat", "atari_pong"]
+)
 def test_every_family_keeps_the_protocol(task):
     config = EnvConfig(pixels=False, state=True)
     envs = make(task, config, 0)
@@ -123,6 +125,8 @@ def test_every_family_keeps_the_protocol(task):
         ("gym_CartPole-v1", {"time_limit": 9, "action_repeat": 2}, 5),
         ("atari_pong", {"time_limit": 108_000}, 27_000),
         ("atari_pong", {}, 27_000),
+        ("memory_recall", {}, 12),
+        ("memory_repeat", {"action_repeat": 4, "kwargs": {"length": 9, "delay": 2}}, 3),
         ("tests.envs.toys:Counter", {}, 0),
     ],
 )

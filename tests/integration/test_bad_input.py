@@ -23,7 +23,7 @@ TRAIN = [
     (f"{GYM} --task gym_CartPol-v1", "unknown task 'gym_CartPol-v1'"),
     (f"{GYM} --task dmc_walker_wlk", "unknown task 'dmc_walker_wlk'; did you mean"),
     (f"{GYM} --task atari_pomg", "unknown task 'atari_pomg'; did you mean 'atari_pong'?"),
-    (f"{GYM} --task nope", "a task is one of dmc_<domain>_<task>, atari_<game>, gym_<id>"),
+    (f"{GYM} --task nope", "a task is one of dmc_<domain>_<task>, atari_<game>, memory_<world>"),
     (f"{GYM} --task no.module:make", "there is no module 'no'; install it, or run in the folder"),
     (f"{GYM} --task {TOYS}:Countr", "has no function 'Countr'; did you mean 'Counter'?"),
     (f"{GYM} --task {TOYS}:make_number", "expected a gymnasium.Env"),
