@@ -65,7 +65,8 @@ def _overview() -> str:
         "",
         "dynamics that generalise over bodies: python -m benchmarks tdm",
         "planners in models of each kind: python -m benchmarks planning models",
-        "other benchmarks: python -m benchmarks.learning, benchmarks.planning, benchmarks.speed",
+        "other benchmarks: python -m benchmarks.learning, benchmarks.memory, benchmarks.planning, "
+        "benchmarks.speed",
     ]
     return "\n".join(lines)
 

@@ -103,8 +103,8 @@ def test_every_valid_size_is_taken_and_read_back(name, group):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("dreamer", "width=90", "world_model.transformer.width is 90; expected a multiple of "
-         "world_model.transformer.heads, which is 4"),
+        ("dreamer", "transformer.width=90", "world_model.transformer.width is 90; expected a "
+         "multiple of world_model.transformer.heads, which is 4"),
         ("planet", "tdm.heads=9", "tdm.width is 128; expected a multiple of tdm.heads, which is 9"),
         ("planet", "tdm.kv_heads=3", "tdm.heads is 4; expected a multiple of tdm.kv_heads, which "
          "is 3"),
