@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from common.dynamics import s5
 from common.dynamics.s5 import S5Config
 from common.errors import UserError
-from common.learning.optimizers import OptimizerConfig, make_optimizer
+from common.learning.optimizers import scale_by_name
 from common.model.world_model import world_model
 from common.nets import precision, ssm
+from tests.configs.reading import load
 from tests.reference import ssm as reference
 from tests.reference.attention import gelu, layer_norm
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
@@ -40,6 +41,7 @@ class Case:
         (self.module,) = {path.rpartition("/ssm")[0] for path in shapes if path.endswith("/ssm")}
         self.observe = jax.jit(functools.partial(functions.observe, self.params))
         self.observe_step = jax.jit(functools.partial(functions.observe_step, self.params))
+        self.imagine_step = jax.jit(functools.partial(functions.imagine_step, self.params))
         self.embed, self.action = draw(BATCH, TIME, EMBED), draw(BATCH, TIME, ACTION)
         self.noise = rng.uniform(0.01, 0.99, (BATCH, TIME, 3)).astype(np.float32)
         self.start = s5.S5State(
@@ -288,22 +290,19 @@ def test_modes_keep_float32_where_all_else_is_bfloat16():
 
 
 def test_modes_learn_at_a_rate_of_their_own():
-    """By the option that names layers; the preset ``s5`` sets it."""
-    model = world_model(SMALL, VECTOR, ACTIONS)
-    params = random_params(model.init)
-    gradients = jax.tree.map(np.ones_like, params)
-    moved = []
-    for rates in ({}, {"ssm": 0.25}):
-        config = OptimizerConfig(lr=0.1, clip=0, weight_decay=0, rates=rates)
-        optimizer = make_optimizer(config)
-        new = optimizer.update(gradients, optimizer.init(params), params)[0]
-        moved.append(jax.tree.map(np.subtract, new, params))
-    for path in moved[0]["s5"]:
-        for name, plain in moved[0]["s5"][path].items():
-            rate = 0.25 if path.endswith("/ssm") else 1.0
-            np.testing.assert_allclose(moved[1]["s5"][path][name], rate * plain, rtol=1e-4)
+    """By the option that names layers, as the preset sets it."""
+    for agent in ("dmc_proprio", "dmc_vision_v3"):
+        config = load(agent, "size_xs", "s5")
+        assert config.world_model.dynamics == "s5" and config.model_opt.weight_decay == 0
+        scale = scale_by_name(config.model_opt.rates)
+        shapes = jax.eval_shape(world_model(SMALL, VECTOR, ACTIONS).init, jax.random.key(0))
+        steps = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+        for path, layer in scale.update(steps, scale.init(steps))[0]["s5"].items():
+            for found in layer.values():
+                np.testing.assert_array_equal(found, 0.25 if path.endswith("/ssm") else 1.0)
 
 
+@pytest.mark.slow
 def test_latent_overshooting_trains_it():
     kl = dataclasses.replace(TINY.kl, overshooting=2, free=0.0)
     model = world_model(dataclasses.replace(SMALL, kl=kl), VECTOR, ACTIONS)
@@ -321,16 +320,12 @@ def test_latent_overshooting_trains_it():
 
 def test_imagination_goes_on_from_what_was_seen(case):
     """Along the observed latents it gives the observed modes."""
-    model = world_model(SMALL, VECTOR, ACTIONS)
-    params = jax.tree.map(lambda x: 5 * x, random_params(model.init))
-    batch = random_batch(VECTOR, ACTIONS, time=6)
-    batch["is_first"][:] = False
-    states = model.observe(params, jax.random.key(0), batch)
-    state = jax.tree.map(lambda x: x[:, 1], states)
-    for t in range(2, 6):
-        noise = model.draw_noise(jax.random.key(1), (2,))
-        state = model.imagine_step(params, noise, state, batch["action"][:, t])
-        np.testing.assert_allclose(state.modes, states.modes[:, t], atol=1e-5)
+    states = case.observe(case.start, *case.rows(_resets((0, 1)))).states
+    state = jax.tree.map(lambda x: x[:, 4], states)
+    for t in range(5, TIME):
+        state = case.imagine_step(state, case.action[:, t], case.noise[:, t])
+        np.testing.assert_allclose(state.modes, states.modes[:, t], atol=2e-5)
+        np.testing.assert_allclose(state.deter, states.deter[:, t], atol=1e-4)
         state = state._replace(stoch=states.stoch[:, t])
 
 

@@ -13,11 +13,8 @@ import pytest
 from common.dynamics import transformer
 from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError
-from common.learning.optimizers import OptimizerConfig, make_optimizer
 from common.model.config import WorldModelConfig
-from common.model.learn import learn_model
 from common.model.world_model import world_model
-from common.spaces import ObservationSpec
 from tests.reference import attention
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 
@@ -184,41 +181,3 @@ def test_latent_overshooting_trains_the_transformer():
     for x in jax.tree.leaves(gradient["transformer"]):
         assert np.isfinite(x).all()
     assert any(np.any(x) for x in jax.tree.leaves(gradient["transformer"]))
-
-
-def test_world_model_learns_to_remember():
-    """The first observation tells which reward comes at every later step, and no other does."""
-    batch, time = 16, 6
-    specs = {"cue": ObservationSpec((1,), "vector")}
-    sizes = {"context": time, "width": 32, "units": 32, "stoch": 4}
-    config = dataclasses.replace(
-        SMALL,
-        transformer=dataclasses.replace(CONFIG, **sizes),
-        kl=dataclasses.replace(TINY.kl, free=0.1),
-        predict_discount=False,
-        reward_scale=5.0,
-    )
-    model = world_model(config, specs, ACTIONS)
-    optimizer = make_optimizer(OptimizerConfig(lr=3e-3))
-
-    def rows(key):
-        sign = 2.0 * jax.random.bernoulli(key, shape=(batch, 1)) - 1
-        first = jnp.zeros((batch, time), bool).at[:, 0].set(True)
-        result = {"cue": jnp.where(first, sign, 0)[..., None], "is_first": first}
-        result |= {"reward": jnp.where(first, 0, sign), "is_terminal": jnp.zeros_like(first)}
-        return result | {"action": jnp.zeros((batch, time, ACTIONS.size))}
-
-    def update(step, key):
-        keys = jax.random.split(key)
-        noise = model.draw_noise(keys[0], (batch, time))
-        step = learn_model(model, optimizer, *step, {}, noise, rows(keys[1]))
-        return (step.params, step.optimizer), step.metrics
-
-    params = model.init(jax.random.key(0))
-    keys = jax.random.split(jax.random.key(1), 300)
-    run = jax.jit(lambda step: jax.lax.scan(update, step, keys))
-    _, metrics = run((params, optimizer.init(params)))
-    loss = np.asarray(metrics["world_model/reward_loss"]) - 0.5 * np.log(2 * np.pi)
-    # Half the variance is the best that a model without memory can do: 5 of 6 rewards are 1 or -1.
-    assert loss[0] > 0.35
-    assert loss[-20:].mean() < 0.05
