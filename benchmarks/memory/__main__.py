@@ -69,9 +69,12 @@ def _time(arguments: argparse.Namespace) -> list[pathlib.Path]:
     line.prepare()
     from benchmarks.memory import speed
 
-    record = speed.measure(sorted(set(arguments.lengths)), arguments.repeats, arguments.rows)
+    lengths, paths = sorted(set(arguments.lengths)), []
+    for record in speed.measure(lengths, arguments.repeats, arguments.rows):
+        print(speed.table(record).splitlines()[-1], flush=True)
+        paths = speed.write(arguments.results, record)
     print(speed.table(record))
-    return speed.write(arguments.results, record)
+    return paths
 
 
 if __name__ == "__main__":

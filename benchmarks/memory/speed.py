@@ -7,8 +7,9 @@ import os
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -21,7 +22,17 @@ Program = Callable[[], None]
 """One update that is waited for."""
 
 
-def measure(lengths: Sequence[int], repeats: int, rows: int) -> dict[str, Any]:
+class Times(NamedTuple):
+    """Wall-clock seconds of every update, and its processor time over all threads.
+
+    The latter is what it would cost with nobody else on the machine.
+    """
+
+    wall: list[float]
+    core: list[float]
+
+
+def measure(lengths: Sequence[int], repeats: int, rows: int) -> Iterator[dict[str, Any]]:
     """Times whole updates, world model and behaviour, of ``rows`` rows each.
 
     The dynamics take turns at every length, call by call, so that what else the machine does
@@ -31,36 +42,49 @@ def measure(lengths: Sequence[int], repeats: int, rows: int) -> dict[str, Any]:
         lengths: Rows in a window.
         repeats: Timed updates of each.
         rows: Rows in a batch.
+
+    Yields:
+        The record, after every length.
     """
-    load, before = os.getloadavg()[0], matmul_gflops()
-    found = [_at_length(length, repeats, rows) for length in lengths]
-    return {
-        "rows": rows,
-        "lengths": list(lengths),
-        "repeats": repeats,
-        "parameters": {name: count_parameters(shape_of(name).agent()) for name in DYNAMICS},
-        "seconds": {name: [one[name] for one in found] for name in DYNAMICS},
-        "median_seconds": {
-            name: [statistics.median(one[name]) for one in found] for name in DYNAMICS
-        },
-        "matmul_gflops": max(before, matmul_gflops()),
-        "peak_gib": peak_gib(),
-        "load_average": load,
-        "cores": len(os.sched_getaffinity(0)),
-        "versions": versions.describe().splitlines(),
-    }
+    # A window as long as the transformer reaches is what is asked for here.
+    warnings.filterwarnings("ignore", "the transformer looks back")
+    load, matmul = os.getloadavg()[0], matmul_gflops()
+    parameters = {name: count_parameters(shape_of(name).agent()) for name in DYNAMICS}
+    times: dict[str, list[Times]] = {name: [] for name in DYNAMICS}
+    for done, length in enumerate(lengths, 1):
+        for name, found in _at_length(length, repeats, rows).items():
+            times[name].append(found)
+        matmul = max(matmul, matmul_gflops())
+        yield {
+            "rows": rows,
+            "lengths": list(lengths[:done]),
+            "repeats": repeats,
+            "parameters": parameters,
+            "seconds": {name: [one.wall for one in found] for name, found in times.items()},
+            "core_seconds": {name: [one.core for one in found] for name, found in times.items()},
+            "median_core_seconds": {
+                name: [statistics.median(one.core) for one in found]
+                for name, found in times.items()
+            },
+            "matmul_gflops": matmul,
+            "peak_gib": peak_gib(),
+            "load_average": load,
+            "cores": len(os.sched_getaffinity(0)),
+            "versions": versions.describe().splitlines(),
+        }
 
 
-def _at_length(length: int, repeats: int, rows: int) -> dict[str, list[float]]:
+def _at_length(length: int, repeats: int, rows: int) -> dict[str, Times]:
     programs = {name: _program(name, length, rows) for name in DYNAMICS}
-    seconds: dict[str, list[float]] = {name: [] for name in DYNAMICS}
+    times = {name: Times([], []) for name in DYNAMICS}
     for turn in range(repeats + 1):
         for name, program in programs.items():
-            start = time.perf_counter()
+            start, start_core = time.perf_counter(), time.process_time()
             program()
             if turn:  # The first one warms up.
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+                times[name].wall.append(time.perf_counter() - start)
+                times[name].core.append(time.process_time() - start_core)
+    return times
 
 
 def _program(dynamics: str, length: int, rows: int) -> Program:
@@ -94,13 +118,13 @@ def _plot(path: pathlib.Path, record: dict[str, Any]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), dpi=120, layout="constrained")
-    for name, medians in record["median_seconds"].items():
+    for name, medians in record["median_core_seconds"].items():
         axes.plot(record["lengths"], medians, "-o", markersize=4, label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(record["lengths"], [str(length) for length in record["lengths"]])
     axes.set_xlabel("rows in a window")
-    axes.set_ylabel("seconds of an update, median")
+    axes.set_ylabel("processor seconds of an update, median")
     axes.set_title(f"One update of {record['rows']:,} rows on {record['cores']} cores", fontsize=9)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
@@ -109,7 +133,7 @@ def _plot(path: pathlib.Path, record: dict[str, Any]) -> None:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The medians as Markdown, in milliseconds."""
+    """Medians of the processor time as Markdown, in milliseconds."""
     lines = ["| rows in a window | " + " | ".join(DYNAMICS) + " |"]
     lines.append("|---" * (1 + len(DYNAMICS)) + "|")
     for i, length in enumerate(record["lengths"]):

@@ -12,7 +12,7 @@ heads and policies see the modes too, as in R2I, unless ``exposed`` is off.
 
 Nothing limits how far a state reaches back, and it does not grow with that:
 
-    layers state   floats in each state beside z and h
+    2 layers modes   floats in each state beside z and h
 
 ``observe`` scans all steps in parallel, in time O(T) and a depth of O(log T). Modes begin in zero.
 """
@@ -25,7 +25,7 @@ from typing import Annotated, NamedTuple
 import haiku as hk
 import jax.numpy as jnp
 
-from common.checks import AT, Count, Options, Range, Share, refuse
+from common.checks import Count, Options, Range, Share, check_multiple
 from common.distributions import uniform_noise
 from common.dynamics.base import DynamicsFunctions, dynamics_functions
 from common.dynamics.parallel import ParallelDynamics
@@ -42,8 +42,7 @@ class S5Config(Options):
         classes: Classes of each variable.
         layers: State space layers.
         width: Entries of a token and of the deterministic state.
-        state: Real numbers in the state of every layer; conjugate pairs of complex modes are
-            two of them.
+        modes: Complex numbers in the state of every layer; each stands for its conjugate too.
         blocks: HiPPO matrices side by side whose eigenvalues the modes of a layer begin with.
         units: Units of the prior's and the posterior's hidden layer.
         unimix: Share of a uniform distribution in every variable, so that none of its classes
@@ -55,21 +54,16 @@ class S5Config(Options):
     classes: Annotated[int, Range(2)] = 32
     layers: Count = 3
     width: Count = 128
-    state: Annotated[int, Range(2), Range(high=2048)] = 128
+    modes: Annotated[int, Range(1, 1024)] = 64
     blocks: Count = 1
     units: Count = 256
     unimix: Share = 0.0
     exposed: bool = True
 
     def __post_init__(self) -> None:
-        """Raises an OptionError where blocks do not hold whole pairs of modes."""
+        """Raises an OptionError where blocks do not share the modes evenly."""
         super().__post_init__()
-        if self.state % (2 * self.blocks):
-            refuse(
-                self,
-                f"{AT}state is {self.state}; expected a multiple of 2 x {AT}blocks, "
-                f"which is {2 * self.blocks}",
-            )
+        check_multiple(self, "modes", "blocks")
 
 
 KEPT = ("modes", "stoch")
@@ -95,7 +89,7 @@ def initial(config: S5Config, batch_size: int) -> S5State:
     return S5State(
         jnp.zeros((batch_size, config.width)),
         jnp.zeros((batch_size, config.stoch, config.classes)),
-        jnp.zeros((batch_size, config.layers, 2, config.state // 2)),
+        jnp.zeros((batch_size, config.layers, 2, config.modes)),
     )
 
 
@@ -117,7 +111,7 @@ class S5(ParallelDynamics):
         super().__init__(config, action_size, embed_size, name="s5")
 
     def feature(self, state: S5State) -> Array:
-        """Returns [flat(z); x; h] ``[..., S K + layers state + D]``, or without x."""
+        """Returns [flat(z); x; h] ``[..., S K + 2 layers modes + D]``, or without x."""
         if not self._config.exposed:
             return super().feature(state)
         modes = state.modes.reshape(*state.modes.shape[:-3], -1).astype(state.deter.dtype)
@@ -127,7 +121,7 @@ class S5(ParallelDynamics):
     def _make(self) -> list[SSMLayer]:
         config = self._config
         return make_layers(
-            layers=config.layers, width=config.width, state=config.state, blocks=config.blocks
+            layers=config.layers, width=config.width, modes=config.modes, blocks=config.blocks
         )
 
     def _run(self, start: S5State, token: Array, is_first: Array) -> tuple[Array, dict[str, Array]]:

@@ -90,7 +90,7 @@ def hippo_eigenvalues(size: int) -> np.ndarray:
     return -0.5 + 1j * np.sort(frequency)[size // 2 :]
 
 
-def make_layers(*, layers: int, width: int, state: int, blocks: int) -> list[SSMLayer]:
+def make_layers(*, layers: int, width: int, modes: int, blocks: int) -> list[SSMLayer]:
     """Creates the weights of a stack inside a Haiku transform.
 
     What drives the modes belongs to one module named ``ssm``, which an optimizer may be told to
@@ -99,19 +99,19 @@ def make_layers(*, layers: int, width: int, state: int, blocks: int) -> list[SSM
     Args:
         layers: How many.
         width: Entries of inputs and outputs, D.
-        state: Size of the state before conjugate pairs are joined, 2 P.
-        blocks: HiPPO matrices side by side, each of ``state / blocks`` rows.
+        modes: Complex numbers in a state, P.
+        blocks: HiPPO matrices side by side, each of ``2 modes / blocks`` rows.
     """
-    modes = _AllModes(name=EXACT_MODULE)(layers, width, state, blocks)
-    return [_Rest(name=f"layer{i}")(one, width, state) for i, one in enumerate(modes)]
+    driven = _AllModes(name=EXACT_MODULE)(layers, width, modes, blocks)
+    return [_Rest(name=f"layer{i}")(one, width) for i, one in enumerate(driven)]
 
 
 class _AllModes(hk.Module):
     """Creates what drives the modes of every layer."""
 
-    def __call__(self, layers: int, width: int, state: int, blocks: int) -> list[Modes]:
-        eigenvalues = np.tile(hippo_eigenvalues(state // blocks), blocks)
-        size, (low, high) = len(eigenvalues), np.log(STEPS)
+    def __call__(self, layers: int, width: int, size: int, blocks: int) -> list[Modes]:
+        eigenvalues = np.tile(hippo_eigenvalues(2 * size // blocks), blocks)
+        low, high = np.log(STEPS)
         decay = hk.initializers.Constant(np.log(-eigenvalues.real))
         frequency = hk.initializers.Constant(eigenvalues.imag)
         step = lambda shape, dtype: hk.initializers.RandomUniform(low, high)(shape, dtype)  # noqa: E731
@@ -131,11 +131,11 @@ class _AllModes(hk.Module):
 class _Rest(hk.Module):
     """Creates what a layer has beside what drives its modes."""
 
-    def __call__(self, modes: Modes, width: int, state: int) -> SSMLayer:
+    def __call__(self, modes: Modes, width: int) -> SSMLayer:
         return SSMLayer(
             modes,
             LayerNorm(name="norm").parameters(width),
-            hk.get_parameter("readout", (state, width), init=_LECUN),
+            hk.get_parameter("readout", (modes.kernel.shape[1], width), init=_LECUN),
             hk.get_parameter("through", (width,), init=hk.initializers.RandomNormal()),
             Dense(2 * width, name="gate").parameters(width),
         )

@@ -63,9 +63,9 @@ def _transformer(context, layers, kv_heads, unimix=0.0):
     )
 
 
-def _s5(layers, state, blocks, unimix=0.0, exposed=True):
+def _s5(layers, modes, blocks, unimix=0.0, exposed=True):
     config = S5Config(
-        stoch=3, classes=4, layers=layers, width=8, state=state, blocks=blocks, units=7,
+        stoch=3, classes=4, layers=layers, width=8, modes=modes, blocks=blocks, units=7,
         unimix=unimix, exposed=exposed,
     )  # fmt: skip
     return Variant(
@@ -98,8 +98,8 @@ VARIANTS = {
     ),
     "transformer": _transformer(context=3, layers=2, kv_heads=1),
     "transformer, long context": _transformer(context=9, layers=1, kv_heads=2, unimix=0.1),
-    "s5": _s5(layers=2, state=8, blocks=1),
-    "s5, one layer, blocks, its output alone": _s5(1, 12, blocks=3, unimix=0.1, exposed=False),
+    "s5": _s5(layers=2, modes=4, blocks=1),
+    "s5, one layer, blocks, its output alone": _s5(1, 6, blocks=3, unimix=0.1, exposed=False),
 }
 
 

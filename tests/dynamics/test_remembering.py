@@ -20,7 +20,7 @@ from tests.tiny import ACTIONS, TINY
 SIZES = {"stoch": 4, "classes": 4, "width": 32, "layers": 2, "units": 32}
 CONFIGS = {
     "transformer": TransformerConfig(**SIZES, context=6, heads=4, kv_heads=2),
-    "s5": S5Config(**SIZES, state=32),
+    "s5": S5Config(**SIZES, modes=16),
 }
 
 

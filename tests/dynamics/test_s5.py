@@ -23,8 +23,8 @@ from tests.reference import ssm as reference
 from tests.reference.attention import gelu, layer_norm
 from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
 
-CONFIG = S5Config(stoch=3, classes=4, layers=2, width=6, state=8, blocks=2, units=5)
-MODES = CONFIG.state // 2
+CONFIG = S5Config(stoch=3, classes=4, layers=2, width=6, modes=4, blocks=2, units=5)
+MODES = CONFIG.modes
 BATCH, TIME, ACTION, EMBED = 2, 11, 2, 5
 SMALL = dataclasses.replace(TINY, dynamics="s5", s5=CONFIG)
 
@@ -205,12 +205,12 @@ def test_modes_begin_as_the_paper_draws_them():
     driving = _driving(params)
     for i in range(config.layers):
         eigenvalues = -np.exp(driving[f"log_decay{i}"]) + 1j * driving[f"frequency{i}"]
-        want = np.tile(ssm.hippo_eigenvalues(config.state // 4), 4)
+        want = np.tile(ssm.hippo_eigenvalues(2 * config.modes // 4), 4)
         np.testing.assert_allclose(eigenvalues, want, rtol=1e-5)
         steps = np.asarray(driving[f"log_step{i}"])
         assert steps.min() > np.log(1e-3) and steps.max() < np.log(1e-1)
         assert np.ptp(steps) > 4 and abs(steps.mean() - np.log(1e-2)) < 0.6
-        size = config.state // 2
+        size = config.modes
         drawn = driving[f"kernel{i}"][:, :size] + 1j * driving[f"kernel{i}"][:, size:]
         assert np.mean(np.abs(drawn) ** 2) == pytest.approx(1 / config.width, rel=0.1)
     assert not np.array_equal(driving["log_step0"], driving["log_step1"])
@@ -237,14 +237,14 @@ def test_a_cue_two_hundred_steps_ago_is_not_forgotten():
 def test_what_heads_see(exposed):
     config, functions, params = _fresh(exposed=exposed)
     state = jax.tree.map(lambda x: x + 1.0, s5.initial(config, 3))
-    seen = 4 * 4 + exposed * config.layers * config.state + config.width
+    seen = 4 * 4 + exposed * 2 * config.layers * config.modes + config.width
     assert functions.feature(params, state).shape == (3, seen)
     moved = functions.feature(params, state._replace(modes=2 + state.modes))
     assert np.any(moved != functions.feature(params, state)) == exposed
 
 
 def test_gradients_of_long_sequences_are_finite():
-    config, functions, params = _fresh(layers=1, state=16, width=8)
+    config, functions, params = _fresh(layers=1, modes=8, width=8)
     time, rng = 1024, np.random.default_rng(0)
     embed = rng.normal(size=(1, time, EMBED)).astype(np.float32)
     action = rng.normal(size=(1, time, ACTION)).astype(np.float32)
@@ -332,9 +332,8 @@ def test_imagination_goes_on_from_what_was_seen(case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"state": 9}, "S5Config.state is 9; expected a multiple of 2 x S5Config.blocks, which is"),
-        ({"state": 12, "blocks": 4}, "S5Config.state is 12; expected a multiple of .* which is 8"),
-        ({"state": 4096}, "S5Config.state is 4096; expected .* 2048"),
+        ({"modes": 9, "blocks": 2}, "S5Config.modes is 9; expected a multiple of S5Config.blocks"),
+        ({"modes": 2000}, "S5Config.modes is 2000; expected 1 to 1024"),
         ({"layers": 0}, "S5Config.layers is 0; expected at least 1"),
     ],
 )

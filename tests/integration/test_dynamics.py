@@ -80,7 +80,7 @@ def test_known_optimum_is_reached(agent, environment, dynamics, tmp_path, monkey
     model = test_known_optimum.SIZES["world_model"]
     monkeypatch.setitem(model, "dynamics", dynamics)
     sizes = {"stoch": 8, "classes": 8, "layers": 1, "width": 32, "units": 32}
-    sizes |= {"context": 8} if dynamics == "transformer" else {"state": 16}
+    sizes |= {"context": 8} if dynamics == "transformer" else {"modes": 8}
     monkeypatch.setitem(model, dynamics, sizes)
     random, learned, traces = test_known_optimum.solve(agent, environment, tmp_path)
     assert (learned - random) / (environment.OPTIMUM - random) > 0.9

@@ -24,7 +24,7 @@ GAUSSIAN = dataclasses.replace(TINY, rssm=RSSMConfig(latent="gaussian", stoch=3,
 
 
 S5 = dataclasses.replace(
-    TINY, dynamics="s5", s5=S5Config(stoch=3, classes=4, layers=2, width=8, state=8, units=8)
+    TINY, dynamics="s5", s5=S5Config(stoch=3, classes=4, layers=2, width=8, modes=4, units=8)
 )
 
 
