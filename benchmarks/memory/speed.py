@@ -137,6 +137,6 @@ def table(record: dict[str, Any]) -> str:
     lines = ["| rows in a window | " + " | ".join(DYNAMICS) + " |"]
     lines.append("|---" * (1 + len(DYNAMICS)) + "|")
     for i, length in enumerate(record["lengths"]):
-        cells = [f"{1000 * record['median_seconds'][name][i]:.0f}" for name in DYNAMICS]
+        cells = [f"{1000 * record['median_core_seconds'][name][i]:.0f}" for name in DYNAMICS]
         lines.append(f"| {length} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

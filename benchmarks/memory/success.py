@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.logging.jsonl import read_jsonl
 from common.run import folder as run_folder
 
-SUCCESS, TRAINING = "eval/success", "episode/success"
+EVALUATION, TRAINING = "eval/return_mean", "episode/success"
 
 
 class Run(NamedTuple):
@@ -62,20 +62,21 @@ def read_run(logdir: pathlib.Path) -> Run:
         raise UserError(f"{logdir} is a run of {config['task']}; expected a memory_ task")
     world = find(config["task"])(**config["env"]["kwargs"])
     metrics = list(read_jsonl(logdir / run_folder.METRICS))
-    curves = [
+    evaluations, training = (
         np.array([[row["frames"], row[name]] for row in metrics if name in row]).reshape(-1, 2)
-        for name in (SUCCESS, TRAINING)
-    ]
-    if not len(curves[0]):
+        for name in (EVALUATION, TRAINING)
+    )
+    if not len(evaluations):
         raise UserError(f"{logdir} holds no evaluation yet; let the run reach run.eval_every")
+    evaluations[:, 1] = [world.share_right(total) for total in evaluations[:, 1]]
     return Run(
         task=config["task"],
         dynamics=config["world_model"]["dynamics"],
         delay=world.delay,
         symbols=world.symbols,
         seed=config["seed"],
-        evaluations=curves[0],
-        training=curves[1],
+        evaluations=evaluations,
+        training=training,
         versions=(logdir / run_folder.VERSIONS).read_text().splitlines(),
         seconds=max(row.get("time/elapsed_s", 0.0) for row in metrics),
     )
@@ -150,7 +151,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "delay": run.delay,
         "seed": run.seed,
         "frames": int(run.evaluations[-1, 0]),
-        "success": run.final,
+        "success": round(run.final, 4),
         "evaluations": np.round(run.evaluations, 3).tolist(),
         "training": np.round(run.training, 3).tolist(),
         "wall_clock_seconds": round(run.seconds),

@@ -66,6 +66,15 @@ class MemoryWorld(gymnasium.Env):
         else:
             self.observation_space = spaces.Box(0, 1, (symbols + len(PHASES),), np.float32)
 
+    @property
+    def questions(self) -> int:
+        """Scored actions of an episode."""
+        return 1
+
+    def share_right(self, total: float) -> float:
+        """Returns the share of right answers in an episode with that return, or their means."""
+        return (total / self.questions - self.wrong) / (1 - self.wrong)
+
     def _show(self, symbol: int | None, phase: str) -> np.ndarray:
         if self.pixels:
             return self._draw(symbol, phase)
@@ -145,6 +154,11 @@ class Repeat(MemoryWorld):
         super().__init__(delay, symbols, wrong, pixels)
         _check_whole("length", length, 1)
         self.length, self._shown = length, []
+
+    @property
+    def questions(self) -> int:
+        """Scored actions of an episode."""
+        return self.length
 
     @property
     def steps(self) -> int:

@@ -57,7 +57,8 @@ def _write_run(path, dynamics, delay, seed, finals, task="memory_recall"):
     values["env.kwargs"] = {"delay": delay} if task.startswith("memory_") else {}
     run_folder.write(path, "dreamer", update(Config(), values))
     rows = [{"frames": 0, "time/elapsed_s": 3.0, "episode/success": 0.25}]
-    rows += [{"frames": 100 * (i + 1), "eval/success": x} for i, x in enumerate(finals)]
+    # A wrong answer costs one.
+    rows += [{"frames": 100 * (i + 1), "eval/return_mean": 2 * x - 1} for i, x in enumerate(finals)]
     (path / run_folder.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -91,7 +92,9 @@ def test_success_by_delay(runs, tmp_path, capsys):
     assert first["frames"] == 200 and first["wall_clock_seconds"] == 3
     with (tmp_path / "out" / "memory_recall.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["success"] for row in rows] == ["0.6", "0.3", "1.0", "0.2", "0.5", "0.9"]
+    np.testing.assert_allclose(
+        [float(row["success"]) for row in rows], [0.6, 0.3, 1, 0.2, 0.5, 0.9]
+    )
     assert (tmp_path / "out" / "memory_recall.png").stat().st_size > 1000
 
 

@@ -45,7 +45,7 @@ def test_recall(delay, right):
         assert phases == ["cue"] + ["wait"] * delay + ["ask", "end"]
         assert cue[0] is not None and len(rewards) == delay + 2 == env.steps
         assert rewards == [0.0] * (delay + 1) + [1.0 if right else -0.5]
-        assert success == right
+        assert success == right == pytest.approx(env.share_right(sum(rewards)))
         assert _read(rows[-2], symbols)[0] is None and _read(rows[-1], symbols)[0] is None
         assert all(_read(row, symbols)[0] is not None for row in rows[1:-2])
 
@@ -81,7 +81,7 @@ def test_repeat(delay, length, wrong_by):
         rows, rewards, success = _play(env, seed, policy)
         score = -1.0 if wrong_by else 1.0
         assert rewards == [0.0] * delay + [score] * length and len(rewards) == env.steps
-        assert success == pytest.approx(1.0 - wrong_by)
+        assert success == pytest.approx(1.0 - wrong_by) == env.share_right(sum(rewards))
         phases = [_read(row, symbols)[1] for row in rows]
         assert phases == ["cue"] * delay + ["ask"] * length + ["end"]
         assert [_read(row, symbols)[0] is None for row in rows] == [False] * env.steps + [True]
