@@ -10,6 +10,8 @@ from common.types import Array, Key, Mode, Params, Rows
 
 NORMALISERS = "normalisers"
 """Where the parameters for acting hold what is counted and not learned."""
+EXPLORER = "explorer"
+"""Where they hold what only collects experience; no export has it, and agents act without it."""
 
 
 class OpenLoop(NamedTuple):
@@ -25,16 +27,18 @@ class OpenLoop(NamedTuple):
 
 
 class Latents(NamedTuple):
-    """How the latent states that an agent infers are kept with the rows of its experience.
+    """How what an agent finds out while it acts is kept with the rows of its experience.
 
     Attributes:
         specs: Shape and type of what is kept of one row, by names that begin with
-            ``rows.LATENT_PREFIX``; zeros stand for the state before the first row.
+            ``rows.LATENT_PREFIX``, the latent state that was inferred, of which zeros stand for
+            the one before the first row; or with ``rows.NOTE_PREFIX``, what batches hold of all
+            rows ``[B, T, ...]``, zeros where nothing was noted.
         pack: ``(carry) -> arrays [N, ...]``, of the rows that were acted on last.
         update: ``(state, key, batch) -> (state, metrics, arrays [B, T, ...])``, an update that
-            returns what it inferred of the batch. In the batch are, beside the rows
-            ``[B, T, ...]``, the arrays ``[B, ...]`` of the row before each sequence; without
-            them, as ``Agent.update`` may be called too, it begins in the empty state.
+            returns the latent states that it inferred of the batch. In the batch are, beside the
+            rows ``[B, T, ...]``, those ``[B, ...]`` of the row before each sequence; without them,
+            as ``Agent.update`` may be called too, it begins in the empty state.
     """
 
     specs: Specs
@@ -65,7 +69,9 @@ class Agent(NamedTuple):
         policy: ``(params, key, states [M, ...]) -> actions [M, A]``, drawn by what the agent
             learned to do in latent states; None for agents that learn no policy of them.
         value_includes_reward: Whether the value of a state counts the reward that came with it.
-        latents: How latent states are kept in the replay; None where they are not.
+        latents: How latent states and notes are kept in the replay; None where they are not.
+        explores_until: Frames after which ``act`` is told, by the rows' ``rows.EXPLORES``, that
+            exploring is over; 0 for never, and then it is told nothing.
     """
 
     init: Callable[[Key], Any]
@@ -78,3 +84,4 @@ class Agent(NamedTuple):
     policy: Callable[[Params, Key, Any], Array] | None = None
     value_includes_reward: bool = False
     latents: Latents | None = None
+    explores_until: int = 0

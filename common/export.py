@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.agent import NORMALISERS
+from common.agent import EXPLORER, NORMALISERS
 from common.config import to_dict
 from common.errors import UserError
 from common.files import replacing
@@ -69,13 +69,15 @@ def export(
         config: Its configuration dataclass.
         observations: The flat observation.
         actions: The flat action vector.
-        params: Nested mappings of arrays, as ``Agent.params`` returns them.
+        params: Nested mappings of arrays, as ``Agent.params`` returns them; what only explores is
+            left out.
 
     Raises:
         common.files.WriteError: The disk is full, or the folder may not be written.
     """
     meta = {"agent": agent, "config": to_dict(config)} | specs_to_json(observations, actions)
     arrays = {_META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
+    params = {name: value for name, value in params.items() if name != EXPLORER}
     arrays |= {_SEPARATOR.join(keys): np.asarray(leaf) for keys, leaf in _leaves(params)}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -145,8 +147,8 @@ def check_params(found: Params, expected: Params, source: str | pathlib.Path) ->
 
     Args:
         found: Nested mappings of arrays.
-        expected: Nested mappings of anything with a shape and a type. What is no parameter may
-            be missing in ``found``.
+        expected: Nested mappings of anything with a shape and a type. What is no parameter, or
+            only explores, may be missing in ``found``.
         source: The file, for the message.
 
     Raises:
@@ -156,7 +158,7 @@ def check_params(found: Params, expected: Params, source: str | pathlib.Path) ->
     for keys, leaf in _leaves(expected):
         name = _SEPARATOR.join(keys)
         if name not in there:
-            if keys[0] == NORMALISERS or (keys[0] in _LATER and keys[0] not in found):
+            if keys[0] in (NORMALISERS, EXPLORER) or (keys[0] in _LATER and keys[0] not in found):
                 continue
             fault = f"lacks the parameter {name!r} of its configuration"
         else:

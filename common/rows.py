@@ -5,7 +5,7 @@ A *row* is one time step of experience. ``action[t]`` is the action that led to
 reset (its action and reward are zero), ``is_last`` the last row of an episode,
 and ``is_terminal`` a last row after which the environment really ended: a time
 limit sets ``is_last`` only. All other entries are observations, but for those whose
-name starts with ``LOG_PREFIX`` or ``LATENT_PREFIX``.
+name starts with ``LOG_PREFIX``, ``LATENT_PREFIX`` or ``NOTE_PREFIX``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ LATENT_PREFIX = "latent_state/"
 """Entries of this name are an agent's own, the latent state that it inferred of the row. Where
 nothing was inferred all of them are 0."""
 
+NOTE_PREFIX = "note/"
+"""Entries of this name are an agent's own too: what it found out about the row while it acted, and
+sees again whenever the row is replayed. Where nothing was noted all of them are 0."""
+EXPLORES = "explores"
+"""Whether to explore, which the run tells agents that explore for a number of frames."""
+
 Specs = dict[str, tuple[tuple[int, ...], Any]]
 """Shape and type of every entry of one row."""
 
@@ -40,8 +46,17 @@ def without_log(rows: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def without_latents(rows: Mapping[str, Value]) -> dict[str, Value]:
-    """Returns what the environment gave, and nothing that an agent made of it."""
+    """Returns all but the latent states."""
     return {key: value for key, value in rows.items() if not key.startswith(LATENT_PREFIX)}
+
+
+def given(rows: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns what the environment gave, and nothing that an agent made of it."""
+    return {
+        key: value
+        for key, value in rows.items()
+        if not key.startswith((LATENT_PREFIX, NOTE_PREFIX))
+    }
 
 
 def row_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpec) -> Specs:

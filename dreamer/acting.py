@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from common.agent import NORMALISERS
+from common.agent import EXPLORER, NORMALISERS
 from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
+from common.dynamics.base import State
 from common.errors import UserError
 from common.learning.normalize import natural
 from common.model.memory import LatentMemory, empty_memory, infer_state
 from common.model.world_model import WorldModel
+from common.rows import EXPLORES
 from common.types import Array, Key, Mode, Params, Rows
 from dreamer.config import BehaviorConfig
+from dreamer.exploration.memory import EpisodicMemory
+from dreamer.exploration.remembering import Remembering
 from dreamer.networks import Networks
 
 
@@ -26,18 +31,36 @@ class ActNoise(NamedTuple):
         latent: For the latents ``[N, ...]``.
         action: For the actions, uniforms ``[N, ...]``.
         exploration: For the exploration noise, uniforms ``[N, ...]``.
+        replacement: For the episodic memory, uniforms ``[N]``; None without one.
     """
 
     latent: Array
     action: Array
     exploration: Array
+    replacement: Array | None = None
+
+
+class CuriousMemory(NamedTuple):
+    """As ``LatentMemory``, with what the running episodes have shown."""
+
+    state: State
+    action: Array
+    episodes: EpisodicMemory
 
 
 class Acting:
-    """Acts with the parameters of "world_model" and "actor", and values by the "critic"."""
+    """Acts with the parameters of "world_model" and "actor", and values by the "critic".
+
+    While it collects, the actor is that of the "explorer", where there are parameters of one.
+    """
 
     def __init__(
-        self, model: WorldModel, networks: Networks, behavior: BehaviorConfig, evaluate: str
+        self,
+        model: WorldModel,
+        networks: Networks,
+        behavior: BehaviorConfig,
+        evaluate: str,
+        remembering: Remembering | None = None,
     ):
         """Keeps the parts.
 
@@ -46,18 +69,23 @@ class Acting:
             networks: Actor and critic.
             behavior: Whose exploration noise and normalisation of values count here.
             evaluate: What the policy does when it is evaluated, "mode" or "sample".
+            remembering: How episodic curiosity remembers; None without it.
         """
         self._model, self._networks = model, networks
         self._exploration_noise = behavior.exploration_noise
         self._value_norm, self._evaluate = behavior.value_norm, evaluate
+        self._remembering = remembering
 
-    def initial_carry(self, num_envs: int) -> LatentMemory:
+    def initial_carry(self, num_envs: int) -> LatentMemory | CuriousMemory:
         """Returns the memory before the first row."""
-        return empty_memory(self._model, num_envs)
+        empty = empty_memory(self._model, num_envs)
+        if self._remembering is None:
+            return empty
+        return CuriousMemory(*empty, self._remembering.initial(num_envs))
 
     def act(
-        self, params: Params, key: Key, carry: LatentMemory, observation: Rows, mode: Mode
-    ) -> tuple[Array, LatentMemory]:
+        self, params: Params, key: Key, carry: Any, observation: Rows, mode: Mode
+    ) -> tuple[Array, Any]:
         """Chooses actions; see ``common.agent.Agent``."""
         keys = jax.random.split(key, 3)
         amount = carry.action.shape[0]
@@ -66,27 +94,43 @@ class Acting:
             self._model.draw_noise(keys[0], (amount,)),
             uniform_noise(keys[1], shape),
             uniform_noise(keys[2], shape),
+            uniform_noise(jax.random.fold_in(key, 3), (amount,)) if self._remembering else None,
         )
         return self.act_with_noise(params, noise, carry, observation, mode)
 
     def act_with_noise(
-        self, params: Params, noise: ActNoise, carry: LatentMemory, observation: Rows, mode: Mode
-    ) -> tuple[Array, LatentMemory]:
+        self, params: Params, noise: ActNoise, carry: Any, observation: Rows, mode: Mode
+    ) -> tuple[Array, Any]:
         """Chooses actions with given random numbers."""
         check_choice("mode", mode, Mode)
         model, world = self._model, params["world_model"]
         statistics = params.get(NORMALISERS, {}).get("vectors")
-        state = infer_state(model, world, statistics, noise.latent, carry, observation)
-        policy = self._networks.policy(params["actor"], model.feature(world, state))
+        memory = LatentMemory(carry.state, carry.action)
+        state = infer_state(model, world, statistics, noise.latent, memory, observation)
+        feature = model.feature(world, state)
+        policy = self._networks.policy(params["actor"], feature)
+        explorer = params.get(EXPLORER) if mode == "train" else None
         if mode == "eval" and self._evaluate == "mode":
             action = policy.mode()
         else:
             action = policy.sample(noise.action)
+            if explorer is not None:
+                other = self._networks.policy(explorer["actor"], feature).sample(noise.action)
+                explores = observation.get(EXPLORES, jnp.ones(len(other), bool))
+                action = jnp.where(explores[:, None], other, action)
             if self._exploration_noise and mode != "eval":
                 action = add_action_noise(
                     action, noise.exploration, self._exploration_noise, model.actions
                 )
-        return action, LatentMemory(state, action)
+        if self._remembering is None:
+            return action, LatentMemory(state, action)
+        episodes = carry.episodes
+        if explorer is not None:
+            episodes = self._remembering.remember(
+                explorer, world, statistics, episodes, {**observation, "action": carry.action},
+                noise.replacement,
+            )  # fmt: skip
+        return action, CuriousMemory(state, action, episodes)
 
     def policy(self, params: Params, key: Key, states: Any) -> Array:
         """Draws actions ``[M, A]`` of the policy in latent states ``[M]``."""
@@ -105,7 +149,7 @@ class Acting:
                 "this export has no critic, because version 0.1 wrote it; go on with its run, "
                 "which writes a new one at the next checkpoint"
             )
-        state = state.state if isinstance(state, LatentMemory) else state
+        state = state.state if isinstance(state, LatentMemory | CuriousMemory) else state
         feature = self._model.feature(params["world_model"], state)
         value = self._networks.value(params["critic"], feature).mean()
         return natural(value, params.get(NORMALISERS, {}).get("value"), self._value_norm)

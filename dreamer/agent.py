@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.agent import NORMALISERS, Agent, Latents, OpenLoop
+from common.agent import EXPLORER, NORMALISERS, Agent, Latents, OpenLoop
 from common.config import to_dict, update
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
@@ -38,30 +38,17 @@ from dreamer import behavior as imagination
 from dreamer.acting import Acting
 from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import Config
+from dreamer.exploration.explorer import Explorer, ExplorerNoise
+from dreamer.exploration.memory import BONUS, NOTES
+from dreamer.exploration.remembering import make_remembering
 from dreamer.joint import joint_loss, last_rows
+from dreamer.learn import TrainState, learn_behavior
 from dreamer.networks import Networks, make_networks
 
 MODEL = "world_model"
 JOINT = "joint"
 ACTING = (MODEL, "actor", "critic")
 """Parameters that acting, reporting and valuing need."""
-
-
-class TrainState(NamedTuple):
-    """Everything that an update changes.
-
-    Attributes:
-        params: Of "world_model", "actor", "critic" and "slow_critic".
-        optimizers: Optimizer states of "world_model", "actor" and "critic", or of "joint".
-        normalisers: What is counted and not learned: "vectors", the statistics of the world
-            model's vectors, and those of ``Behavior.initial_normalisers``.
-        updates: Number of updates so far.
-    """
-
-    params: dict[str, Params]
-    optimizers: dict[str, Any]
-    normalisers: dict[str, Any]
-    updates: Array
 
 
 class Noise(NamedTuple):
@@ -71,11 +58,13 @@ class Noise(NamedTuple):
         posterior: For the latents of the batch ``[B, T, ...]``.
         imagination: For the imagination from every row, N = B T.
         overshooting: For latent overshooting; None without it.
+        explorer: For the explorer; None without one.
     """
 
     posterior: Array
     imagination: imagination.Noise
     overshooting: Array | None = None
+    explorer: ExplorerNoise | None = None
 
 
 class Dreamer:
@@ -86,6 +75,7 @@ class Dreamer:
         networks: Actor and critic.
         behavior: Their losses in imagination.
         acting: How they act.
+        explorer: Who collects in their place; None for nobody.
         context: How replayed windows begin.
         joint_loss: Of everything at once; see ``dreamer.joint``.
         optimizers: Of "world_model", "actor" and "critic", or of "joint", which is all of them.
@@ -104,7 +94,13 @@ class Dreamer:
         """
         self.model, self.networks, self._config = model, networks, config.behavior
         self.behavior = Behavior(model, networks, config.behavior)
-        self.acting = Acting(model, networks, config.behavior, config.actor.evaluate)
+        self.explorer, remembering = None, None
+        if config.exploration.method != "none":
+            self.explorer = Explorer(model, networks, config)
+            curiosity = config.exploration.curiosity
+            remembering = make_remembering(model, self.explorer, curiosity)
+        evaluate = config.actor.evaluate
+        self.acting = Acting(model, networks, config.behavior, evaluate, remembering)
         self.context = Context(model, config.replay.latents, config.replay.burn_in)
         self.joint_loss = joint_loss(model, self.behavior, config.behavior)
         self.optimizers = (
@@ -130,12 +126,17 @@ class Dreamer:
             for name, opt in self.optimizers.items()
         }
         normalisers = {"vectors": self.model.statistics} | self.behavior.initial_normalisers()
+        if self.explorer is not None:
+            own = self.explorer.init(jax.random.fold_in(key, 2), feature)
+            params[EXPLORER], states[EXPLORER], normalisers[EXPLORER] = own
         return TrainState(params, states, normalisers, jnp.zeros((), jnp.int32))
 
     def acting_params(self, state: TrainState) -> dict[str, Any]:
         """Returns what acting, reporting and valuing need of a state."""
         params = {name: state.params[name] for name in ACTING}
         counted = {x: state.normalisers[x] for x in ("vectors", "value") if x in state.normalisers}
+        if self.explorer is not None:
+            params[EXPLORER] = self.explorer.acting_params(state.params[EXPLORER])
         return params | {NORMALISERS: counted}
 
     def draw_noise(self, key: Key, shape: tuple[int, int]) -> Noise:
@@ -150,6 +151,9 @@ class Dreamer:
                 uniform_noise(keys[2], (*steps, action_noise_size(self.model.actions))),
             ),
             self.model.draw_overshooting(jax.random.fold_in(key, 3), shape),
+            self.explorer.draw_noise(jax.random.fold_in(key, 5), shape, steps[1])
+            if self.explorer
+            else None,
         )
 
     def update(
@@ -164,7 +168,8 @@ class Dreamer:
     ) -> tuple[TrainState, dict[str, Array], Rows]:
         """Makes one update; see ``common.agent.Latents``."""
         state, metrics, losses = self._update(state, key, batch)
-        return state, metrics, self.context.pack(losses.observed.states)
+        kept = self.context.specs
+        return state, metrics, self.context.pack(losses.observed.states) if kept else {}
 
     def _update(
         self, state: TrainState, key: Key, batch: Rows
@@ -181,14 +186,16 @@ class Dreamer:
         self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
     ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Imagined]]:
         """Makes one update with given random numbers, from a given latent state ``[B]``."""
+        before = state
         if JOINT in self.optimizers:
-            return self.update_jointly(state, noise, batch, start)
-        state, metrics, losses = self.update_model(state, noise, batch, start)
-        flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        rows = last_rows((losses.observed.states, batch["is_terminal"]), self._config.starts)
-        starts, is_terminal = jax.tree.map(lambda x: jax.lax.stop_gradient(flatten(x)), rows)
-        state, imagined = self.update_behavior(state, noise.imagination, starts, is_terminal)
-        return state, metrics | imagined.metrics, (losses, imagined)
+            state, metrics, (losses, imagined) = self.update_jointly(state, noise, batch, start)
+        else:
+            state, metrics, losses = self.update_model(state, noise, batch, start)
+            starts = self._starts(losses, batch)
+            state, imagined = self.update_behavior(state, noise.imagination, *starts)
+            metrics = metrics | imagined.metrics
+        state, more = self.explore(before, state, noise, batch, losses)
+        return state, metrics | more, (losses, imagined)
 
     def update_jointly(
         self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
@@ -207,8 +214,8 @@ class Dreamer:
         slow = state.params["slow_critic"]
         slow = slow_copy(slow, trained["critic"], state.updates, self._config)
         state = TrainState(
-            params=trained | {"slow_critic": slow},
-            optimizers={JOINT: optimizer},
+            params=state.params | trained | {"slow_critic": slow},
+            optimizers=state.optimizers | {JOINT: optimizer},
             normalisers=normalisers | found.imagined.normalisers,
             updates=state.updates + 1,
         )
@@ -241,49 +248,61 @@ class Dreamer:
             start: Start states ``[N]``.
             is_terminal: Whether the start states are terminal ``[N]``.
         """
-        grads, imagined = jax.grad(self.behavior.actor_loss, has_aux=True)(
-            state.params["actor"], state.params, state.normalisers, state.updates,
-            noise, start, is_terminal,
-        )  # fmt: skip
-        state, actor_metrics = self._step(state, "actor", grads)
-        grads, critic_metrics = jax.grad(self.behavior.critic_loss, has_aux=True)(
-            state.params["critic"], state.params["slow_critic"], imagined
+        config = self._config
+        return learn_behavior(
+            self.behavior, self.optimizers, config, state, noise, start, is_terminal
         )
-        state, step_metrics = self._step(state, "critic", grads)
-        slow = slow_copy(
-            state.params["slow_critic"], state.params["critic"], state.updates, self._config
+
+    def explore(
+        self,
+        before: TrainState,
+        after: TrainState,
+        noise: Noise,
+        batch: Rows,
+        losses: Losses,
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Takes one gradient step of the explorer, where there is one.
+
+        Args:
+            before: The training state before the update.
+            after: What the update has made of it so far.
+            noise: Random numbers.
+            batch: Replayed rows.
+            losses: Of the world model on them.
+        """
+        if self.explorer is None:
+            return after, {}
+        own = TrainState(*(part[EXPLORER] for part in before[:3]), before.updates)
+        # In a joint update all that imagines does so with the old weights.
+        world = (before if JOINT in self.optimizers else after).params[MODEL]
+        own, metrics = self.explorer.update(
+            own, world, noise.explorer, batch, losses, *self._starts(losses, batch)
         )
-        state = state._replace(
-            params=state.params | {"slow_critic": slow},
-            normalisers=state.normalisers | imagined.normalisers,
-            updates=state.updates + 1,
-        )
-        metrics = imagined.metrics | actor_metrics | critic_metrics | step_metrics
-        return state, imagined._replace(metrics=metrics)
+        parts = (whole | {EXPLORER: part} for whole, part in zip(after[:3], own[:3], strict=True))
+        return TrainState(*parts, after.updates), metrics
+
+    def _starts(self, losses: Losses, batch: Rows) -> tuple[State, Array]:
+        """Returns the states that imagination starts from, and whether they are terminal ``[N]``"""
+        flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        rows = last_rows((losses.observed.states, batch["is_terminal"]), self._config.starts)
+        return jax.tree.map(lambda x: jax.lax.stop_gradient(flatten(x)), rows)
 
     def latents(self) -> Latents | None:
-        """Says how latent states are kept in the replay, where they are."""
-        if not self.context.specs:
+        """Says how latent states and notes are kept in the replay, where there are any."""
+        notes = NOTES if self.explorer and self.explorer.comparator else {}
+        if not self.context.specs and not notes:
             return None
-        pack = lambda carry: self.context.pack(carry.state)  # noqa: E731
-        return Latents(self.context.specs, pack, self.update_latents)
+
+        def pack(carry: Any) -> Rows:
+            kept = self.context.pack(carry.state) if self.context.specs else {}
+            return kept | {BONUS: carry.episodes.note} if notes else kept
+
+        return Latents(self.context.specs | notes, pack, self.update_latents)
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
         statistics = params.get(NORMALISERS, {}).get("vectors")
         return open_loop(self.model, params[MODEL], key, batch, statistics=statistics)
-
-    def _step(
-        self, state: TrainState, name: str, grads: Params
-    ) -> tuple[TrainState, dict[str, Array]]:
-        """Applies one optimizer; returns the next state and metrics."""
-        params, optimizer, metrics = self.optimizers[name].update(
-            grads, state.optimizers[name], state.params[name]
-        )
-        state = state._replace(
-            params=state.params | {name: params}, optimizers=state.optimizers | {name: optimizer}
-        )
-        return state, {f"{name}/{key}": value for key, value in metrics.items()}
 
 
 def _trained(params: Mapping[str, Params]) -> dict[str, Params]:
@@ -314,6 +333,7 @@ def make_agent(
         policy=dreamer.acting.policy,
         value_includes_reward=config.behavior.include_reward,
         latents=dreamer.latents(),
+        explores_until=config.exploration.until,
     )
     return plan_instead(config, agent, observations, actions) if config.planner.acts else agent
 

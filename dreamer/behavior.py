@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -41,6 +42,8 @@ class Noise(NamedTuple):
     action: Array
 
 
+Reward = Callable[[Params, Trajectory], Array]
+"""``(params, trajectory) -> [H + 1, N]``, the reward of every imagined state."""
 Normalisers = dict[str, Any]
 """Running statistics: "reward", a magnitude; "return", "advantage" and "value", each a ``Spread``
 where it is normalised."""
@@ -77,18 +80,26 @@ class Behavior:
         mix: ``(updates) -> share`` of the gradient through the model, of "both".
     """
 
-    def __init__(self, model: WorldModel, networks: Networks, config: BehaviorConfig):
+    def __init__(
+        self,
+        model: WorldModel,
+        networks: Networks,
+        config: BehaviorConfig,
+        reward: Reward | None = None,
+    ):
         """Keeps the parts.
 
         Args:
             model: The world model.
             networks: Actor and critic.
             config: How they learn.
+            reward: What they learn to collect; None for the task's reward.
 
         Raises:
             UserError: A schedule is unknown, or options do not fit the actions.
         """
         self._model, self._networks, self._config = model, networks, config
+        self._reward = reward or self._task_reward
         self.gradient = config.actor_grad
         if self.gradient == "auto":
             self.gradient = "reinforce" if model.actions.discrete else "dynamics"
@@ -124,17 +135,16 @@ class Behavior:
 
         Args:
             actor: Parameters of the actor, with respect to which the loss is differentiated.
-            params: Of "world_model", "critic" and "slow_critic".
+            params: Of "world_model", "critic", "slow_critic" and what the reward needs.
             normalisers: What is counted of rewards and returns so far.
             updates: Updates so far.
             noise: Random numbers of the imagination.
             start: Start states ``[N]``.
             is_terminal: Whether the start states are terminal ``[N]``.
         """
-        model, world = self._model, params["world_model"]
-
+        world = params["world_model"]
         trajectory = self._imagine(actor, world, start, noise)
-        raw_reward = model.reward(world, trajectory.features).mean()
+        raw_reward = self._reward(params, trajectory)
         reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
         loss, returns, spreads, metrics = self.policy_loss(
@@ -149,6 +159,9 @@ class Behavior:
             trajectory, reward, discount, returns.target, returns.weight, normalisers, metrics
         )
         return loss, jax.lax.stop_gradient(imagined)
+
+    def _task_reward(self, params: Params, trajectory: Trajectory) -> Array:
+        return self._model.reward(params["world_model"], trajectory.features).mean()
 
     def _imagine(self, actor: Params, world: Params, start: State, noise: Noise) -> Trajectory:
         """Lets the actor act in the model.

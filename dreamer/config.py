@@ -26,6 +26,7 @@ from common.nets.heads import HeadConfig
 from common.nets.layers import Activation, Init, Norm
 from common.planner import PlannerConfig
 from common.run.config import Settings
+from dreamer.exploration.config import ExplorationConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +196,7 @@ class Config(Settings):
         joint: Whether one loss trains everything at once (V3), by ``model_opt``, instead of three
             losses and optimizers one after the other.
         planner: A planner that may act instead of the actor.
+        exploration: What may collect experience instead of the actor.
         model_opt: Optimizer of the world model, and of everything where it is joint.
         actor_opt: Optimizer of the policy.
         critic_opt: Optimizer of the value function.
@@ -206,6 +208,7 @@ class Config(Settings):
     behavior: BehaviorConfig = BehaviorConfig()
     joint: bool = False
     planner: ActingPlannerConfig = ACTING_PLANNER
+    exploration: ExplorationConfig = ExplorationConfig()
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
@@ -218,6 +221,33 @@ class Config(Settings):
             refuse(self, f"{AT}behavior.replay_value.scale above 0 needs {AT}joint true")
         if behavior.start_gradients and not self.joint:
             refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
+        self._check_exploration()
+
+    def _check_exploration(self) -> None:
+        exploration = self.exploration
+        method, curiosity = exploration.method, exploration.curiosity
+        if method == "none":
+            if exploration.until or exploration.task_scale:
+                name = "until" if exploration.until else "task_scale"
+                value = getattr(exploration, name)
+                needed = f"{AT}exploration.method plan2explore, surprise or curiosity"
+                refuse(self, f"{AT}exploration.{name} is {value:g} and nothing explores; {needed}")
+            return
+        if self.planner.acts:
+            wanted = f"set {AT}exploration.method none, or {AT}planner.acts false"
+            refuse(self, f"{AT}planner.acts plans for the task, not for {method}; {wanted}")
+        if not exploration.scale:
+            wanted = f"set it above 0, or {AT}exploration.method none"
+            refuse(self, f"{AT}exploration.scale is 0; {wanted}")
+        if method != "curiosity":
+            return
+        if self.run.data:
+            wanted = f"choose {AT}exploration.method plan2explore or surprise"
+            refuse(self, f"curiosity learns while acting, which {AT}run.data leaves out; {wanted}")
+        if self.replay.length < curiosity.least_rows:
+            wanted = f"raise it to {curiosity.least_rows}, or lower {AT}exploration.curiosity.steps"
+            fault = "holds no two rows that curiosity takes for far from each other"
+            refuse(self, f"{AT}replay.length is {self.replay.length}, which {fault}; {wanted}")
 
     def settled(self) -> Self:
         """Returns it with the discount factor of the action repeat that the run has."""

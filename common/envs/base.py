@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from common.errors import UserError
-from common.rows import LATENT_PREFIX, LOG_PREFIX, ROW_KEYS
+from common.rows import EXPLORES, LATENT_PREFIX, LOG_PREFIX, NOTE_PREFIX, ROW_KEYS
 from common.spaces import ActionSpec, ObservationSpec
 
 Row = dict[str, Any]
@@ -205,11 +205,12 @@ def check_actions(action: np.ndarray, num_envs: int, size: int) -> np.ndarray:
 def check_keys(specs: Mapping[str, ObservationSpec]) -> None:
     """Raises a UserError where an observation key is one that rows use for themselves."""
     for key in specs:
-        if key in ROW_KEYS or key.startswith((LOG_PREFIX, LATENT_PREFIX)):
+        reserved = *ROW_KEYS, EXPLORES
+        if key in reserved or key.startswith((LOG_PREFIX, LATENT_PREFIX, NOTE_PREFIX)):
             raise UserError(
                 f"observation key {key!r} is reserved for rows of experience; rename it, "
-                f"avoiding {', '.join(ROW_KEYS)} and the prefixes {LOG_PREFIX!r} and "
-                f"{LATENT_PREFIX!r}"
+                f"avoiding {', '.join(reserved)} and the prefixes {LOG_PREFIX!r}, "
+                f"{LATENT_PREFIX!r} and {NOTE_PREFIX!r}"
             )
 
 

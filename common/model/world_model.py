@@ -75,6 +75,8 @@ class WorldModel(NamedTuple):
         draw_noise: ``(key, shape) -> noise`` for one latent sample per entry of shape.
         draw_overshooting: ``(key, (B, T)) -> noise`` of overshooting, None without it.
         feature: ``(params, state) -> [..., D]``.
+        embed: ``(params, rows, statistics=None) -> [N, D]``, what the encoder makes of the
+            observations of rows ``[N, ...]``, as ``observe_step`` takes them.
         decode: ``(params, states, statistics=None) -> {key: mean}`` in natural units; images on
             the scale 0 to 1.
         decoder: ``(params, feature) -> {key: distribution}`` on the scale of the loss.
@@ -100,6 +102,7 @@ class WorldModel(NamedTuple):
     draw_noise: Callable[[Key, tuple[int, ...]], Array]
     draw_overshooting: Callable[[Key, tuple[int, int]], Noise]
     feature: Callable[[Params, State], Array]
+    embed: Callable[..., Array]
     decode: Callable[..., dict[str, Array]]
     decoder: Callable[[Params, Array], dict[str, UnitNormal]]
     reward: Callable[[Params, Array], Prediction]
@@ -146,9 +149,9 @@ def world_model(
         init=parts.init, loss=model.loss, losses=model.losses, observe=model.observe,
         observe_step=model.observe_step, imagine=model.imagine, imagine_step=model.imagine_step,
         initial=parts.initial, draw_noise=parts.draw_noise,
-        draw_overshooting=model.draw_overshooting, feature=model.feature, decode=model.decode,
-        decoder=model.checked(parts.decode), reward=model.checked(parts.reward),
-        discount=discount, track=model.track,
+        draw_overshooting=model.draw_overshooting, feature=model.feature, embed=model.embed,
+        decode=model.decode, decoder=model.checked(parts.decode),
+        reward=model.checked(parts.reward), discount=discount, track=model.track,
     )  # fmt: skip
 
 
@@ -256,6 +259,17 @@ class _Assembled:
     def feature(self, params: Params, state: State) -> Array:
         self._inputs.states("state", state)
         return self._parts.feature(params, state)
+
+    def embed(
+        self,
+        params: Params,
+        rows: Rows,
+        statistics: Statistics | None = None,
+        float_images: bool = False,
+    ) -> Array:
+        self._inputs.step(rows, float_images)
+        rows = self._parts.vectors.forward(self._of_vectors(statistics), rows)
+        return self._parts.encode(params, rows)
 
     def decode(
         self, params: Params, states: State, statistics: Statistics | None = None

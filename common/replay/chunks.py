@@ -15,13 +15,14 @@ observations     float32 [T, D]                one array per vector key
 ``is_last``      bool [T]                      last row of an episode
 ``is_terminal``  bool [T]                      last row after which the task really ended
 ``latent_...``   uint8 or uint16 [T, D]        what a run with ``replay.latents`` keeps
+``note/...``     float32 [T, D]                what a run with episodic curiosity keeps
 ===============  ============================  =========================================
 
 Actions are numbers in [-1, 1] (-1 and 1 are the bounds of the environment's action space,
 ``2 * (action - low) / (high - low) - 1``), and choices are one-hot, those of several spaces
-side by side; ``common.spaces`` says in which order. Latent states, ``latent_state/...``, are an
-agent's own (see ``common.model.context``); a file holds those of when it was written, and all
-readers but that agent's run pass them over.
+side by side; ``common.spaces`` says in which order. Latent states, ``latent_state/...``, and notes
+are an agent's own (see ``common.model.context``, ``dreamer.exploration.memory``); a file holds
+those of when it was written, and all readers but that agent's run pass them over.
 
 An episode starts at a row with ``is_first`` and ends before the next such row; a file
 may hold a part of an episode, one episode or many. An episode without ``is_last`` was
@@ -52,7 +53,7 @@ import numpy as np
 from common.errors import UserError
 from common.files import replacing
 from common.npz import read_npz
-from common.rows import LATENT_PREFIX, Specs, without_latents
+from common.rows import LATENT_PREFIX, Specs, given
 
 FOREIGN = -1
 """Stream number of files that the replay did not name."""
@@ -130,7 +131,7 @@ def read_newest(
     Args:
         files: From the oldest to the newest.
         most: Rows that fit.
-        specs: What a row holds; latent states are passed over where they are not among it.
+        specs: What a row holds; what agents made is passed over where none of it is among it.
 
     Returns:
         The files that were read, the oldest first.
@@ -139,13 +140,13 @@ def read_newest(
         UserError: Not even the newest fits, or one is of another task.
     """
     loaded: list[tuple[ChunkFile, dict[str, np.ndarray]]] = []
-    rows, latents = 0, specs.keys() != without_latents(specs).keys()
+    rows, own = 0, specs.keys() != given(specs).keys()
     for file in reversed(files):
         arrays = read_chunk(file.path)
         if arrays is None:
             continue
-        if not latents:
-            arrays = without_latents(arrays)
+        if not own:
+            arrays = given(arrays)
         check_chunk(file.path, arrays, specs)
         rows += len(arrays["is_first"])
         if rows > most:

@@ -21,7 +21,7 @@ from common.replay.chunks import (
     read_chunk,
     write_chunk,
 )
-from common.rows import without_latents
+from common.rows import given
 
 Episode = dict[str, np.ndarray]
 """One episode, or a part of one: arrays ``[T, ...]`` by the keys of a row, ``is_first`` in the
@@ -123,7 +123,7 @@ def _split(files: list[ChunkFile]) -> Iterator[Episode]:
         arrays = read_chunk(file.path)
         if arrays is None:
             continue
-        arrays = without_latents(arrays)
+        arrays = given(arrays)
         if parts:
             specs = {key: (value.shape[1:], value.dtype) for key, value in parts[0].items()}
             check_chunk(file.path, arrays, specs)

@@ -28,7 +28,7 @@ from common.replay.memory import estimate, row_bytes
 from common.replay.sampling import Windows, draw, gather, look_up, write_back
 from common.replay.share import WHOLE, Share
 from common.replay.stream import Chunk, Stream
-from common.rows import Specs, without_latents
+from common.rows import Specs, given, without_latents
 from common.spaces import ActionSpec
 
 CHUNK_ROWS = 1024
@@ -67,7 +67,7 @@ class Replay:
             config: Limits and sampling rule.
             directory: Folder of the chunk files, made if missing; None keeps all in memory.
             specs: ``{key: (shape, dtype)}`` of one row, with ``action``, ``reward`` and the
-                three flags; and of latent states, where the replay keeps them.
+                three flags; and of latent states and notes, where the replay keeps them.
             num_envs: N, the environments that ``add`` gets rows of.
             seed: Seed of the sampler.
             share: Of several processes, which part of the environments these are; all of them use
@@ -79,7 +79,7 @@ class Replay:
         self._share, self._numbers = share, share.streams(num_envs)
         self._config = config = share.limits(config)
         self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
-        self._seen = without_latents(self._specs)
+        self._given, self._seen = given(self._specs), without_latents(self._specs)
         self._latents = {key: x for key, x in self._specs.items() if key not in self._seen}
         self._num_envs = num_envs
         self._fresh = Fresh(config.rows, config.length + config.latents, num_envs)
@@ -179,7 +179,10 @@ class Replay:
         return self.gather(self.draw(batch, length, rng))
 
     def annotate(self, latents: Mapping[str, np.ndarray]) -> None:
-        """Keeps latent states ``[N, ...]`` with the newest row of every environment."""
+        """Keeps latent states and notes ``[N, ...]`` with every environment's newest row.
+
+        What is on disk lacks those of the last row of a chunk, which was written before.
+        """
         for index, stream in enumerate(self._live):
             newest = stream.chunks[-1]
             for key, values in latents.items():
@@ -295,9 +298,9 @@ class Replay:
         return {"rng": self._rng.bit_generator.state, "fresh": self._fresh.state()}
 
     def _check_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        if rows.keys() != self._seen.keys():
-            raise ValueError(f"rows have {sorted(rows)}, the replay has {sorted(self._seen)}")
-        for key, (shape, dtype) in self._seen.items():
+        if rows.keys() != self._given.keys():
+            raise ValueError(f"rows have {sorted(rows)}, the replay has {sorted(self._given)}")
+        for key, (shape, dtype) in self._given.items():
             value = rows[key]
             if value.shape != (self._num_envs, *shape):
                 raise ValueError(f"{key!r} is {value.shape}, not {(self._num_envs, *shape)}")

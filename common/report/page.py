@@ -29,6 +29,7 @@ GROUPS = {
     "actor": "Actor",
     "critic": "Critic",
     "imagination": "Imagination",
+    "explorer": "Exploration",
     "replay": "Replay",
     "time": "Speed",
 }

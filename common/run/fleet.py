@@ -180,6 +180,7 @@ class FleetLearner:
         policy: Acts in the training environments with the newest parameters.
         latent_specs: As of the protocol.
         latents: As of the protocol.
+        explores_until: As of the protocol.
     """
 
     def __init__(self, fleet: Fleet, member: int):
@@ -188,6 +189,7 @@ class FleetLearner:
         self.policy = FleetPolicy(fleet, member)
         self.latent_specs: Specs = fleet.latent_specs
         self.latents: Rows = {}
+        self.explores_until = fleet.acting.agent.explores_until
 
     @property
     def params(self) -> Params:

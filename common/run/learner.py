@@ -30,6 +30,7 @@ class AgentLearner:
         policy: Acts in the training environments with the newest parameters.
         latent_specs: What the replay keeps of the latent states, by name; empty for nothing.
         latents: What the newest update inferred of its rows ``[B, T, ...]``, by the same names.
+        explores_until: As of the agent.
     """
 
     def __init__(self, agent: Agent, num_envs: int, seed: int, devices: Devices | None = None):
@@ -59,6 +60,7 @@ class AgentLearner:
         self._update = self._devices.jit(step, rows, results, donate_argnums=0)
         self.latent_specs: Specs = kept.specs if kept else {}
         self.latents: Rows = {}
+        self.explores_until = agent.explores_until
         self._report = jax.jit(agent.report)
         self._act = ActFunction(agent, announce=True)
         self.policy = AgentPolicy(self._act, self.params, num_envs, seed + 2, "train")

@@ -17,7 +17,7 @@ from common.envs.multitask import FRAMES
 from common.envs.registry import split
 from common.errors import UserError
 from common.replay import Replay, Share, Windows
-from common.rows import LOG_PREFIX, row_specs, without_log
+from common.rows import EXPLORES, LOG_PREFIX, row_specs, without_log
 from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every, Ratio
@@ -95,6 +95,8 @@ class OnlineRun(BaseRun):
 
     def _timed_policy(self, rows: Rows) -> np.ndarray:
         """Acts by the learner's policy, once it has the parameters of the newest update."""
+        if until := self._learner.explores_until:
+            rows = {**rows, EXPLORES: np.full(self._envs.num_envs, self.frames < until)}
         with self._stopwatch.part("update"):
             self._learner.wait()
         with self._stopwatch.part("acting", first="compiling"):

@@ -32,13 +32,15 @@ class Learner(Protocol):
 
     Attributes:
         policy: Acts in the training environments with the newest parameters.
-        latent_specs: What the replay keeps of the latent states of a row; empty for nothing.
+        latent_specs: What the replay keeps of a row's latent states, and notes; empty for nothing.
         latents: What the newest update inferred of its rows ``[B, T, ...]``, by the same names.
+        explores_until: Frames after which the policy is told that exploring is over; 0 for never.
     """
 
     policy: ActingPolicy
     latent_specs: Specs
     latents: Rows
+    explores_until: int
 
     @property
     def params(self) -> Params:
