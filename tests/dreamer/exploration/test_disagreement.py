@@ -33,7 +33,8 @@ def make_seen(seed=0, batch=BATCH, time=TIME):
 
 def members_of(params):
     """The parameters of each member alone, as NumPy arrays."""
-    return [jax.tree.map(lambda x: np.asarray(x[k]), params) for k in range(CONFIG.members)]
+    of = lambda k: jax.tree.map(lambda x: np.asarray(x[k]), params)  # noqa: E731
+    return [of(k) for k in range(CONFIG.members)]
 
 
 @pytest.fixture(name="params", scope="module")

@@ -146,9 +146,7 @@ def test_the_memory_follows_the_slow_loop(replacement):
         last = (rng.random(envs) < 0.05) & ~first
         noise = rng.random(envs).astype(np.float32)
         memory = step(memory, embed, {"is_first": first, "is_last": last}, noise)
-        wanted = [
-            one.step(*now) for one, *now in zip(slow, embed, first, last, noise, strict=True)
-        ]
+        wanted = [one.step(*now) for one, *now in zip(slow, embed, first, last, noise, strict=True)]
         np.testing.assert_allclose(memory.note[:, 0], wanted, atol=1e-5)
         np.testing.assert_array_equal(memory.note[:, 1], ~first)
         for env, one in enumerate(slow):
@@ -164,8 +162,6 @@ def test_nothing_familiar_is_taken_in():
     memory, rows = empty_episodes(config, 1, 2), {"is_last": np.zeros(1, bool)}
     for step in range(4):
         first = {"is_first": np.full(1, step == 0)}
-        memory = remember(
-            config, compare, memory, jnp.zeros((1, 2)), rows | first, jnp.zeros(1)
-        )
+        memory = remember(config, compare, memory, jnp.zeros((1, 2)), rows | first, jnp.zeros(1))
     assert memory.taken.tolist() == [1]
     assert memory.note[0, 0] < -0.4
