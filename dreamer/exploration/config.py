@@ -44,7 +44,7 @@ class CuriosityConfig(Options):
     Attributes:
         steps: Agent steps within which one observation counts as reachable from another.
         gap: How many times as many steps two have to be apart to count as not reachable.
-        capacity: Observations that the memory of an episode holds.
+        slots: Observations that the memory of an episode holds.
         replacement: Which one goes where a full memory takes in another: a "random" one, or the
             oldest ("fifo").
         threshold: Similarity to the memory below which an observation is taken in.
@@ -58,7 +58,7 @@ class CuriosityConfig(Options):
 
     steps: Count = 5
     gap: Count = 5
-    capacity: Annotated[Count, Range(high=100_000)] = 200
+    slots: Annotated[Count, Range(high=100_000)] = 200
     replacement: Literal["random", "fifo"] = "random"
     threshold: Share = 0.5
     percentile: Annotated[float, Range(0, 100)] = 90.0
@@ -87,7 +87,7 @@ class ExplorationConfig(Options):
         until: Frames after which the task's policy collects; 0 for never.
         surprise: What counts as a bad prediction: "kl", how far an observation moves the model's
             belief, or "loss", that and how badly the observation is then reconstructed.
-        reward_norm: Normalisation of the imagined rewards, the task's share included.
+        intrinsic_norm: Normalisation of the imagined rewards, the task's share included.
         ensemble: Models of "plan2explore".
         curiosity: Memory and network of "curiosity".
         head: Predicts the reward of a state, for "surprise" and "curiosity".
@@ -99,7 +99,7 @@ class ExplorationConfig(Options):
     task_scale: NonNegative = 0.0
     until: Whole = 0
     surprise: Literal["loss", "kl"] = "loss"
-    reward_norm: StreamNormConfig = StreamNormConfig()
+    intrinsic_norm: StreamNormConfig = StreamNormConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     curiosity: CuriosityConfig = CuriosityConfig()
     head: HeadConfig = HeadConfig(likelihood="symlog")

@@ -193,5 +193,5 @@ def own_behavior(config: Config) -> BehaviorConfig:
         include_reward=False,
         start_gradients=False,
         replay_value=ReplayValueConfig(),
-        reward_norm=config.exploration.reward_norm,
+        reward_norm=config.exploration.intrinsic_norm,
     )

@@ -50,7 +50,7 @@ class EpisodicMemory(NamedTuple):
 def empty_episodes(config: CuriosityConfig, num_envs: int, embed: int) -> EpisodicMemory:
     """Returns the memory before the first row."""
     return EpisodicMemory(
-        jnp.zeros((num_envs, config.capacity, embed)),
+        jnp.zeros((num_envs, config.slots, embed)),
         jnp.zeros(num_envs, jnp.int32),
         jnp.zeros((num_envs, 2)),
     )
@@ -93,18 +93,18 @@ def remember(
         noise: Uniforms ``[N]``, which say what a random replacement replaces.
     """
     first, last = rows["is_first"], rows["is_last"]
-    taken, capacity = jnp.where(first, 0, memory.taken), config.capacity
-    held = jnp.minimum(taken, capacity)
+    taken, slots = jnp.where(first, 0, memory.taken), config.slots
+    held = jnp.minimum(taken, slots)
     scores = jax.nn.sigmoid(compare(memory.embeddings, embed[:, None]))
     near = similarity(scores, held, config.percentile)
     bonus = jnp.where(first | last, 0.0, 0.5 - near)
     takes = first | (near < config.threshold)
     if config.replacement == "fifo":
-        place = taken % capacity
+        place = taken % slots
     else:
-        place = jnp.minimum((noise * capacity).astype(jnp.int32), capacity - 1)
-        place = jnp.where(taken < capacity, taken, place)
-    here = takes[:, None] & (jnp.arange(capacity) == place[:, None])
+        place = jnp.minimum((noise * slots).astype(jnp.int32), slots - 1)
+        place = jnp.where(taken < slots, taken, place)
+    here = takes[:, None] & (jnp.arange(slots) == place[:, None])
     return EpisodicMemory(
         jnp.where(here[..., None], embed[:, None], memory.embeddings),
         taken + takes,

@@ -186,6 +186,38 @@ PUBLISHED = {
         "actor_entropy": "3e-3",
     },
 }
+PLAN2EXPLORE = {
+    "exploration.method": "plan2explore",
+    "exploration.scale": 1.0,
+    "exploration.task_scale": 0.0,
+    "exploration.until": 0,
+    "exploration.intrinsic_norm.momentum": 1.0,
+    "exploration.intrinsic_norm.scale": 1.0,
+    "exploration.intrinsic_norm.eps": 1e-8,
+    "exploration.ensemble.members": 10,
+    "exploration.ensemble.target": "stoch",
+    "exploration.ensemble.layers": 4,
+    "exploration.ensemble.units": 400,
+    "exploration.ensemble.activation": "elu",
+    "exploration.ensemble.norm": "none",
+    "exploration.opt.lr": 3e-4,
+    "exploration.opt.eps": 1e-5,
+    "exploration.opt.clip": 100.0,
+    "exploration.opt.weight_decay": 1e-6,
+}
+"""Of DreamerV2's public code: expl_head, expl_opt, expl_reward_norm, disag_*, expl_*_scale."""
+CURIOSITY = {
+    "curiosity.steps": 5,
+    "curiosity.gap": 5,
+    "curiosity.slots": 200,
+    "curiosity.replacement": "random",
+    "curiosity.threshold": 0.5,
+    "curiosity.percentile": 90.0,
+    "curiosity.layers": 4,
+    "curiosity.units": 512,
+    "curiosity.activation": "relu",
+}
+"""Of the public code of arXiv:1810.02274, which has batch norm where we have layer norm."""
 
 
 PLANET = {
@@ -259,6 +291,19 @@ def test_every_preset_loads_strictly_and_goes_after_any_other(name):
         assert isinstance(load(other, name), Config)
     for schedule in (changed.behavior.actor_grad_mix, changed.behavior.actor_entropy):
         assert np.isfinite(parse_schedule(schedule)(0))
+
+
+@pytest.mark.parametrize("before", [[], ["dmc_vision"], ["maze"], ["atari_v3"], ["dreamer_v1"]])
+def test_plan2explore_is_as_published_after_any_suite(before):
+    found = load(*before, "plan2explore")
+    assert values(found, PLAN2EXPLORE) == PLAN2EXPLORE
+    same = load(*before)
+    paths = {change.path.partition(".")[0] for change in difference(same, found)}
+    assert paths == {"exploration"}
+
+
+def test_episodic_curiositys_defaults_are_the_published_ones():
+    assert values(Config(), CURIOSITY) == CURIOSITY
 
 
 FROM_STATE = {

@@ -30,9 +30,9 @@ from tests.tiny import BATCH, TIME, VECTOR, box, choice, random_batch
 
 EXPLORATION = ExplorationConfig(
     ensemble=EnsembleConfig(members=2, layers=1, units=8),
-    curiosity=CuriosityConfig(steps=1, gap=1, capacity=3, layers=1, units=8),
+    curiosity=CuriosityConfig(steps=1, gap=1, slots=3, layers=1, units=8),
     head=dataclasses.replace(CONFIG.critic, likelihood="symlog"),
-    reward_norm=StreamNormConfig(momentum=0.5),
+    intrinsic_norm=StreamNormConfig(momentum=0.5),
 )
 CASES = {
     "plan2explore": (CONFIG, choice(3)),

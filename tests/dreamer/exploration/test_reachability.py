@@ -132,7 +132,7 @@ def compare(x, y):
 @pytest.mark.parametrize("replacement", ["random", "fifo"])
 def test_the_memory_follows_the_slow_loop(replacement):
     """Whatever is taken in, and when an episode ends; it fills up, and then some are replaced."""
-    config = CuriosityConfig(capacity=4, percentile=60, threshold=0.4, replacement=replacement)
+    config = CuriosityConfig(slots=4, percentile=60, threshold=0.4, replacement=replacement)
     rng, envs = np.random.default_rng(0), 3
 
     def probability(one, other):
@@ -158,7 +158,7 @@ def test_the_memory_follows_the_slow_loop(replacement):
 
 
 def test_nothing_familiar_is_taken_in():
-    config = dataclasses.replace(CuriosityConfig(), capacity=5)
+    config = dataclasses.replace(CuriosityConfig(), slots=5)
     memory, rows = empty_episodes(config, 1, 2), {"is_last": np.zeros(1, bool)}
     for step in range(4):
         first = {"is_first": np.full(1, step == 0)}
