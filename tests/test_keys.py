@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
 import dreamer.agent
@@ -14,6 +15,8 @@ from common.planner import PlannerConfig
 from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from dreamer.config import ActorConfig, BehaviorConfig
+from dreamer.exploration.config import CuriosityConfig, ExplorationConfig
+from dreamer.exploration.memory import BONUS
 from tests.tiny import MIXED, TINY, VECTOR, random_batch
 
 KEY = jax.random.key(0)
@@ -31,12 +34,19 @@ DREAMER = dreamer.agent.Config(
     critic=HeadConfig(layers=1, units=8),
     behavior=BehaviorConfig(horizon=3, exploration_noise=0.3),
 )
+CURIOUS = dataclasses.replace(
+    DREAMER,
+    exploration=ExplorationConfig(
+        method="curiosity", curiosity=CuriosityConfig(steps=1, gap=1, slots=2, layers=1, units=8)
+    ),
+)
 AGENTS = {
     "planet": (planet.agent.make_agent, PLANET, IMAGES),
     "planet with tokens": (
         planet.agent.make_agent, dataclasses.replace(PLANET, model="tdm"), VECTOR
     ),
     "dreamer": (dreamer.agent.make_agent, DREAMER, VECTOR),
+    "dreamer that is curious": (dreamer.agent.make_agent, CURIOUS, VECTOR),
 }  # fmt: skip
 
 
@@ -65,8 +75,10 @@ def test_a_key_that_draws_twice_is_found(amount):
 def test_agents_draw_once_with_every_key(name):
     make_agent, config, specs = AGENTS[name]
     agent, batch = make_agent(config, specs, MIXED), random_batch(specs, MIXED)
+    if agent.latents:
+        batch[BONUS] = np.ones((*batch["reward"].shape, 2), np.float32)
     state = check(agent.init, KEY)
     check(agent.update, state, KEY, batch)
-    rows = {key: batch[key][:, 0] for key in (*specs, "is_first")}
+    rows = {key: batch[key][:, 0] for key in (*specs, "is_first", "is_last")}
     carry = jax.eval_shape(lambda: agent.initial_carry(2))
     check(lambda *args: agent.act(*args, rows, "train"), agent.params(state), KEY, carry)

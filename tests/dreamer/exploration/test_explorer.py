@@ -11,6 +11,7 @@ import pytest
 
 from common.agent import EXPLORER, NORMALISERS
 from common.checks import OptionError
+from common.config import update
 from common.export import export, read_export
 from common.learning.normalize import StreamNormConfig
 from common.model.imagine import Trajectory
@@ -18,12 +19,14 @@ from common.report.page import GROUPS
 from common.rows import EXPLORES
 from common.run.config import RunConfig
 from common.run.loading import LoadedAgent
+from common.spaces import ObservationSpec
 from dreamer.agent import JOINT, make_agent
 from dreamer.config import ACTING_PLANNER
 from dreamer.exploration.config import CuriosityConfig, EnsembleConfig, ExplorationConfig
 from dreamer.exploration.intrinsic import find_sizes
 from dreamer.exploration.memory import BONUS
 from dreamer.program import load_program
+from tests.configs.reading import load
 from tests.dreamer.test_agent import CONFIG, V1, build, fresh_state
 from tests.dreamer.test_joint import V3
 from tests.tiny import BATCH, TIME, VECTOR, box, choice, random_batch
@@ -126,6 +129,35 @@ def test_the_task_learns_as_if_nobody_explored(steps, method):
     for name, value in expected.items():
         close(metrics[name], value)
     assert EXPLORER not in plain.params
+
+
+@pytest.mark.parametrize(
+    "names, method",
+    [
+        (["atari_v3", "size_1m", "plan2explore"], "curiosity"),
+        pytest.param(["dmc_vision", "plan2explore"], "plan2explore", marks=pytest.mark.slow),
+        pytest.param(["dreamer_v1", "plan2explore"], "surprise", marks=pytest.mark.slow),
+    ],
+)
+def test_presets_of_every_version_explore(names, method):
+    """By their shapes: an update gives back what it took, and acting what it remembers."""
+    config = update(load(*names, "debug"), {"exploration.method": method, "replay.length": 10})
+    specs, actions = {"image": ObservationSpec((64, 64, 3), "image")}, choice(3)
+    agent = make_agent(config, specs, actions)
+    batch = random_batch(specs, actions, time=10)
+    if agent.latents:
+        kept = agent.latents.specs
+        batch |= {name: np.zeros((BATCH, *([10] if name == BONUS else []), *shape), dtype)
+                  for name, (shape, dtype) in kept.items()}  # fmt: skip
+    step = agent.latents.update if agent.latents else agent.update
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    after, metrics, *_ = jax.eval_shape(step, state, jax.random.key(0), batch)
+    assert after == state and "explorer/actor/loss" in metrics
+    rows = {name: x[:, 0] for name, x in batch.items() if name in (*specs, "is_first", "is_last")}
+    carry = jax.eval_shape(lambda: agent.initial_carry(BATCH))
+    act = lambda *args: agent.act(*args, rows, "train")  # noqa: E731
+    action, then = jax.eval_shape(act, agent.params(state), jax.random.key(0), carry)
+    assert then == carry and action.shape == (BATCH, 3)
 
 
 def test_without_a_method_there_is_nothing_more():
