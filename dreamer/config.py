@@ -239,6 +239,9 @@ class Config(Settings):
         if not exploration.scale:
             wanted = f"set it above 0, or {AT}exploration.method none"
             refuse(self, f"{AT}exploration.scale is 0; {wanted}")
+        if self.run.data and exploration.until:
+            wanted = f"leave {AT}exploration.until 0"
+            refuse(self, f"nothing acts where {AT}run.data is learned from; {wanted}")
         if method != "curiosity":
             return
         if self.run.data:

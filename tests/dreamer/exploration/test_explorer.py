@@ -287,6 +287,13 @@ def test_an_export_holds_the_task_alone_and_acts(curious, tmp_path):
         ),
         (
             {
+                "exploration": ExplorationConfig(method="surprise", until=9),
+                "run": RunConfig(data="x"),
+            },
+            "nothing acts where Config.run.data is learned from; leave Config.exploration.until 0",
+        ),
+        (
+            {
                 "exploration": ExplorationConfig(method="curiosity"),
                 "replay": dataclasses.replace(CONFIG.replay, length=26),
             },
