@@ -196,10 +196,10 @@ class Config(Settings):
         joint: Whether one loss trains everything at once (V3), by ``model_opt``, instead of three
             losses and optimizers one after the other.
         planner: A planner that may act instead of the actor.
-        exploration: What may collect experience instead of the actor.
         model_opt: Optimizer of the world model, and of everything where it is joint.
         actor_opt: Optimizer of the policy.
         critic_opt: Optimizer of the value function.
+        exploration: What may collect experience instead of the actor.
     """
 
     world_model: WorldModelConfig = WorldModelConfig()
@@ -208,10 +208,10 @@ class Config(Settings):
     behavior: BehaviorConfig = BehaviorConfig()
     joint: bool = False
     planner: ActingPlannerConfig = ACTING_PLANNER
-    exploration: ExplorationConfig = ExplorationConfig()
     model_opt: OptimizerConfig = OptimizerConfig(lr=3e-4)
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
+    exploration: ExplorationConfig = ExplorationConfig()
 
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
