@@ -307,6 +307,11 @@ def test_no_class_is_impossible_where_a_uniform_share_is_mixed_in(name):
         assert distribution.probs.max() == pytest.approx(1 - 0.1 * 3 / 4, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "case",
+    ["categorical, layer-norm GRU", "categorical, block GRU, deep", "transformer"],
+    indirect=True,
+)
 def test_gradients_do_not_depend_on_the_form_of_the_loop(case, monkeypatch):
     """Those of a GPU's loop, over observations and through imagination, are a CPU's."""
     functions, rng = case.variant.functions, np.random.default_rng(5)
