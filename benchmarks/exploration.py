@@ -27,7 +27,7 @@ from benchmarks.options import Parser
 from common.command.presets import load_presets
 from common.config import update
 from common.envs import EnvConfig, make
-from common.envs.mazes import GOAL, VISITS, WATCHED, make_maze
+from common.envs.mazes import GOAL, VISITS, WATCHED, Maze
 from common.errors import UserError, exit_code
 from common.logging.jsonl import read_jsonl
 from common.rows import LOG_PREFIX
@@ -37,7 +37,7 @@ from common.run.driver import Driver, RandomPolicy
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "exploration"
 RECORD, PICTURE = "runs.jsonl", "maps.png"
-PRESET, TASK = "maze", "common.envs.mazes:make_maze"
+PRESET, TASK = "maze", "maze_goal"
 RANDOM = "random"
 METHODS = {
     RANDOM: "random policy",
@@ -225,7 +225,7 @@ def _map(axes: Any, name: str, runs: Sequence[Run]) -> None:
     shown = np.where(visits > 0, np.log10(np.maximum(visits, 1)), np.nan)
     axes.imshow(shown, cmap="viridis", vmin=0, vmax=max(1.0, float(np.nanmax(shown))))
     kwargs = runs[0]["options"]["env"]["kwargs"]
-    row, column = make_maze(**kwargs).layout.goal
+    row, column = Maze(**kwargs).layout.goal
     axes.plot(column, row, "*", color="red", markersize=8)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.config import read_mapping
-from common.envs.memory import find
+from common.envs.worlds import find
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
 from common.run import folder as run_folder

@@ -19,6 +19,7 @@ from typing import Any
 
 from common.command.cache import cache_folder
 from common.command.presets import is_own, load_presets
+from common.envs.registry import OWN
 from common.errors import UserError
 from common.run.config import Settings
 from common.run.program import Program
@@ -65,7 +66,7 @@ def remember_run(logdir: str | pathlib.Path, config: Settings) -> None:
 
 
 def _runs_code(task: str, kwargs: Mapping[str, Any]) -> bool:
-    return ":" in task or bool(kwargs)
+    return ":" in task or (bool(kwargs) and not task.startswith(OWN))
 
 
 def _mark(path: str | pathlib.Path, task: str, kwargs: Mapping[str, Any]) -> pathlib.Path:

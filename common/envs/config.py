@@ -47,7 +47,7 @@ class EnvConfig(Options):
         channels: Where uint8 images of Gymnasium environments have their channels: "last" is
             [height, width, channels], "first" is [channels, height, width].
         kwargs: Keyword arguments for the constructor of a Gymnasium environment, or of one of
-            the memory worlds.
+            the worlds of this package.
     """
 
     amount: Annotated[Count, Range(high=1024)] = 1

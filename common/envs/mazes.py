@@ -1,6 +1,6 @@
-"""Mazes to explore: procedurally drawn, with a distant goal, and with a noisy television if wanted.
+"""Mazes to explore, task ``maze_goal``: with a distant goal, and a noisy television if wanted.
 
-    dreamer train --configs maze --task common.envs.mazes:make_maze --env.kwargs.size 8
+    dreamer train --configs maze --env.kwargs.size 8
 
 A maze is ``size`` x ``size`` cells and the walls between them. It begins as a tree that a random
 depth-first search draws, so that every cell is reached by exactly one way, and then a share of the
@@ -223,8 +223,3 @@ class Maze(gymnasium.Env):
         if self._watching:
             vector[len(seen) :] = self.np_random.uniform(-1, 1, NOISE)
         return vector
-
-
-def make_maze(**options: Any) -> Maze:
-    """Builds a maze: the task ``common.envs.mazes:make_maze``, whose options are ``env.kwargs``."""
-    return Maze(**options)

@@ -24,7 +24,6 @@ the frame, and where nothing is to be remembered the rest is noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -32,7 +31,7 @@ import numpy as np
 from gymnasium import spaces
 
 from common.checks import check_range
-from common.errors import UserError, nearest
+from common.errors import UserError
 
 PHASES = ("cue", "wait", "ask", "end")
 IMAGE_SIZE, FRAME = 64, 8
@@ -183,29 +182,6 @@ class Repeat(MemoryWorld):
         self._shown.append(self._symbol())
         phase = "end" if last else "cue" if len(self._shown) <= self.delay else "ask"
         return self._show(None if last else self._shown[-1], phase), reward, last, False, info
-
-
-WORLDS: dict[str, Callable[..., MemoryWorld]] = {"memory_recall": Recall, "memory_repeat": Repeat}
-"""By the name of the task."""
-
-
-def find(task: str) -> Callable[..., MemoryWorld]:
-    """Returns the world that a task such as "memory_recall" names.
-
-    Raises:
-        UserError: There is none.
-    """
-    if task not in WORLDS:
-        raise UserError(f"unknown task {task!r}{nearest(task, WORLDS)}")
-    return WORLDS[task]
-
-
-def episode_steps(task: str, kwargs: Mapping[str, Any]) -> int:
-    """Returns the actions of an episode of a task; 0 where its arguments do not fit."""
-    try:
-        return find(task)(**kwargs).steps
-    except (TypeError, UserError):  # Said where it is built.
-        return 0
 
 
 def _check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:

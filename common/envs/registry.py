@@ -28,10 +28,14 @@ FAMILIES = (
     "dmc_<domain>_<task>",
     "atari_<game>",
     "memory_<world>",
+    "maze_<world>",
     "gym_<id>",
     "<module>:<factory>",
 )
 _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
+
+OWN = "memory_", "maze_"
+"""How tasks of this package's own worlds begin; their arguments run nobody else's code."""
 
 _SUITE_LIMIT = 1000
 """Frames of an episode of the control suite, where no other limit is set."""
@@ -52,7 +56,7 @@ def make(
     """Builds the environments of a task, or of several.
 
     Args:
-        task: "dmc_walker_walk", "atari_pong", "memory_recall", "gym_CartPole-v1",
+        task: "dmc_walker_walk", "atari_pong", "memory_recall", "maze_goal", "gym_CartPole-v1",
             "package.module:factory", or the factory itself; a factory is called with
             ``config.kwargs``. Of several
             tasks, "dmc_walker_walk,dmc_cheetah_run", every episode is a random one; see
@@ -144,7 +148,7 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
         return
     if config.kwargs and name.startswith(("dmc_", "atari_")):
         raise UserError(
-            f"env.kwargs is for gym_ and memory_ tasks and factories; {name!r} takes none"
+            f"env.kwargs is for gym_, memory_ and maze_ tasks and factories; {name!r} takes none"
         )
     if config.stack > 1 and name.startswith("atari_"):
         raise UserError(f"env.stack is for other tasks than {name!r}, which shows one image; set 1")
@@ -185,10 +189,10 @@ def _episode_steps(name: str, config: EnvConfig) -> int:
         from common.envs.atari import FRAME_LIMIT
 
         limit = FRAME_LIMIT
-    elif not limit and name.startswith("memory_"):
-        from common.envs.memory import episode_steps as memory_steps
+    elif not limit and name.startswith(OWN):
+        from common.envs.worlds import episode_steps
 
-        limit = memory_steps(name, config.kwargs)
+        limit = episode_steps(name, config.kwargs)
     elif not limit and name.startswith("gym_"):
         with contextlib.suppress(gymnasium.error.Error, ImportError):
             limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps or 0
@@ -205,9 +209,9 @@ def check_name(task: Task) -> None:
 
 
 def _suite_tasks() -> list[str]:
-    from common.envs import atari, dmc, memory
+    from common.envs import atari, dmc, worlds
 
-    tasks = list(memory.WORLDS)
+    tasks = list(worlds.WORLDS)
     for prefix, names in (("dmc_", dmc.task_names), ("atari_", atari.rom_names)):
         with contextlib.suppress(UserError):  # Not installed: nothing to suggest.
             tasks += [prefix + name for name in names()]
@@ -238,8 +242,8 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
         from common.envs.dmc import ControlSuite
 
         return ControlSuite(task.removeprefix("dmc_"), config, seed)
-    if task.startswith("memory_"):
-        from common.envs.memory import find
+    if task.startswith(OWN):
+        from common.envs.worlds import find
 
         limit = config.time_limit or _episode_steps(task, replace(config, action_repeat=1))
         return _from_factory(find(task), replace(config, time_limit=limit), seed)

@@ -88,8 +88,8 @@ class Settings(Options):
     """What the run loop reads of a configuration; every agent's configuration extends it.
 
     Attributes:
-        task: What to learn: dmc_<domain>_<task>, atari_<game>, memory_<world>, gym_<id> or
-            <module>:<factory>; several, separated by commas, take turns by episode.
+        task: What to learn: dmc_<domain>_<task>, atari_<game>, memory_<world>, maze_<world>,
+            gym_<id> or <module>:<factory>; several, separated by commas, take turns by episode.
         seed: Seed of weights, environments, acting and replay.
         env: Environments.
         replay: Kept experience.

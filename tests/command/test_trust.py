@@ -13,7 +13,7 @@ import common.run.evaluation
 import common.run.train
 from common import envs
 from common.command import line as cli
-from common.command import presets
+from common.command import presets, trust
 from common.command.api import train as train_from_python
 from common.command.trust import check_task
 from common.config import update
@@ -196,7 +196,8 @@ def test_presets_of_the_package_run_no_code_of_others():
     for agent in presets.known_agents():
         for name in presets.preset_names():
             found = presets.load_presets([name], agent)
-            assert ":" not in found.get("task", "") and not found.get("env", {}).get("kwargs")
+            kwargs = found.get("env", {}).get("kwargs", {})
+            assert not trust._runs_code(found.get("task", ""), kwargs)
 
 
 def test_training_from_python_asks_too(tmp_path):
@@ -237,3 +238,11 @@ def test_the_meta_of_an_export_is_data(tmp_path, capsys):
         arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         np.savez(tmp_path / "x.npz", **arrays)
         refusal(capsys, "eval", "--logdir", "x.npz", "--episodes", "1")
+
+
+def test_worlds_of_the_package_take_arguments_from_files():
+    """They run nobody else's code, whatever a file hands to them; other environments might."""
+    for task in ("memory_recall", "maze_goal"):
+        check_task(task, {"size": 3}, None, "x.npz")
+    with pytest.raises(UserError, match="hands env.kwargs"):
+        check_task("gym_CartPole-v1", {"size": 3}, None, "x.npz")

@@ -20,12 +20,11 @@ from common.envs.mazes import (
     WATCHED,
     Layout,
     Maze,
-    make_maze,
 )
 from common.errors import UserError
 from common.run.driver import Driver, RandomPolicy
 
-TASK = "common.envs.mazes:make_maze"
+TASK = "maze_goal"
 
 
 def flood(is_open, start):
@@ -91,7 +90,7 @@ def to_goal(layout):
 
 
 def test_the_goal_rewards_once_and_ends_the_episode():
-    env = make_maze(size=6, layout=2)
+    env = Maze(size=6, layout=2)
     env.reset(seed=0)
     results = [env.step(move) for move in to_goal(env.layout)]
     assert [result[1] for result in results] == [0.0] * (len(results) - 1) + [1.0]
@@ -101,7 +100,7 @@ def test_the_goal_rewards_once_and_ends_the_episode():
 
 
 def test_a_wall_holds():
-    env = make_maze(size=4)
+    env = Maze(size=4)
     before, _ = env.reset(seed=0)
     after, *_ = env.step(0)  # Up, out of the maze.
     np.testing.assert_array_equal(before, after)
@@ -109,7 +108,7 @@ def test_a_wall_holds():
 
 
 def test_vectors_say_the_place_and_which_moves_are_open():
-    env = make_maze(size=5, layout=1)
+    env = Maze(size=5, layout=1)
     seen = [env.reset(seed=0)[0]] + [env.step(move)[0] for move in to_goal(env.layout)]
     assert seen[0][:2].tolist() == [-1, -1]
     row, column = env.layout.goal
@@ -120,7 +119,7 @@ def test_vectors_say_the_place_and_which_moves_are_open():
 
 @pytest.mark.parametrize("pixels", [False, True])
 def test_the_television_is_noise_while_it_is_watched_and_black_else(pixels):
-    env = make_maze(size=5, television=True, pixels=pixels)
+    env = Maze(size=5, television=True, pixels=pixels)
     shown = (lambda x: x[64 - SCREEN :]) if pixels else (lambda x: x[-NOISE:])
     around = (lambda x: x[: 64 - SCREEN]) if pixels else (lambda x: x[:-NOISE])
     first, _ = env.reset(seed=0)
@@ -135,19 +134,19 @@ def test_the_television_is_noise_while_it_is_watched_and_black_else(pixels):
             pictures.append(shown(seen))
             np.testing.assert_array_equal(around(seen), around(env.step(WATCH)[0]))
     assert len(np.unique(np.stack(pictures), axis=0)) == len(pictures) > 5
-    again = make_maze(size=5, television=True, pixels=pixels)
+    again = Maze(size=5, television=True, pixels=pixels)
     again.reset(seed=1)
     assert (shown(again.step(WATCH)[0]) != pictures[0]).any()
 
 
 def test_without_a_television_there_is_neither_action_nor_noise():
-    env = make_maze(size=5)
+    env = Maze(size=5)
     assert env.action_space == gymnasium.spaces.Discrete(4)
     assert env.observation_space.shape == (6,)
 
 
 def test_pictures_differ_from_cell_to_cell():
-    env = make_maze(size=9, pixels=True)
+    env = Maze(size=9, pixels=True)
     pictures = {env._pictures.around((row, column), None).tobytes()
                 for row in range(9) for column in range(9)}  # fmt: skip
     assert len(pictures) == 81
@@ -182,7 +181,7 @@ def test_the_log_sums_to_what_was_visited():
 
 
 def test_fresh_mazes_differ_and_log_their_own_coverage_alone():
-    env = make_maze(size=6, fresh=True)
+    env = Maze(size=6, fresh=True)
     layouts = []
     for _ in range(3):
         _, info = env.reset(seed=1 if not layouts else None)
@@ -190,13 +189,13 @@ def test_fresh_mazes_differ_and_log_their_own_coverage_alone():
         assert LIFETIME not in info and LIFETIME not in env.step(0)[4]
         assert info[EPISODE] == pytest.approx(1 / 36)
     assert (layouts[0] != layouts[1]).any() and (layouts[1] != layouts[2]).any()
-    again = make_maze(size=6, fresh=True)
+    again = Maze(size=6, fresh=True)
     again.reset(seed=1)
     np.testing.assert_array_equal(again.layout.open, layouts[0])
 
 
 def test_people_see_the_agent_the_goal_and_what_was_visited():
-    env = make_maze(size=5)
+    env = Maze(size=5)
     env.reset(seed=0)
     before = env.render()
     assert before.shape == (80, 80, 3) and before.dtype == np.uint8
