@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from benchmarks.jobs import record as records
 from benchmarks.jobs.plan import Job, Plan
 from common.run import checkpoint
-from common.run.folder import CHECKPOINTS, METRICS
+from common.run.folder import CHECKPOINTS, METRICS, REPORT
 
 _TAIL = 1 << 16
 _COUNTERS = ("frames", "finished_frames")
@@ -42,14 +42,15 @@ class Progress(NamedTuple):
 
 
 def finished(plan: Plan, job: Job) -> bool:
-    """Whether a run reached its end."""
-    return _metadata(plan, job).get("finished_frames", 0) >= plan.frames
+    """Whether a run reached its end, and left its report: one may be killed in between."""
+    return progress(plan, job).state == "done"
 
 
 def progress(plan: Plan, job: Job) -> Progress:
     """Reads where a job is."""
     metadata = _metadata(plan, job)
-    if metadata.get("finished_frames", 0) >= plan.frames:
+    ended = metadata.get("finished_frames", 0) >= plan.frames
+    if ended and (plan.folder(job) / REPORT).exists():
         return Progress("done", plan.frames, 0.0)
     frames, speed = metadata.get("frames", 0), 0.0
     for line in _last_lines(plan.folder(job) / METRICS):

@@ -14,6 +14,7 @@ FINISH = """
 mkdir -p "$1/checkpoints/000000000100"
 echo '{"metadata": {"frames": 100, "finished_frames": 100}}' \
     > "$1/checkpoints/000000000100/checkpoint.json"
+touch "$1/report.html"
 """
 """Words of a script that leave a complete run in the folder that is its first argument."""
 
@@ -48,5 +49,7 @@ def leave(plan: Plan, job: Job, frames: int, finished: int = 0, speed: float = 0
     folder.mkdir(parents=True)
     metadata = {"frames": frames, "finished_frames": finished}
     (folder / "checkpoint.json").write_text(json.dumps({"metadata": metadata}))
+    if finished:
+        (plan.folder(job) / "report.html").touch()
     line = json.dumps({"frames": frames, "time/frames_per_s": speed})
     (plan.folder(job) / "metrics.jsonl").write_text(f"{line}\n")

@@ -343,6 +343,16 @@ def test_the_signal_before_the_end_of_time_does_not_reach_the_process(tmp_path):
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
+def test_a_run_that_was_killed_before_its_report_is_not_done(tmp_path):
+    plan = scripted(tmp_path, games="a")
+    (job,) = plan.jobs
+    leave(plan, job, plan.frames, finished=plan.frames)
+    assert states.finished(plan, job)
+    (plan.folder(job) / "report.html").unlink()
+    assert not states.finished(plan, job)
+    assert states.progress(plan, job) == states.Progress("waiting", plan.frames, 0.0)
+
+
 def test_status_shows_every_job_and_when_the_rest_is_done(tmp_path, capsys):
     plan = scripted(tmp_path, "echo broken; exit 1", games="ab", seeds=2)
     done, running, failed, waiting = plan.jobs
