@@ -13,6 +13,9 @@ NORMALISERS = "normalisers"
 EXPLORER = "explorer"
 """Where they hold what only collects experience; no export has it, and agents act without it."""
 
+SMALL_ACTOR = "small_actor"
+"""Where they hold an actor that acts by itself; an export may hold it without all else."""
+
 
 class OpenLoop(NamedTuple):
     """A prediction beside the truth.

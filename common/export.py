@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.agent import EXPLORER, NORMALISERS
+from common.agent import EXPLORER, NORMALISERS, SMALL_ACTOR
 from common.config import to_dict
 from common.errors import UserError
 from common.files import replacing
@@ -148,7 +148,7 @@ def check_params(found: Params, expected: Params, source: str | pathlib.Path) ->
     Args:
         found: Nested mappings of arrays.
         expected: Nested mappings of anything with a shape and a type. What is no parameter, or
-            only explores, may be missing in ``found``.
+            only explores, may be missing in ``found``; and whole parts beside a small actor.
         source: The file, for the message.
 
     Raises:
@@ -158,7 +158,8 @@ def check_params(found: Params, expected: Params, source: str | pathlib.Path) ->
     for keys, leaf in _leaves(expected):
         name = _SEPARATOR.join(keys)
         if name not in there:
-            if keys[0] in (NORMALISERS, EXPLORER) or (keys[0] in _LATER and keys[0] not in found):
+            left_out = keys[0] not in found and (keys[0] in _LATER or SMALL_ACTOR in found)
+            if keys[0] in (NORMALISERS, EXPLORER) or left_out:
                 continue
             fault = f"lacks the parameter {name!r} of its configuration"
         else:

@@ -14,36 +14,37 @@ step of everything instead; see ``dreamer.joint``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from common.agent import EXPLORER, NORMALISERS, Agent, Latents, OpenLoop
-from common.config import to_dict, update
+from common.agent import EXPLORER, NORMALISERS, SMALL_ACTOR, Agent, Latents, OpenLoop
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
-from common.errors import UserError
 from common.learning.optimizers import make_optimizer
 from common.model.context import Context
 from common.model.imagine import open_loop
 from common.model.learn import learn_model
 from common.model.losses import Losses
 from common.model.world_model import WorldModel, world_model
-from common.run.program import find_program
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from dreamer import behavior as imagination
 from dreamer.acting import Acting
 from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import Config
+from dreamer.distillation.acting import SmallActing
+from dreamer.distillation.distiller import Distiller, Pull
+from dreamer.distillation.network import SmallMemory
 from dreamer.exploration.explorer import Explorer, ExplorerNoise
 from dreamer.exploration.memory import BONUS, NOTES
 from dreamer.exploration.remembering import make_remembering
 from dreamer.joint import joint_loss, last_rows
 from dreamer.learn import TrainState, learn_behavior
 from dreamer.networks import Networks, make_networks
+from dreamer.planned import plan_instead
 
 MODEL = "world_model"
 JOINT = "joint"
@@ -76,6 +77,7 @@ class Dreamer:
         behavior: Their losses in imagination.
         acting: How they act.
         explorer: Who collects in their place; None for nobody.
+        distiller: Who teaches a small actor, which acts in their place; None for nobody.
         context: How replayed windows begin.
         joint_loss: Of everything at once; see ``dreamer.joint``.
         optimizers: Of "world_model", "actor" and "critic", or of "joint", which is all of them.
@@ -101,6 +103,11 @@ class Dreamer:
             remembering = make_remembering(model, self.explorer, curiosity)
         evaluate = config.actor.evaluate
         self.acting = Acting(model, networks, config.behavior, evaluate, remembering)
+        self.distiller = None
+        if config.distill.kind != "none":
+            self.distiller = Distiller(model, networks, config)
+            small = self.distiller.functions
+            self.acting = SmallActing(small, model.actions, self.acting, config)
         self.context = Context(model, config.replay.latents, config.replay.burn_in)
         self.joint_loss = joint_loss(model, self.behavior, config.behavior)
         self.optimizers = (
@@ -129,12 +136,17 @@ class Dreamer:
         if self.explorer is not None:
             own = self.explorer.init(jax.random.fold_in(key, 2), feature)
             params[EXPLORER], states[EXPLORER], normalisers[EXPLORER] = own
+        if self.distiller is not None:
+            own = self.distiller.init(jax.random.fold_in(key, 3))
+            params[SMALL_ACTOR], states[SMALL_ACTOR] = own
         return TrainState(params, states, normalisers, jnp.zeros((), jnp.int32))
 
     def acting_params(self, state: TrainState) -> dict[str, Any]:
         """Returns what acting, reporting and valuing need of a state."""
         params = {name: state.params[name] for name in ACTING}
         counted = {x: state.normalisers[x] for x in ("vectors", "value") if x in state.normalisers}
+        if self.distiller is not None:
+            params[SMALL_ACTOR] = state.params[SMALL_ACTOR]
         if self.explorer is not None:
             params[EXPLORER] = self.explorer.acting_params(state.params[EXPLORER])
         return params | {NORMALISERS: counted}
@@ -160,45 +172,61 @@ class Dreamer:
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array]]:
         """Makes one update; see the module's docstring."""
-        state, metrics, _ = self._update(state, key, batch)
-        return state, metrics
+        return self.update_latents(state, key, batch)[:2]
 
     def update_latents(
         self, state: TrainState, key: Key, batch: Rows
     ) -> tuple[TrainState, dict[str, Array], Rows]:
         """Makes one update; see ``common.agent.Latents``."""
-        state, metrics, losses = self._update(state, key, batch)
-        kept = self.context.specs
-        return state, metrics, self.context.pack(losses.observed.states) if kept else {}
-
-    def _update(
-        self, state: TrainState, key: Key, batch: Rows
-    ) -> tuple[TrainState, dict[str, Array], Losses]:
-        before = jax.random.fold_in(key, 4)
-        batch, start = self.context.begin(
-            state.params[MODEL], state.normalisers["vectors"], before, batch
-        )
-        noise = self.draw_noise(key, batch["reward"].shape)
-        state, metrics, (losses, _) = self.update_with_noise(state, noise, batch, start)
-        return state, metrics, losses
+        statistics, burn_in = state.normalisers["vectors"], jax.random.fold_in(key, 4)
+        rows, start = self.context.begin(state.params[MODEL], statistics, burn_in, batch)
+        noise, pull = self.draw_noise(key, rows["reward"].shape), None
+        if self.distiller is not None:
+            pull = self.distiller.pull(state.params[SMALL_ACTOR], statistics, batch)
+        old = state.params
+        state, metrics, (losses, _) = self.update_with_noise(state, noise, rows, start, pull)
+        states, world = losses.observed.states, (old if JOINT in self.optimizers else state.params)
+        kept = self.context.pack(states) if self.context.specs else {}
+        if self.distiller is not None:
+            state, more, hidden = self.distiller.update(state, world[MODEL], batch, states)
+            metrics, kept = metrics | more, kept | hidden
+        return state, metrics, kept
 
     def update_with_noise(
-        self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
+        self,
+        state: TrainState,
+        noise: Noise,
+        batch: Rows,
+        start: State | None = None,
+        pull: Pull | None = None,
     ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Imagined]]:
-        """Makes one update with given random numbers, from a given latent state ``[B]``."""
+        """Makes one update with given random numbers, from a given latent state ``[B]``.
+
+        ``pull`` is added to the actor's loss; None for nothing.
+        """
         before = state
         if JOINT in self.optimizers:
-            state, metrics, (losses, imagined) = self.update_jointly(state, noise, batch, start)
+            results = self.update_jointly(state, noise, batch, start, pull)
+            state, metrics, (losses, imagined) = results
         else:
             state, metrics, losses = self.update_model(state, noise, batch, start)
             starts = self._starts(losses, batch)
-            state, imagined = self.update_behavior(state, noise.imagination, *starts)
+            near = None
+            if pull is not None:
+                seen = self.model.feature(state.params[MODEL], losses.observed.states)
+                near = lambda actor: pull(actor, seen)  # noqa: E731
+            state, imagined = self.update_behavior(state, noise.imagination, *starts, near)
             metrics = metrics | imagined.metrics
         state, more = self.explore(before, state, noise, batch, losses)
         return state, metrics | more, (losses, imagined)
 
     def update_jointly(
-        self, state: TrainState, noise: Noise, batch: Rows, start: State | None = None
+        self,
+        state: TrainState,
+        noise: Noise,
+        batch: Rows,
+        start: State | None = None,
+        pull: Pull | None = None,
     ) -> tuple[TrainState, dict[str, Array], tuple[Losses, Imagined]]:
         """Makes one update of everything at once; see ``dreamer.joint``."""
         statistics = self.model.track(state.normalisers["vectors"], batch)
@@ -206,7 +234,7 @@ class Dreamer:
         trained = _trained(state.params)
         grads, found = jax.grad(self.joint_loss, has_aux=True)(
             trained, state.params, normalisers, state.updates,
-            (noise.posterior, noise.overshooting), noise.imagination, batch, start,
+            (noise.posterior, noise.overshooting), noise.imagination, batch, start, pull,
         )  # fmt: skip
         trained, optimizer, metrics = self.optimizers[JOINT].update(
             grads, state.optimizers[JOINT], trained
@@ -238,19 +266,16 @@ class Dreamer:
         return state, step.metrics, step.losses
 
     def update_behavior(
-        self, state: TrainState, noise: imagination.Noise, start: State, is_terminal: Array
+        self,
+        state: TrainState,
+        noise: imagination.Noise,
+        start: State,
+        is_terminal: Array,
+        pull: Callable[[Params], Array] | None = None,
     ) -> tuple[TrainState, Imagined]:
-        """Takes one gradient step of actor and critic.
-
-        Args:
-            state: The training state, its world model already updated.
-            noise: Random numbers of the imagination.
-            start: Start states ``[N]``.
-            is_terminal: Whether the start states are terminal ``[N]``.
-        """
-        config = self._config
+        """Takes one gradient step of actor and critic; see ``learn_behavior``."""
         return learn_behavior(
-            self.behavior, self.optimizers, config, state, noise, start, is_terminal
+            self.behavior, self.optimizers, self._config, state, noise, start, is_terminal, pull
         )
 
     def explore(
@@ -290,14 +315,19 @@ class Dreamer:
     def latents(self) -> Latents | None:
         """Says how latent states and notes are kept in the replay, where there are any."""
         notes = NOTES if self.explorer and self.explorer.comparator else {}
-        if not self.context.specs and not notes:
+        specs = self.context.specs | notes | (self.distiller.specs if self.distiller else {})
+        if not specs:
             return None
 
         def pack(carry: Any) -> Rows:
+            if isinstance(carry, SmallMemory):  # Nobody has inferred a latent state.
+                amount = carry.hidden.shape[0]
+                empty = self.context.pack(self.model.initial(amount))
+                return empty | self.distiller.pack(carry.hidden)
             kept = self.context.pack(carry.state) if self.context.specs else {}
             return kept | {BONUS: carry.episodes.note} if notes else kept
 
-        return Latents(self.context.specs | notes, pack, self.update_latents)
+        return Latents(specs, pack, self.update_latents)
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
@@ -336,24 +366,3 @@ def make_agent(
         explores_until=config.exploration.until,
     )
     return plan_instead(config, agent, observations, actions) if config.planner.acts else agent
-
-
-def plan_instead(
-    config: Config, agent: Agent, observations: Mapping[str, ObservationSpec], actions: ActionSpec
-) -> Agent:
-    """Returns the agent with a planner that acts for it; all else is as it was.
-
-    Raises:
-        UserError: The planner asks for neither value nor policy.
-    """
-    if not config.planner.guided:
-        raise UserError(
-            "planner.acts is true, and the planner uses neither value nor policy; set "
-            "planner.value true, or planner.policy_candidates above 0"
-        )
-    planet, values = find_program("planet"), to_dict(config)
-    planner = {name: x for name, x in values["planner"].items() if name != "acts"}
-    noise = config.behavior.exploration_noise
-    options = planet.adopt(values) | {"planner": planner, "exploration_noise": noise}
-    settled = update(planet.default_config, options)
-    return planet.guided(settled, lambda: agent, observations, actions)

@@ -26,6 +26,7 @@ from common.nets.heads import HeadConfig
 from common.nets.layers import Activation, Init, Norm
 from common.planner import PlannerConfig
 from common.run.config import Settings
+from dreamer.distillation.config import DistillConfig
 from dreamer.exploration.config import ExplorationConfig
 
 
@@ -200,6 +201,7 @@ class Config(Settings):
         actor_opt: Optimizer of the policy.
         critic_opt: Optimizer of the value function.
         exploration: What may collect experience instead of the actor.
+        distill: A small actor that may act instead of the actor, by which it is taught.
     """
 
     world_model: WorldModelConfig = WorldModelConfig()
@@ -212,6 +214,7 @@ class Config(Settings):
     actor_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     exploration: ExplorationConfig = ExplorationConfig()
+    distill: DistillConfig = DistillConfig()
 
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
@@ -222,6 +225,19 @@ class Config(Settings):
         if behavior.start_gradients and not self.joint:
             refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
         self._check_exploration()
+        self._check_distillation()
+
+    def _check_distillation(self) -> None:
+        if self.distill.kind == "none":
+            return
+        others = {
+            f"{AT}exploration.method {self.exploration.method}": self.exploration.method != "none",
+            f"{AT}planner.acts true": self.planner.acts,
+        }
+        for other, acts in others.items():
+            if acts:
+                found = f"{AT}distill.kind {self.distill.kind} lets a small actor act"
+                refuse(self, f"{found}, and {other} somebody else; leave one of them out")
 
     def _check_exploration(self) -> None:
         exploration = self.exploration

@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
     Attributes:
         terms: The mean of every loss, unscaled: those of the world model by their names, "actor",
-            "critic" and, where it is on, "replay_value".
+            "critic" and, where they are on, "replay_value" and "distill".
         losses: Of the world model.
         imagined: Of imagination; its normalisers have the replayed rows in them.
         metrics: Scalars.
@@ -64,8 +64,12 @@ def joint_loss(
         imagination: ImaginationNoise,
         batch: Rows,
         start: State | None,
+        pull: Callable[[Params, Array], Array] | None = None,
     ) -> tuple[Array, Found]:
-        """``trained`` are the parameters that take a gradient, of those that ``params`` holds."""
+        """``trained`` are the parameters that take a gradient, of those that ``params`` holds.
+
+        ``pull``: ``(actor parameters, features [B, T, D]) -> loss`` that is added; None for none.
+        """
         world = trained["world_model"]
         losses = model.losses(world, noise[0], batch, start, noise[1], normalisers["vectors"])
         rows = last_rows(losses.observed.states, config.starts)
@@ -97,6 +101,11 @@ def joint_loss(
             total += config.replay_value.scale * replayed
             imagined = imagined._replace(normalisers=counted)
             metrics |= more
+        if pull is not None:
+            features = model.feature(world, losses.observed.states)
+            terms["distill"] = pull(trained["actor"], features)
+            total += terms["distill"]
+            metrics["actor/distill_loss"] = terms["distill"]
         metrics |= imagined.metrics
         metrics |= {f"world_model/{key}": x for key, x in loss_metrics(losses).items()}
         return total, Found(terms, losses, imagined, metrics | {"joint/loss": total})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +19,10 @@ class TrainState(NamedTuple):
     """Everything that an update changes.
 
     Attributes:
-        params: Of "world_model", "actor", "critic" and "slow_critic", and of the "explorer" where
-            there is one.
+        params: Of "world_model", "actor", "critic" and "slow_critic", and of the "explorer" or the
+            "small_actor" where there is one.
         optimizers: Optimizer states of "world_model", "actor" and "critic", or of "joint"; and
-            those of the "explorer".
+            those of the "explorer" or the "small_actor".
         normalisers: What is counted and not learned: "vectors", the statistics of the world
             model's vectors, and those of ``Behavior.initial_normalisers``; and the "explorer"'s.
         updates: Number of updates so far.
@@ -42,6 +42,7 @@ def learn_behavior(
     noise: imagination.Noise,
     start: State,
     is_terminal: Array,
+    pull: Callable[[Params], Array] | None = None,
 ) -> tuple[TrainState, Imagined]:
     """Takes one gradient step of actor and critic.
 
@@ -53,8 +54,18 @@ def learn_behavior(
         noise: Random numbers of the imagination.
         start: Start states ``[N]``.
         is_terminal: Whether the start states are terminal ``[N]``.
+        pull: ``(actor parameters) -> loss`` that is added to the actor's; None for none.
     """
-    grads, imagined = jax.grad(behavior.actor_loss, has_aux=True)(
+
+    def actor_loss(actor: Params, *args: Any) -> tuple[Array, Imagined]:
+        loss, imagined = behavior.actor_loss(actor, *args)
+        if pull is None:
+            return loss, imagined
+        more = pull(actor)
+        metrics = imagined.metrics | {"actor/distill_loss": jax.lax.stop_gradient(more)}
+        return loss + more, imagined._replace(metrics=metrics)
+
+    grads, imagined = jax.grad(actor_loss, has_aux=True)(
         state.params["actor"], state.params, state.normalisers, state.updates,
         noise, start, is_terminal,
     )  # fmt: skip

@@ -27,6 +27,7 @@ against which the tests hold it.
 from __future__ import annotations
 
 from common.distributions.discrete import Bernoulli, Discounted, OneHot, mix_uniform
+from common.distributions.divergence import kl_divergence
 from common.distributions.gaussian import Normal, unit_normal_log_prob
 from common.distributions.joint import Joint, action_noise_size
 from common.distributions.likelihoods import Squared, SymlogNormal, UnitNormal, symexp, symlog
@@ -49,6 +50,7 @@ __all__ = [
     "TwoHot",
     "UnitNormal",
     "action_noise_size",
+    "kl_divergence",
     "mix_uniform",
     "normal_noise",
     "symexp",

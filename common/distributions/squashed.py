@@ -176,6 +176,13 @@ class TruncatedNormal:
         low, high = self._bounds()
         return self.loc + self.scale * (_density(low) - _density(high)) / self._mass()
 
+    def variance(self) -> Array:
+        """Returns the variance after truncation, ``[..., A]``."""
+        (low, high), mass = self._bounds(), self._mass()
+        at_low, at_high = _density(low), _density(high)
+        skew = (low * at_low - high * at_high) / mass
+        return self.scale**2 * (1 + skew - ((at_low - at_high) / mass) ** 2)
+
     def sample(self, noise: Array) -> Array:
         """Samples by the inverse CDF; the class docstring states the gradient.
 

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from common.checks import AT, NonNegative, Options, Share, Whole, refuse
-from common.distributions import Normal, OneHot
-from common.distributions.noise import sum_event
+from common.distributions import Normal, OneHot, kl_divergence
 from common.types import Array
 
 Latent = OneHot | Normal
@@ -65,21 +64,6 @@ class KLConfig(Options):
         if self.two_terms:
             return {"dyn": self.dyn_scale, "rep": self.rep_scale}
         return {"kl": self.scale}
-
-
-def kl_divergence(lhs: Latent, rhs: Latent) -> Array:
-    """Returns KL(lhs || rhs) in nats, ``[...]``, summed over the event.
-
-    Args:
-        lhs: ``OneHot`` or ``Normal``.
-        rhs: A distribution of the same family and shape.
-    """
-    if isinstance(lhs, OneHot):
-        log_p, log_q = jax.nn.log_softmax(lhs.logits), jax.nn.log_softmax(rhs.logits)
-        return sum_event(jnp.exp(log_p) * (log_p - log_q), lhs.event_ndims)
-    ratio = lhs.std / rhs.std
-    distance = (lhs.loc - rhs.loc) / rhs.std
-    return sum_event(0.5 * (ratio**2 + distance**2 - 1) - jnp.log(ratio), lhs.event_ndims)
 
 
 def kl_terms(posterior: Latent, prior: Latent, config: KLConfig) -> tuple[dict[str, Array], Array]:

@@ -18,8 +18,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from common.distributions import kl_divergence
 from common.dynamics.base import Noise, Observed, State
-from common.dynamics.kl import kl_divergence
 from common.types import Array
 
 

@@ -73,13 +73,13 @@ class Context:
         stoch = state.stoch
         leading = stoch.shape[: -2 if self._classes else -1]
         rows = {
-            LATENT_PREFIX + name: _bits(getattr(state, name)).reshape(*leading, -1)
+            LATENT_PREFIX + name: to_bits(getattr(state, name)).reshape(*leading, -1)
             for name in self._numbers
         }
         if self._classes:  # 0 is for no class at all, which the empty state has.
             kept = jnp.where(stoch.sum(-1) > 0, 1 + jnp.argmax(stoch, -1), 0)
         else:
-            kept = _bits(stoch)
+            kept = to_bits(stoch)
         return rows | {STOCH: kept.astype(self.specs[STOCH][1])}
 
     def unpack(self, kept: Rows) -> State:
@@ -91,11 +91,11 @@ class Context:
         }
         for name in self._numbers:
             bits = kept[LATENT_PREFIX + name]
-            entries[name] = _floats(bits).reshape(entries[name].shape)
+            entries[name] = from_bits(bits).reshape(entries[name].shape)
         if self._classes:
             stoch = jax.nn.one_hot(kept[STOCH].astype(jnp.int32) - 1, self._classes)
         else:
-            stoch = _floats(kept[STOCH])
+            stoch = from_bits(kept[STOCH])
         return type(empty)(**entries | {"stoch": stoch})
 
     def begin(
@@ -136,10 +136,10 @@ def _kept(name: str) -> tuple[str, ...]:
     return getattr(DYNAMICS[name], "KEPT", ())
 
 
-def _bits(x: Array) -> Array:
+def to_bits(x: Array) -> Array:
     """Numbers in bfloat16, as integers, since files know no such numbers."""
     return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
 
 
-def _floats(bits: Array) -> Array:
+def from_bits(bits: Array) -> Array:
     return jax.lax.bitcast_convert_type(bits, jnp.bfloat16).astype(jnp.float32)

@@ -30,6 +30,7 @@ GROUPS = {
     "critic": "Critic",
     "imagination": "Imagination",
     "explorer": "Exploration",
+    "distill": "Distillation",
     "replay": "Replay",
     "time": "Speed",
 }

@@ -7,8 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.distributions import Bernoulli, OneHot, TwoHot, mix_uniform, two_hot_bins
-from common.dynamics.kl import kl_divergence
+from common.distributions import (
+    Bernoulli,
+    OneHot,
+    TwoHot,
+    kl_divergence,
+    mix_uniform,
+    two_hot_bins,
+)
 from tests.golden_data import FOLDER_V3, assert_elementwise, assert_exact, every_array, load
 
 ARRAYS = load("dists", FOLDER_V3)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.distributions import Normal, OneHot
-from common.dynamics.kl import KLConfig, kl_divergence, kl_loss, kl_terms
+from common.distributions import Normal, OneHot, kl_divergence
+from common.dynamics.kl import KLConfig, kl_loss, kl_terms
 from common.errors import UserError
 from tests.reference import kl as reference
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from common.dynamics.kl import kl_divergence
+from common.distributions import kl_divergence
 from common.model.imagine import Trajectory
 from common.model.world_model import world_model
 from common.nets.heads import HeadConfig

@@ -1,0 +1,83 @@
+"""How the small actor acts, in the place of the learner, which only says what states are worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from common.agent import NORMALISERS, SMALL_ACTOR
+from common.checks import check_choice
+from common.distributions import action_noise_size, uniform_noise
+from common.distributions.exploration import add_action_noise
+from common.errors import UserError
+from common.spaces import ActionSpec
+from common.types import Array, Key, Mode, Params, Rows
+from dreamer.acting import Acting
+from dreamer.config import Config
+from dreamer.distillation.network import SmallFunctions, SmallMemory
+
+
+class SmallActing:
+    """Acts with the parameters of the small actor alone.
+
+    Attributes:
+        policy: That of latent states, the learner's.
+    """
+
+    def __init__(
+        self, functions: SmallFunctions, actions: ActionSpec, learner: Acting, config: Config
+    ):
+        """Keeps the parts.
+
+        Args:
+            functions: The small actor.
+            actions: The flat action vector.
+            learner: Values the latent states of the learner.
+            config: How evaluated policies act, and the noise of those that collect.
+        """
+        self._functions, self._actions, self._learner = functions, actions, learner
+        self.policy = learner.policy
+        self._noise, self._evaluate = config.behavior.exploration_noise, config.actor.evaluate
+
+    def initial_carry(self, num_envs: int) -> SmallMemory:
+        """Returns the memory before the first row."""
+        return SmallMemory(
+            self._functions.initial(num_envs), jnp.zeros((num_envs, self._actions.size))
+        )
+
+    def act(
+        self, params: Params, key: Key, carry: SmallMemory, observation: Rows, mode: Mode
+    ) -> tuple[Array, SmallMemory]:
+        """Chooses actions; see ``common.agent.Agent``."""
+        check_choice("mode", mode, Mode)
+        small, statistics = params[SMALL_ACTOR], params.get(NORMALISERS, {}).get("vectors")
+        rows = {**observation, "action": carry.action}
+        hidden = self._functions.step(small, statistics, carry.hidden, rows)
+        policy = self._functions.policy(small, hidden)
+        if mode == "eval" and self._evaluate == "mode":
+            return (action := policy.mode()), SmallMemory(hidden, action)
+        keys = jax.random.split(key)
+        shape = carry.action.shape[0], action_noise_size(self._actions)
+        action = policy.sample(uniform_noise(keys[0], shape))
+        if self._noise and mode != "eval":
+            noise = uniform_noise(keys[1], shape)
+            action = add_action_noise(action, noise, self._noise, self._actions)
+        return action, SmallMemory(hidden, action)
+
+    def value(self, params: Params, state: Any) -> Array:
+        """Returns what the small actor expects of what it remembers ``[N]``, or the learner's
+        critic of latent states ``[...]``.
+
+        Raises:
+            UserError: The state is latent, and the parameters are those of the small actor alone.
+        """
+        if isinstance(state, SmallMemory):
+            return self._functions.value(params[SMALL_ACTOR], state.hidden).mean()
+        if "critic" not in params:
+            raise UserError(
+                "this export holds a small actor alone, which knows no latent states; give an "
+                "observation, or the carry that act returned"
+            )
+        return self._learner.value(params, state)
