@@ -89,8 +89,9 @@ def test_commands_of_the_readme_are_understood():
     assert len(lines) >= 10
     for line in lines:
         name, word, *rest = shlex.split(line, comments=True)
-        program = importlib.import_module(f"{name}.program").load_program()
-        command = with_program(COMMANDS[word], lambda program=program: program)
+        module = importlib.import_module(f"{name}.program")
+        program, commands = module.load_program(), COMMANDS | getattr(module, "COMMANDS", {})
+        command = with_program(commands[word], lambda program=program: program)
         config = program.default_config if command.configured else None
         parsed = flags.parse_flags(rest, config, tuple(command.options))
         presets.resolve(program, parsed.configs, parsed.values)

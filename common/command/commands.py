@@ -39,9 +39,9 @@ def _eval(load_program: LoadProgram, parsed: Flags) -> int:
     program, model = load_program(), parsed.extra.get("model", LEARNED)
     if model not in (LEARNED, *program.models):
         raise UserError(f"unknown --model {model!r}{nearest(model, (LEARNED, *program.models))}")
-    logdir = _existing(parsed) if model == LEARNED else None
-    episodes = _integer(parsed, "episodes", 10, least=1, most=10_000)
-    seed = _integer(parsed, "seed", 0)
+    logdir = existing_run(parsed) if model == LEARNED else None
+    episodes = whole_number(parsed, "episodes", 10, least=1, most=10_000)
+    seed = whole_number(parsed, "seed", 0)
     from common.logging.video import check_suffix, write_video
     from common.run.evaluation import play
 
@@ -72,7 +72,7 @@ def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Setting
     if parsed.configs:
         others = f"--model {' or '.join(program.models)}" if program.models else "training"
         raise UserError(f"--configs is for {others}; a trained run has its own options")
-    logdir = _existing(parsed)
+    logdir = existing_run(parsed)
     agent = LoadedAgent(program, logdir, changes=parsed.values)
     trust.check_task(agent.config.task, agent.config.env.kwargs, parsed.extra.get("task"), logdir)
     return agent.config, trained_policy(agent, seed)
@@ -105,7 +105,7 @@ def _eval_options(program: Program) -> Mapping[str, str]:
 
 
 def _report(load_program: LoadProgram, parsed: Flags) -> int:
-    logdir = _existing(parsed)
+    logdir = existing_run(parsed)
     from common.report.page import write_report
 
     print(f"report: {write_report(logdir)}")
@@ -156,7 +156,12 @@ def _resolve(program: Program, parsed: Flags) -> Settings:
     return config
 
 
-def _existing(parsed: Flags) -> pathlib.Path:
+def existing_run(parsed: Flags) -> pathlib.Path:
+    """Returns what ``--logdir`` names: the folder of a run, or an exported file.
+
+    Raises:
+        UserError: It was not given, or holds no run.
+    """
     if "logdir" not in parsed.extra:
         raise UserError("name the run's folder: --logdir runs/...")
     logdir = pathlib.Path(parsed.extra["logdir"]).expanduser()
@@ -165,7 +170,14 @@ def _existing(parsed: Flags) -> pathlib.Path:
     return logdir
 
 
-def _integer(parsed: Flags, name: str, default: int, least: int = 0, most: float = math.inf) -> int:
+def whole_number(
+    parsed: Flags, name: str, default: int, least: int = 0, most: float = math.inf
+) -> int:
+    """Returns an option of a command that is a whole number.
+
+    Raises:
+        UserError: It is none, or out of its range.
+    """
     value = configs.coerce(parsed.extra.get(name, default), int, f"--{name}")
     if value < least:
         raise UserError(f"--{name} must be at least {least}, not {value}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.command import flags
 from common.command.cache import cache_folder
@@ -17,13 +18,19 @@ from common.errors import exit_code
 from common.run.versions import DISTRIBUTION, version_of
 
 
-def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None) -> int:
+def main(
+    name: str,
+    load_program: LoadProgram,
+    argv: Sequence[str] | None = None,
+    own: Mapping[str, Command] = types.MappingProxyType({}),
+) -> int:
     """Runs one command line.
 
     Args:
         name: Name of the program, such as "dreamer".
         load_program: Imports and returns the agent.
         argv: The words after the program's name; None takes the process's own.
+        own: Commands that this agent has beside those of all.
 
     Returns:
         The exit code: 0, 1 where the doctor found a problem, 2 after a user's mistake,
@@ -33,7 +40,7 @@ def main(name: str, load_program: LoadProgram, argv: Sequence[str] | None = None
         restart_with_memory_settings()
     prepare()
     words = list(sys.argv[1:] if argv is None else argv)
-    return exit_code(lambda: _dispatch(name, load_program, words))
+    return exit_code(lambda: _dispatch(name, load_program, words, {**COMMANDS, **own}))
 
 
 def prepare() -> None:
@@ -50,15 +57,17 @@ def prepare() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-def _dispatch(name: str, load_program: LoadProgram, argv: list[str]) -> int:
+def _dispatch(
+    name: str, load_program: LoadProgram, argv: list[str], commands: Mapping[str, Command]
+) -> int:
     if not argv or argv[0] in HELP:
-        print(_overview(name))
+        print(_overview(name, commands))
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"{name} {version_of(DISTRIBUTION) or '(not installed)'}")
         return 0
     word, *rest = argv
-    command = with_program(find(word, COMMANDS), load_program)
+    command = with_program(find(word, commands), load_program)
     if "--help" in rest or "-h" in rest:
         print(_command_help(name, word, command, load_program))
         return 0
@@ -74,8 +83,8 @@ def with_program(command: Command, load_program: LoadProgram) -> Command:
     return command._replace(options={**command.options, **further}, configured=True)
 
 
-def _overview(name: str) -> str:
-    lines = [f"usage: {name} <command> [--option VALUE ...]", "", *listing(COMMANDS)]
+def _overview(name: str, commands: Mapping[str, Command]) -> str:
+    lines = [f"usage: {name} <command> [--option VALUE ...]", "", *listing(commands)]
     lines += [
         "",
         f"'{name} <command> --help' explains every option of a command.",

@@ -20,7 +20,7 @@ import dreamer
 from common.command import line as cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
-from dreamer.program import load_program, main
+from dreamer.program import COMMANDS, load_program, main
 from tests.envs.toys import Counter
 
 COUNTER = "tests.envs.toys:Counter"
@@ -143,7 +143,7 @@ def test_check_env(capsys):
 
 
 def test_help_of_every_command(capsys):
-    for word in cli.COMMANDS:
+    for word in (*cli.COMMANDS, *COMMANDS):
         assert main([word, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: dreamer {word} ")
 
