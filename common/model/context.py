@@ -142,4 +142,5 @@ def to_bits(x: Array) -> Array:
 
 
 def from_bits(bits: Array) -> Array:
+    """The inverse of ``to_bits``, but for what that rounded."""
     return jax.lax.bitcast_convert_type(bits, jnp.bfloat16).astype(jnp.float32)

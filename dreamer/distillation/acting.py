@@ -18,6 +18,22 @@ from dreamer.acting import Acting
 from dreamer.config import Config
 from dreamer.distillation.network import SmallFunctions, SmallMemory
 
+_ONLY_LEARNS = ("decoder", "reward", "discount")
+"""Parts of a world model that acting does without."""
+
+
+def acting_amount(params: Params) -> int:
+    """Returns how many of an agent's parameters acting needs.
+
+    Args:
+        params: As ``Agent.params`` returns them; with those of a small actor, that acts alone.
+    """
+    needed = params.get(SMALL_ACTOR)
+    if needed is None:
+        world = params["world_model"].items()
+        needed = {name: part for name, part in world if name not in _ONLY_LEARNS}, params["actor"]
+    return sum(jnp.size(x) for x in jax.tree.leaves(needed))
+
 
 class SmallActing:
     """Acts with the parameters of the small actor alone.

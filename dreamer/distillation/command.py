@@ -41,6 +41,7 @@ from common.run.program import Program
 from common.types import Key, Params, Rows
 from dreamer.agent import ACTING
 from dreamer.config import Config
+from dreamer.distillation.acting import acting_amount
 from dreamer.distillation.config import DistillConfig
 from dreamer.distillation.distiller import Distiller
 from dreamer.networks import make_networks
@@ -88,8 +89,8 @@ def distill(program: Program[Config], parsed: Flags) -> int:
         agent = program.make_agent(one, run.observations, run.actions)
         make_policy = functools.partial(_policy, agent, held, seed)
         results = play(config.task, config.env, episodes, seed, make_policy)
-        amount = _amount(small if one is config else {x: params[x] for x in ACTING[:2]})
-        print(f"{name}: {results}, {amount:,} parameters", flush=True)
+        amount = acting_amount(params if one is learner else held)
+        print(f"{name}: {results}, {amount:,} parameters to act", flush=True)
     print(f"export: {out}")
     return 0
 
@@ -234,7 +235,3 @@ def _replay(config: Config, run: LoadedAgent, logdir: pathlib.Path, seed: int) -
 
 def _policy(agent: Agent, params: Params, seed: int, envs: Envs) -> Policy:
     return AgentPolicy(ActFunction(agent), params, envs.num_envs, seed, "eval")
-
-
-def _amount(params: Params) -> int:
-    return sum(np.size(x) for x in jax.tree.leaves(params))

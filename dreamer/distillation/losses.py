@@ -3,14 +3,14 @@
 On replayed rows that both have seen, with π and v of the learner and π', v' of the small actor:
 
     L_policy = mean KL(π ‖ π')
-    L_value  = mean ½ (u(v') − u(v))²
+    L_value  = mean ½ (symlog v' − symlog v)²
     L        = c_π L_policy + c_v L_value
 
 Actor-Learner Distillation (arXiv:2104.01655) has such terms, and regularises the learner by a
 divergence too. What its abstract does not say is ours: the direction, which is that of imitation
 (the small actor does all that the learner might); that the learner's own term is L_policy as well,
-as seen from π; and u, which is symlog where the learner's critic has a likelihood for values of
-any size, and nothing elsewhere.
+as seen from π; and symlog, sign(x) ln(1 + |x|): returns may be of any size, and the square of one
+in the hundreds leaves the policy, which the same layers serve, no gradient to learn by.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from common.distributions import Joint, SymlogNormal, UnitNormal, kl_divergence, symlog
+from common.distributions import Joint, SymlogNormal, kl_divergence, symlog
 from common.types import Array
 
 
@@ -30,7 +30,7 @@ def policy_loss(learner: Joint, small: Joint) -> Array:
     return value.mean()
 
 
-def value_loss(small: UnitNormal | SymlogNormal, target: Array) -> Array:
+def value_loss(small: SymlogNormal, target: Array) -> Array:
     """Returns L_value.
 
     Args:
@@ -39,6 +39,4 @@ def value_loss(small: UnitNormal | SymlogNormal, target: Array) -> Array:
     """
     chex.assert_rank(target, 2)
     chex.assert_equal_shape([small.loc, target])
-    target = jax.lax.stop_gradient(target)
-    wanted = symlog(target) if isinstance(small, SymlogNormal) else target
-    return 0.5 * jnp.square(small.loc - wanted).mean()
+    return 0.5 * jnp.square(small.loc - symlog(jax.lax.stop_gradient(target))).mean()

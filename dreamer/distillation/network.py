@@ -126,9 +126,7 @@ class _SmallActor(hk.Module):
         sizes = {"depth": distill.depth, "layers": distill.layers, "units": distill.units}
         self._encoder = Encoder(observations, dataclasses.replace(learner, **sizes))
         self._policy = Actor(dataclasses.replace(config.actor, layers=0), actions)
-        symlog = config.critic.likelihood in ("symlog", "two_hot")
-        likelihood = "symlog" if symlog else "unit_normal"
-        self._value = ScalarHead(HeadConfig(layers=0, likelihood=likelihood), "value")
+        self._value = ScalarHead(HeadConfig(layers=0, likelihood="symlog"), "value")
 
     def step(self, hidden: Array, rows: Rows) -> Array:
         """One step: hidden ``[N, D]``, rows ``[N, ...]``."""

@@ -27,12 +27,11 @@ def truncated_log(loc, scale):
     return scipy.stats.truncnorm((-1 - loc) / scale, (1 - loc) / scale, loc, scale).logpdf
 
 
-def value_loss(predicted, target, log):
-    """Half the mean squared error, of symlogs or of the numbers themselves."""
+def value_loss(predicted, target):
+    """Half the mean squared error of symlogs."""
     total = 0.0
     for one, other in zip(predicted.ravel(), target.ravel(), strict=True):
-        wanted = np.sign(other) * np.log(1 + abs(other)) if log else other
-        total += 0.5 * (one - wanted) ** 2
+        total += 0.5 * (one - np.sign(other) * np.log(1 + abs(other))) ** 2
     return total / predicted.size
 
 

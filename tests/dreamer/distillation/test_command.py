@@ -59,13 +59,17 @@ def test_a_small_actor_is_taught_compared_and_exported(run, capsys, tmp_path):
     shown = capsys.readouterr().out
     assert "120 rows" in shown and re.search(r"update 40 of 40: divergence 0\.\d+, .* left", shown)
     for who in ("learner", "small actor"):
-        assert re.search(rf"{who}: return \d+.* over 2 episodes, [\d,]+ parameters", shown)
+        assert re.search(rf"{who}: return \d+.* over 2 episodes, [\d,]+ parameters to act", shown)
     exported = read_export(out)
     assert set(exported.params) == {SMALL_ACTOR}
     assert exported.config["distill"]["kind"] == "gru" and exported.config["distill"]["units"] == 8
     assert exported.config["distill"]["layers"] == 2  # Of size_xs.
     small = sum(x.size for x in jax.tree.leaves(exported.params))
-    assert f"{small:,} parameters" in shown
+    assert f"{small:,} parameters to act" in shown
+    large = read_export(run).params
+    needed = large["world_model"]["encoder"], large["world_model"]["rssm"], large["actor"]
+    amount = sum(x.size for x in jax.tree.leaves(needed))
+    assert f"{amount:,} parameters to act" in shown
     agent, carry = load(out), None
     for observation in np.random.default_rng(0).normal(size=(3, 4)):
         action, carry = agent.act(observation, carry)
