@@ -155,10 +155,11 @@ def check_params(found: Params, expected: Params, source: str | pathlib.Path) ->
         UserError: A parameter is missing, or has another shape or type of numbers.
     """
     there = {_SEPARATOR.join(keys): leaf for keys, leaf in _leaves(found)}
+    alone = SMALL_ACTOR in found and SMALL_ACTOR in expected
     for keys, leaf in _leaves(expected):
         name = _SEPARATOR.join(keys)
         if name not in there:
-            left_out = keys[0] not in found and (keys[0] in _LATER or SMALL_ACTOR in found)
+            left_out = keys[0] not in found and (keys[0] in _LATER or alone)
             if keys[0] in (NORMALISERS, EXPLORER) or left_out:
                 continue
             fault = f"lacks the parameter {name!r} of its configuration"

@@ -28,6 +28,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "benchmarks/results/README.md",
     "docs/component.md",
+    "docs/distillation.md",
     "docs/exploration.md",
     "docs/scaling.md",
     "docs/security.md",

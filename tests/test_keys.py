@@ -15,6 +15,7 @@ from common.planner import PlannerConfig
 from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from dreamer.config import ActorConfig, BehaviorConfig
+from dreamer.distillation.config import DistillConfig
 from dreamer.exploration.config import CuriosityConfig, ExplorationConfig
 from dreamer.exploration.memory import BONUS
 from tests.tiny import MIXED, TINY, VECTOR, random_batch
@@ -47,6 +48,11 @@ AGENTS = {
     ),
     "dreamer": (dreamer.agent.make_agent, DREAMER, VECTOR),
     "dreamer that is curious": (dreamer.agent.make_agent, CURIOUS, VECTOR),
+    "dreamer with a small actor": (
+        dreamer.agent.make_agent,
+        dataclasses.replace(DREAMER, distill=DistillConfig(kind="gru", units=8)),
+        VECTOR,
+    ),
 }  # fmt: skip
 
 

@@ -62,6 +62,9 @@ class LoadedAgent:
                 raise UserError(
                     f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
                 )
+            if WORLD_MODEL not in exported.params:
+                held = ", ".join(exported.params)
+                raise UserError(f"{path} holds no world model to plan in, but {held}")
             values = program.adopt(values)
         for name in changes:
             if not program.acting or not name.startswith(f"{program.acting}."):
