@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.tdm.presets import Preset
+from common.dynamics.s5 import S5Config
 from common.errors import UserError
 from common.replay.episodes import Episode, read_bodies
 
@@ -96,6 +97,7 @@ LATER: dict[str, Any] = {
     "caution": 0.0,
     "policy_candidates": 0,
     "explore": False,
+    "s5": dataclasses.asdict(S5Config()),
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 
