@@ -123,7 +123,7 @@ def test_a_run_is_taught_while_it_learns(version, tmp_path):
     assert main(["eval", "--logdir", f"{tmp_path}/one", "--episodes", "1"]) == 0
     action, _ = load(tmp_path / "one").act(np.zeros(4))
     assert action in (0, 1)
-    seeds = f"train {options} --run.frames 150 --seeds 1,2 --logdir {tmp_path}/two"
+    seeds = f"train {options} --run.frames 200 --seeds 1,2 --logdir {tmp_path}/two"
     assert main(seeds.split()) == 0
     if not version:  # What V3 keeps of latent states is in no data.
         data = f"train {options} --data {tmp_path}/one --run.updates 5 --logdir {tmp_path}/three"
