@@ -1,13 +1,15 @@
 """What a small actor gives up and saves: returns by frames, time for one action, parameters.
 
     python -m benchmarks.distillation --large runs/big --alone runs/small --distilled runs/taught
+    python -m benchmarks.distillation --acting dmc_vision    # time of presets with random weights
     python -m benchmarks.distillation --table                # what is recorded
 
 It reads finished runs of the ``dreamer`` command: those of a large agent that acts itself, of an
 agent as small as the small actor that learned alone, and of large ones that taught a small actor
 (``--distill.kind``). Of each it takes the evaluations, counts the parameters that acting needs, and
-times ``agent.act`` of its export: the median of 2,000 calls, one environment, this machine. What it
-finds is recorded in benchmarks/results/distillation/, with a figure; the table is printed.
+times ``agent.act`` of its export: the median of 2,000 calls, one environment, this machine. With
+``--acting`` it times agents of a preset that have learned nothing, as they see pixels of 64 x 64.
+What it finds is recorded in benchmarks/results/distillation/, with a figure; tables are printed.
 """
 
 from __future__ import annotations
@@ -16,18 +18,23 @@ import argparse
 import json
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.options import Parser
+from common.command.presets import resolve
 from common.errors import UserError, exit_code
+from common.export import EXPORT, export
 from common.logging.jsonl import read_jsonl
 from common.run import folder as run_folder
 from common.run import versions
 from common.run.loading import LoadedAgent
+from common.spaces import ActionPart, ActionSpec, ObservationSpec
 from dreamer.distillation.acting import acting_amount
 from dreamer.program import load_program
 
@@ -40,6 +47,8 @@ KINDS = {
 }
 CALLS, BEFORE = 2000, 50
 """Actions that are timed, and those before them."""
+ACTIONS = 6
+"""Entries of the action where presets are timed."""
 EVALUATED = "eval/return_mean"
 Run = Mapping[str, Any]
 
@@ -80,6 +89,38 @@ def measure(kind: str, logdir: pathlib.Path, calls: int = CALLS) -> dict[str, An
         "microseconds": round(1e6 * float(np.median(seconds)), 1),
         "microseconds_10th_percentile": round(1e6 * float(np.percentile(seconds, 10)), 1),
     }
+
+
+def measure_presets(names: Sequence[str], calls: int = CALLS) -> list[dict[str, Any]]:
+    """Returns time and parameters of acting by presets, with and without a small actor.
+
+    Args:
+        names: Presets, composed from left to right.
+        calls: Actions to time.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    program, found = load_program(), []
+    observations = {"image": ObservationSpec((64, 64, 3), "image")}
+    bounds = (-1.0,) * ACTIONS, (1.0,) * ACTIONS, (ACTIONS,)
+    actions = ActionSpec((ActionPart((), "continuous", ACTIONS, *bounds),))
+    for kind in ("none", "gru"):
+        config = resolve(program, names, {"distill.kind": kind})
+        agent = program.make_agent(config, observations, actions)
+        params = jax.jit(lambda key, agent=agent: agent.params(agent.init(key)))(jax.random.key(0))
+        with tempfile.TemporaryDirectory() as folder:
+            export(pathlib.Path(folder) / EXPORT, "dreamer", config, observations, actions, params)
+            seconds = time_actions(LoadedAgent(program, folder), calls)
+        found.append(
+            {
+                "presets": " ".join(names),
+                "distill": kind,
+                "parameters": acting_amount(params),
+                "microseconds": round(1e6 * float(np.median(seconds)), 1),
+            }
+        )
+    return found
 
 
 def time_actions(agent: LoadedAgent, calls: int) -> np.ndarray:
@@ -124,6 +165,16 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def acting_table(acting: Sequence[Run]) -> str:
+    """Shows presets with and without a small actor."""
+    lines = ["| presets | who acts | parameters to act | one action |", "|---" * 4 + "|"]
+    for one in acting:
+        who = "large" if one["distill"] == "none" else f"small, {one['distill']}"
+        amount, micro = one["parameters"], one["microseconds"]
+        lines.append(f"| {one['presets']} | {who} | {amount:,} | {micro:,.0f} µs |")
+    return "\n".join(lines)
+
+
 def plot(runs: Sequence[Run], path: pathlib.Path) -> None:
     """Draws returns by frames, a line for each run."""
     import matplotlib
@@ -155,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = f"folders of runs: {name}"
         parser.add_argument(f"--{kind}", type=pathlib.Path, nargs="+", default=[], help=text)
     add = parser.add_argument
+    add("--acting", nargs="+", default=[], help="presets whose acting to time")
     add("--calls", type=int, default=CALLS, help=f"actions to time ({CALLS})")
     add("--table", action="store_true", help="print what is recorded, draw it and stop")
     add("--results", type=pathlib.Path, default=RESULTS, help="where to write")
@@ -166,16 +218,23 @@ def _run(arguments: argparse.Namespace) -> int:
     named = [(kind, logdir) for kind in KINDS for logdir in getattr(arguments, kind)]
     if arguments.calls < 1:
         raise UserError(f"--calls is {arguments.calls}; expected at least 1")
-    if named and not arguments.table:
-        runs = [measure(kind, logdir, arguments.calls) for kind, logdir in named]
-        made = {"versions": versions.describe().splitlines()}
-        arguments.results.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"runs": runs, **made}, indent=1) + "\n")
+    found = json.loads(record.read_text()) if record.exists() else {"runs": [], "acting": []}
+    if not arguments.table:
+        if named:
+            found["runs"] = [measure(*one, arguments.calls) for one in named]
+        if arguments.acting:
+            found["acting"] = measure_presets(arguments.acting, arguments.calls)
+        if named or arguments.acting:
+            found["versions"] = versions.describe().splitlines()
+            arguments.results.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(found, indent=1) + "\n")
     if not record.exists():
         raise UserError(f"there is no {record}; name finished runs by --large and --distilled")
-    runs = json.loads(record.read_text())["runs"]
-    print(table(runs))
-    plot(runs, arguments.results / PICTURE)
+    if found["runs"]:
+        print(table(found["runs"]))
+        plot(found["runs"], arguments.results / PICTURE)
+    if found["acting"]:
+        print(acting_table(found["acting"]))
     return 0
 
 

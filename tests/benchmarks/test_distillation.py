@@ -47,6 +47,17 @@ def test_runs_are_measured_recorded_and_shown(tmp_path, capsys):
     assert (tmp_path / "results" / distillation.PICTURE).stat().st_size > 5_000
 
 
+@pytest.mark.slow
+def test_presets_are_timed(tmp_path, capsys):
+    words = ["--results", str(tmp_path), "--acting", "dmc_vision", "debug", "--calls", "2"]
+    assert distillation.main(words) == 0
+    large, small = json.loads((tmp_path / distillation.RECORD).read_text())["acting"]
+    assert large["parameters"] > small["parameters"] > 1000
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert rows[0].startswith(f"| dmc_vision debug | large | {large['parameters']:,} | ")
+    assert rows[1].startswith("| dmc_vision debug | small, gru | ")
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
     write_run(tmp_path / "large", CONFIG)
     with pytest.raises(UserError, match="has --distill.kind none; name it by --large or --alone"):
