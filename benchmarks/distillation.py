@@ -75,7 +75,6 @@ def measure(kind: str, logdir: pathlib.Path, calls: int = CALLS) -> dict[str, An
     evaluations = [[int(one["frames"]), one[EVALUATED]] for one in lines if EVALUATED in one]
     if not evaluations:
         raise UserError(f"{logdir} was never evaluated; lower --run.eval_every")
-    seconds = time_actions(agent, calls)
     return {
         "kind": kind,
         "run": logdir.name,
@@ -86,8 +85,7 @@ def measure(kind: str, logdir: pathlib.Path, calls: int = CALLS) -> dict[str, An
         "ratio": config.distill.ratio,
         "evaluations": evaluations,
         "parameters": acting_amount(agent.params),
-        "microseconds": round(1e6 * float(np.median(seconds)), 1),
-        "microseconds_10th_percentile": round(1e6 * float(np.percentile(seconds, 10)), 1),
+        **time_actions(agent, calls),
     }
 
 
@@ -111,20 +109,24 @@ def measure_presets(names: Sequence[str], calls: int = CALLS) -> list[dict[str, 
         params = jax.jit(lambda key, agent=agent: agent.params(agent.init(key)))(jax.random.key(0))
         with tempfile.TemporaryDirectory() as folder:
             export(pathlib.Path(folder) / EXPORT, "dreamer", config, observations, actions, params)
-            seconds = time_actions(LoadedAgent(program, folder), calls)
+            times = time_actions(LoadedAgent(program, folder), calls)
         found.append(
             {
                 "presets": " ".join(names),
                 "distill": kind,
                 "parameters": acting_amount(params),
-                "microseconds": round(1e6 * float(np.median(seconds)), 1),
+                **times,
             }
         )
     return found
 
 
-def time_actions(agent: LoadedAgent, calls: int) -> np.ndarray:
-    """Returns the seconds of each of some actions on random observations, one after the other."""
+def time_actions(agent: LoadedAgent, calls: int) -> dict[str, float]:
+    """Returns medians over single actions on random observations, in microseconds.
+
+    Those of the clock, and those of this process's processor time, which is less where other
+    processes have the processor too.
+    """
     rng, specs = np.random.default_rng(0), agent.observations
     observation = {
         name: rng.integers(0, 256, spec.shape).astype(np.uint8)
@@ -132,24 +134,26 @@ def time_actions(agent: LoadedAgent, calls: int) -> np.ndarray:
         else rng.normal(size=spec.shape).astype(np.float32)
         for name, spec in specs.items()
     }
-    seconds, carry = np.zeros(BEFORE + calls), None
+    seconds, carry = np.zeros((BEFORE + calls, 2)), None
     for number in range(BEFORE + calls):
-        begin = time.perf_counter()
+        begin = time.perf_counter(), time.process_time()
         _, carry = agent.act(observation, carry)
-        seconds[number] = time.perf_counter() - begin
-    return seconds[BEFORE:]
+        seconds[number] = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    clock, processor = np.round(1e6 * np.median(seconds[BEFORE:], 0), 1).tolist()
+    return {"microseconds": clock, "processor_microseconds": processor}
 
 
 def table(runs: Sequence[Run]) -> str:
     """Shows every kind: the last evaluation of each run, parameters, and time for an action."""
     lines = [
-        "| who acts | runs | last evaluation: mean | each | parameters to act | one action |",
-        "|---" * 6 + "|",
+        "| who acts | runs | last evaluation: mean | each | parameters to act | one action | "
+        "of the processor |",
+        "|---" * 7 + "|",
     ]
     for kind, name in KINDS.items():
         found = [one for one in runs if one["kind"] == kind]
         if not found:
-            lines.append(f"| {name} | none | | | | |")
+            lines.append(f"| {name} | none | | | | | |")
             continue
         last = [one["evaluations"][-1][1] for one in found]
         each = ", ".join(
@@ -157,21 +161,27 @@ def table(runs: Sequence[Run]) -> str:
             for value, one in zip(last, found, strict=True)
         )
         amount = np.mean([one["parameters"] for one in found])
-        micro = np.median([one["microseconds"] for one in found])
+        clock, own = (
+            np.median([one[key] for one in found])
+            for key in ("microseconds", "processor_microseconds")
+        )
         lines.append(
             f"| {name} | {len(found)} | **{np.mean(last):.0f}** | {each} | {amount:,.0f} | "
-            f"{micro:.0f} µs |"
+            f"{clock:,.0f} µs | {own:,.0f} µs |"
         )
     return "\n".join(lines)
 
 
 def acting_table(acting: Sequence[Run]) -> str:
     """Shows presets with and without a small actor."""
-    lines = ["| presets | who acts | parameters to act | one action |", "|---" * 4 + "|"]
+    head = "| presets | who acts | parameters to act | one action | of the processor |"
+    lines = [head, "|---" * 5 + "|"]
     for one in acting:
         who = "large" if one["distill"] == "none" else f"small, {one['distill']}"
-        amount, micro = one["parameters"], one["microseconds"]
-        lines.append(f"| {one['presets']} | {who} | {amount:,} | {micro:,.0f} µs |")
+        amount, clock, own = (
+            one[key] for key in ("parameters", "microseconds", "processor_microseconds")
+        )
+        lines.append(f"| {one['presets']} | {who} | {amount:,} | {clock:,.0f} µs | {own:,.0f} µs |")
     return "\n".join(lines)
 
 

@@ -38,6 +38,7 @@ def test_runs_are_measured_recorded_and_shown(tmp_path, capsys):
     assert run["evaluations"] == [[100, 3.0], [200, 5.0]] and run["seed"] == 3
     small = sum(x.size for part in params[SMALL_ACTOR].values() for x in part.values())
     assert run["parameters"] == small and run["microseconds"] > 1
+    assert run["processor_microseconds"] > 1
     assert any(line.startswith("processor ") for line in record["versions"])
     shown = capsys.readouterr().out
     assert distillation.main([*words[:2], "--table"]) == 0
