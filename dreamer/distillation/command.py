@@ -25,7 +25,7 @@ from common.command.presets import preset_names, resolve
 from common.config import update
 from common.envs.base import Envs
 from common.errors import UserError, nearest
-from common.export import export
+from common.export import EXPORT, export
 from common.logging import format_seconds
 from common.model.context import Context
 from common.model.world_model import world_model
@@ -210,7 +210,7 @@ def _out(parsed: Flags, logdir: pathlib.Path) -> pathlib.Path:
         raise UserError(f"--out is {str(out)!r}; expected a file that ends in .npz")
     if not out.parent.is_dir():
         raise UserError(f"--out {out} is in a folder that is not there; make it first")
-    if out.exists() and out.name == "export.npz":
+    if out.exists() and out.name == EXPORT:
         raise UserError(f"--out {out} is the run's own export; choose another name")
     return out
 
