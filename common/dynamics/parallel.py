@@ -13,6 +13,7 @@ known before the sequence model runs.
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import haiku as hk
@@ -52,10 +53,11 @@ class ParallelDynamics(hk.Module):
         self._obs_out = Dense(config.units, name="obs_out").parameters(embed_size)
         self._obs_dist = Dense(self._latent, name="obs_dist").parameters(config.units)
 
+    @abc.abstractmethod
     def _make(self) -> list[Any]:
         """Creates the sequence model; transparent to Haiku, which names no method in its names."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _run(self, start: State, token: Array, is_first: Array) -> tuple[Array, dict[str, Array]]:
         """Appends T tokens to a state.
 
@@ -68,7 +70,6 @@ class ParallelDynamics(hk.Module):
             Outputs ``[N, T, D]``, before the last norm, and the entries of the states
             ``[N, T, ...]`` behind each token that are not ``deter`` and ``stoch``.
         """
-        raise NotImplementedError
 
     def observe(
         self, start: State, embed: Array, action: Array, is_first: Array, noise: Noise
