@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import series
 from benchmarks.learning.record import read_run
 from benchmarks.options import Parser
-from common.errors import UserError, exit_code
+from benchmarks.series import Key, Line, Series
+from common.errors import exit_code
 from common.run import versions
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "learning"
@@ -122,11 +123,8 @@ def train(part: str, task: str, seed: int, logdir: pathlib.Path) -> dict[str, An
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as preset:
         json.dump(config(part), preset)  # All JSON is YAML.
         preset.flush()
-        words = ["train", "--configs", preset.name, "--task", task, "--seed", str(seed)]
-        words += ["--run.frames", str(TASKS[task]), "--logdir", str(logdir)]
-        done = subprocess.run([sys.executable, "-m", "dreamer", *words])
-    if done.returncode:
-        raise UserError(f"the run in {logdir} ended with {done.returncode}")
+        words = ["--configs", preset.name, "--task", task, "--seed", str(seed)]
+        series.train([*words, "--run.frames", str(TASKS[task])], logdir)
     run = read_run(logdir)
     return {
         "part": part,
@@ -140,13 +138,11 @@ def train(part: str, task: str, seed: int, logdir: pathlib.Path) -> dict[str, An
     }
 
 
-def read(results: pathlib.Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+def read(record: pathlib.Path) -> dict[Key, Line]:
     """Returns the runs that are recorded with the options of today, by part, task and seed."""
-    path = results / RECORD
-    lines = path.read_text().splitlines() if path.exists() else []
     return {
         (one["part"], one["task"], one["seed"]): one
-        for one in map(json.loads, lines)
+        for one in series.read_lines(record)
         if one["part"] in PARTS and one["task"] in TASKS
         if one["options"] == config(one["part"]) | {"frames": TASKS[one["task"]]}
     }
@@ -157,7 +153,7 @@ def mean_return(run: dict[str, Any]) -> float:
     return float(np.mean([value for _, value in run["curve"]]))
 
 
-def table(runs: dict[tuple[str, str, int], dict[str, Any]]) -> str:
+def table(runs: dict[Key, Line]) -> str:
     """Shows every part: the mean over the curve and the last evaluation, of every seed."""
     tasks = [task for task in TASKS if any(task == key[1] for key in runs)]
     lines = ["| part | " + " | ".join(f"`{task}`: mean of the curve; end | min" for task in tasks)]
@@ -177,7 +173,7 @@ def table(runs: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(runs: dict[tuple[str, str, int], dict[str, Any]], path: pathlib.Path) -> None:
+def plot(runs: dict[Key, Line], path: pathlib.Path) -> None:
     """Draws the mean of every run's curve, a row for every part, DreamerV2's as a line."""
     import matplotlib
 
@@ -208,39 +204,26 @@ def plot(runs: dict[tuple[str, str, int], dict[str, Any]], path: pathlib.Path) -
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = Parser("python -m benchmarks.ablation", description=__doc__)
-    add = parser.add_argument
-    add("--logdir", type=pathlib.Path, help="folder of the runs")
-    add("--seeds", type=int, nargs="+", default=[1, 2], help="seeds (1 2)")
-    add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="tasks (both)")
-    add("--table", action="store_true", help="print what is recorded, draw it and stop")
-    add("--results", type=pathlib.Path, default=RESULTS, help="where to write")
+    series.add_options(parser, [1, 2], RESULTS)
+    tasks = list(TASKS)
+    parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, help="tasks (both)")
     return exit_code(lambda: _run(parser.parse(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    results = arguments.results
-    if arguments.table:
-        runs = read(results)
-        if not runs:
-            raise UserError(f"{results / RECORD} holds no run yet; give --logdir to make some")
-        print(table(runs))
-        plot(runs, results / PICTURE)
-        return 0
-    if arguments.logdir is None:
-        raise UserError("--logdir is missing; it says where the runs go")
     wanted = [
         (part, task, seed) for seed in arguments.seeds for part in PARTS for task in arguments.tasks
     ]
-    done = read(results)
-    left = [one for one in wanted if one not in done]
-    results.mkdir(parents=True, exist_ok=True)
-    for number, (part, task, seed) in enumerate(left, 1):
-        print(f">> run {number} of {len(left)}: {part}, {task}, seed {seed}", flush=True)
-        logdir = arguments.logdir / f"{list(PARTS).index(part):02}-{task}-{seed}"
-        line = json.dumps(train(part, task, seed, logdir))
-        with (results / RECORD).open("a") as file:
-            file.write(f"{line}\n")
-    return 0
+    runs = Series(
+        wanted,
+        make=lambda key, logdir: train(*key, logdir),
+        name=lambda key: f"{list(PARTS).index(key[0]):02}-{key[1]}-{key[2]}",
+        read=read,
+        table=table,
+        plot=plot,
+        picture=PICTURE,
+    )
+    return series.run(runs, arguments, arguments.results / RECORD)
 
 
 if __name__ == "__main__":

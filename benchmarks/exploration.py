@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import series
 from benchmarks.options import Parser
+from benchmarks.series import Key, Series
 from common.command.presets import load_presets
 from common.config import update
 from common.envs import EnvConfig, make
@@ -50,8 +51,6 @@ METHODS = {
 WORLDS = {"plain": False, "television": True}
 """Whether there is a television."""
 Run = Mapping[str, Any]
-Key = tuple[str, str, int]
-"""Method, world and seed."""
 
 
 def options(world: str, frames: int) -> dict[str, Any]:
@@ -124,13 +123,11 @@ def train(method: str, world: str, seed: int, frames: int, logdir: pathlib.Path)
     if method == RANDOM:
         episodes = play_at_random(found, seed)
     else:
-        words = ["train", "--configs", PRESET, "--seed", str(seed), "--logdir", str(logdir)]
-        words += ["--exploration.method", method, "--run.frames", str(frames)]
+        words = ["--configs", PRESET, "--seed", str(seed), "--exploration.method", method]
+        words += ["--run.frames", str(frames)]
         kwargs = {"television": WORLDS[world], "visits": True}
         words += [x for key, on in kwargs.items() for x in (f"--env.kwargs.{key}", str(on).lower())]
-        done = subprocess.run([sys.executable, "-m", "dreamer", *words])
-        if done.returncode:
-            raise UserError(f"the run in {logdir} ended with {done.returncode}")
+        series.train(words, logdir)
         episodes = read_jsonl(logdir / run_folder.SCORES)
         evaluated = "eval/return_mean"
         lines = list(read_jsonl(logdir / run_folder.METRICS))
@@ -147,13 +144,11 @@ def train(method: str, world: str, seed: int, frames: int, logdir: pathlib.Path)
     }
 
 
-def read(results: pathlib.Path, frames: int) -> dict[Key, Run]:
+def read(record: pathlib.Path, frames: int) -> dict[Key, Run]:
     """Returns the runs that are recorded with the options of today."""
-    path = results / RECORD
-    lines = path.read_text().splitlines() if path.exists() else []
     return {
         (one["method"], one["world"], one["seed"]): one
-        for one in map(json.loads, lines)
+        for one in series.read_lines(record)
         if one["method"] in METHODS and one["world"] in WORLDS
         if one["options"] == json.loads(json.dumps(options(one["world"], frames)))
     }
@@ -232,46 +227,33 @@ def _map(axes: Any, name: str, runs: Sequence[Run]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = Parser("python -m benchmarks.exploration", description=__doc__)
+    series.add_options(parser, [1, 2, 3], RESULTS)
     add = parser.add_argument
-    add("--logdir", type=pathlib.Path, help="folder of the runs")
-    add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds (1 2 3)")
     add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="who (all)")
     add("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS), help="where (both)")
     add("--frames", type=int, default=50_000, help="length of a run (50000)")
-    add("--table", action="store_true", help="print what is recorded, draw it and stop")
-    add("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     return exit_code(lambda: _run(parser.parse(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    results, frames = arguments.results, arguments.frames
-    if arguments.table:
-        runs = read(results, frames)
-        if not runs:
-            raise UserError(
-                f"{results / RECORD} holds no run of {frames:,} frames; give --logdir to make some"
-            )
-        print(table(runs))
-        plot(runs, results / PICTURE)
-        return 0
-    if arguments.logdir is None:
-        raise UserError("--logdir is missing; it says where the runs go")
+    frames = arguments.frames
     wanted = [
         (method, world, seed)
         for seed in arguments.seeds
         for world in arguments.worlds
         for method in arguments.methods
     ]
-    done = read(results, frames)
-    left = [one for one in wanted if one not in done]
-    results.mkdir(parents=True, exist_ok=True)
-    for number, one in enumerate(left, 1):
-        name = "-".join(map(str, one))
-        print(f">> run {number} of {len(left)}: {name}", flush=True)
-        line = json.dumps(train(*one, frames, arguments.logdir / name))
-        with (results / RECORD).open("a") as file:
-            file.write(f"{line}\n")
-    return 0
+    runs = Series(
+        wanted,
+        make=lambda key, logdir: train(*key, frames, logdir),
+        name=lambda key: "-".join(map(str, key)),
+        read=lambda record: read(record, frames),
+        table=table,
+        plot=plot,
+        picture=PICTURE,
+        called=f"run of {frames:,} frames",
+    )
+    return series.run(runs, arguments, arguments.results / RECORD)
 
 
 if __name__ == "__main__":

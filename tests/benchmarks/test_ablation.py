@@ -88,6 +88,6 @@ def test_a_run_with_other_options_or_frames_is_made_again(small, tmp_path, monke
     ]
     path = tmp_path / ablation.RECORD
     path.write_text("".join(f"{json.dumps(one)}\n" for one in (line, *others)))
-    assert ablation.read(tmp_path) == {("DreamerV2", "gym_CartPole-v1", 1): line}
+    assert ablation.read(path) == {("DreamerV2", "gym_CartPole-v1", 1): line}
     monkeypatch.setitem(ablation.BASE, "model_opt", {"lr": 1e-3})
-    assert ablation.read(tmp_path) == {}
+    assert ablation.read(path) == {}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import exploration
+from benchmarks import exploration, series
 from common.errors import UserError
 
 FRAMES = 1000
@@ -45,7 +45,7 @@ def test_runs_are_recorded_once_and_shown(tmp_path, capsys):
     words = ["--results", str(tmp_path / "results"), "--frames", str(FRAMES)]
     made = ["--logdir", str(tmp_path), "--methods", "random", "--seeds", "1", "2"]
     assert exploration.main([*words, *made]) == 0
-    assert "run 1 of 4: random-plain-1" in capsys.readouterr().out
+    assert "run 1 of 4: random, plain, seed 1" in capsys.readouterr().out
     lines = (tmp_path / "results" / exploration.RECORD).read_text().splitlines()
     assert len(lines) == 4 and json.loads(lines[0])["versions"]
     assert exploration.main([*words, *made]) == 0
@@ -53,7 +53,7 @@ def test_runs_are_recorded_once_and_shown(tmp_path, capsys):
     assert exploration.main([*words, "--table"]) == 0
     shown = capsys.readouterr().out.splitlines()
     row = next(line for line in shown if line.startswith("| plain | random policy"))
-    runs = exploration.read(tmp_path / "results", FRAMES)
+    runs = exploration.read(tmp_path / "results" / exploration.RECORD, FRAMES)
     shares = [runs["random", "plain", seed]["curve"][-1][1] for seed in (1, 2)]
     assert f"**{np.mean(shares):.0%}** | {shares[0]:.0%}, {shares[1]:.0%} | 0, 0 |" in row
     assert "| plain | Plan2Explore | not run |" in "\n".join(shown)
@@ -76,7 +76,7 @@ def test_a_run_is_a_command_of_its_own(tmp_path, monkeypatch):
         tmp_path.joinpath("metrics.jsonl").write_text('{"frames": 200, "eval/return_mean": 0.4}\n')
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(exploration, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(series, "subprocess", SimpleNamespace(run=run))
     line = exploration.train("curiosity", "television", 3, FRAMES, tmp_path)
     assert line["evaluations"] == [[200, 0.4]] and line["watched"] == 0.25
     shown = " ".join(said)
@@ -86,7 +86,7 @@ def test_a_run_is_a_command_of_its_own(tmp_path, monkeypatch):
     ):  # fmt: skip
         assert words in shown
     failing = lambda words: SimpleNamespace(returncode=2)  # noqa: E731
-    monkeypatch.setattr(exploration, "subprocess", SimpleNamespace(run=failing))
+    monkeypatch.setattr(series, "subprocess", SimpleNamespace(run=failing))
     with pytest.raises(UserError, match="ended with 2"):
         exploration.train("none", "plain", 1, FRAMES, tmp_path)
 
