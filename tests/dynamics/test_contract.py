@@ -39,15 +39,20 @@ class Variant(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
+def _variant(module, config, unread=()):
+    return Variant(
+        module.functions(config, ACTION, EMBED),
+        functools.partial(module.initial, config),
+        functools.partial(module.draw_noise, config),
+        unread,
+    )
+
+
 def _rssm(latent, cell, norm, **options):
     config = RSSMConfig(
         latent=latent, stoch=3, classes=4, deter=8, hidden=7, cell=cell, norm=norm, **options
     )
-    return Variant(
-        rssm.functions(config, ACTION, EMBED),
-        functools.partial(rssm.initial, config),
-        functools.partial(rssm.draw_noise, config),
-    )
+    return _variant(rssm, config)
 
 
 def _transformer(context, layers, kv_heads, unimix=0.0):
@@ -55,12 +60,7 @@ def _transformer(context, layers, kv_heads, unimix=0.0):
         stoch=3, classes=4, context=context, layers=layers,
         heads=2, kv_heads=kv_heads, width=8, units=7, unimix=unimix,
     )  # fmt: skip
-    return Variant(
-        transformer.functions(config, ACTION, EMBED),
-        functools.partial(transformer.initial, config),
-        functools.partial(transformer.draw_noise, config),
-        unread=("deter",),
-    )
+    return _variant(transformer, config, unread=("deter",))
 
 
 def _s5(layers, modes, blocks, unimix=0.0, exposed=True):
@@ -68,12 +68,7 @@ def _s5(layers, modes, blocks, unimix=0.0, exposed=True):
         stoch=3, classes=4, layers=layers, width=8, modes=modes, blocks=blocks, units=7,
         unimix=unimix, exposed=exposed,
     )  # fmt: skip
-    return Variant(
-        s5.functions(config, ACTION, EMBED),
-        functools.partial(s5.initial, config),
-        functools.partial(s5.draw_noise, config),
-        unread=("deter",),
-    )
+    return _variant(s5, config, unread=("deter",))
 
 
 VARIANTS = {

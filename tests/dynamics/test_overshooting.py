@@ -13,6 +13,8 @@ import pytest
 from common.distributions import Normal
 from common.dynamics.base import Observed
 from common.dynamics.overshooting import overshooting_loss
+from common.dynamics.s5 import S5Config
+from common.dynamics.transformer import TransformerConfig
 from common.model.world_model import world_model
 from tests.tiny import ACTIONS, BATCH, TIME, TINY, VECTOR, random_batch, random_params
 
@@ -158,3 +160,29 @@ def test_free_nats_of_the_kl_are_those_of_overshooting():
         batch, params = random_batch(VECTOR, ACTIONS), random_params(model.init)
         terms.append(jax.jit(model.losses)(params, noise, batch).terms["overshooting"])
     assert terms[0].mean() > 0 and not terms[1].any()
+
+
+@pytest.mark.parametrize("name", ["transformer", pytest.param("s5", marks=pytest.mark.slow)])
+def test_the_term_trains_the_memory_of_other_dynamics(name):
+    """What is remembered over several steps is reached by gradients, all of them finite."""
+    sizes = {"stoch": 3, "classes": 4, "layers": 1, "width": 8, "units": 8}
+    own = {
+        "transformer": TransformerConfig(**sizes, context=3, heads=2, kv_heads=1),
+        "s5": S5Config(**sizes, modes=4),
+    }
+    kl = dataclasses.replace(TINY.kl, overshooting=2, free=0.0)
+    config = dataclasses.replace(TINY, dynamics=name, kl=kl, **{name: own[name]})
+    model = world_model(config, VECTOR, ACTIONS)
+    batch = random_batch(VECTOR, ACTIONS, time=5)
+    noise = model.draw_noise(jax.random.key(0), (2, 5))
+    ahead = model.draw_overshooting(jax.random.key(1), (2, 5))
+
+    def loss(params):
+        return model.losses(params, noise, batch, None, ahead).terms["overshooting"].mean()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(random_params(model.init))
+    assert value > 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient[name]))
+    memory = {"transformer": "/block0", "s5": "/ssm"}[name]
+    found = [x for path, layer in gradient[name].items() if memory in path for x in layer.values()]
+    assert found and all(np.any(x) for x in found)

@@ -21,7 +21,7 @@ from common.nets import precision, ssm
 from tests.configs.reading import load
 from tests.reference import ssm as reference
 from tests.reference.attention import gelu, layer_norm
-from tests.tiny import ACTIONS, TINY, VECTOR, random_batch, random_params
+from tests.tiny import ACTIONS, TINY, VECTOR
 
 CONFIG = S5Config(stoch=3, classes=4, layers=2, width=6, modes=4, blocks=2, units=5)
 MODES = CONFIG.modes
@@ -300,22 +300,6 @@ def test_modes_learn_at_a_rate_of_their_own():
         for path, layer in scale.update(steps, scale.init(steps))[0]["s5"].items():
             for found in layer.values():
                 np.testing.assert_array_equal(found, 0.25 if path.endswith("/ssm") else 1.0)
-
-
-@pytest.mark.slow
-def test_latent_overshooting_trains_it():
-    kl = dataclasses.replace(TINY.kl, overshooting=2, free=0.0)
-    model = world_model(dataclasses.replace(SMALL, kl=kl), VECTOR, ACTIONS)
-    batch = random_batch(VECTOR, ACTIONS, time=5)
-    noise = model.draw_noise(jax.random.key(0), (2, 5))
-    ahead = model.draw_overshooting(jax.random.key(1), (2, 5))
-
-    def loss(params):
-        return model.losses(params, noise, batch, None, ahead).terms["overshooting"].mean()
-
-    value, gradient = jax.jit(jax.value_and_grad(loss))(random_params(model.init))
-    assert value > 0
-    assert np.abs(_driving(gradient["s5"])["log_step0"]).max() > 0
 
 
 def test_imagination_goes_on_from_what_was_seen(case):

@@ -15,7 +15,6 @@ from common.dynamics.transformer import TransformerConfig
 from common.errors import UserError
 from common.export import check_params, export, read_export
 from common.replay import ReplayConfig
-from common.report.page import GROUPS
 from common.run.loading import LoadedAgent
 from common.run.program import find_program
 from common.spaces import ObservationSpec
@@ -28,6 +27,7 @@ from tests.configs.reading import load
 from tests.dreamer.distillation.test_small_actor import UNITS, distilling
 from tests.dreamer.test_agent import CONFIG, V1, build, fresh_state
 from tests.dreamer.test_joint import V3
+from tests.dreamer.updates import LEARNER, check_same, check_update, close, moved
 from tests.tiny import BATCH, TIME, VECTOR, box, choice, random_batch
 
 TRANSFORMER = dataclasses.replace(
@@ -47,7 +47,6 @@ CASES = {
     "transformer": (TRANSFORMER, choice(3), "gru"),
 }
 slow = lambda *values: pytest.param(*values, marks=pytest.mark.slow)  # noqa: E731
-LEARNER = ("world_model", "actor", "critic", "slow_critic")
 PULL = 0.5
 
 
@@ -80,33 +79,14 @@ def steps():
     return step
 
 
-def moved(before, after):
-    return [(np.asarray(x) != np.asarray(y)).any() for x, y in
-            zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]  # fmt: skip
-
-
-def close(x, y):
-    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("case", ["v3", *(slow(case) for case in ("v1", "v2", "transformer"))])
 def test_the_small_actor_learns_and_the_learner_as_if_it_were_not_there(steps, case):
     """From the same rows, where the regulariser is 0."""
     _, state, after, metrics = steps(case, 0.0)
-    kind = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)  # noqa: E731
-    assert kind(state) == kind(after) and after.updates == 1
+    check_update(state, after, metrics)
     small = moved(state.params[SMALL_ACTOR], after.params[SMALL_ACTOR])
     assert np.mean(small) > 0.9 and metrics["distill/grad_norm"] > 0
-    assert all(np.isfinite(x) and np.shape(x) == () for x in metrics.values())
-    assert {name.partition("/")[0] for name in metrics} - {"joint"} <= GROUPS.keys()
-    _, _, plain, expected = steps(case)
-    for name in LEARNER:
-        jax.tree.map(close, after.params[name], plain.params[name])
-    for name in plain.optimizers:
-        jax.tree.map(close, after.optimizers[name], plain.optimizers[name])
-    for name, value in expected.items():
-        close(metrics[name], value)
-    assert SMALL_ACTOR not in plain.params and SMALL_ACTOR not in plain.optimizers
+    check_same((after, metrics), steps(case)[2:], SMALL_ACTOR)
 
 
 @pytest.mark.parametrize("case", ["v3", slow("v2")])
