@@ -57,11 +57,12 @@ class Teaching(NamedTuple):
 
     Attributes:
         init: ``(key) -> state``.
-        step: ``(state, key, batch) -> (state, metrics)``.
+        step: ``(state, learner, key, batch) -> (state, metrics)``; the learner is parameters of
+            "world_model", "actor" and "critic", and what was counted.
     """
 
     init: Callable[[Key], Any]
-    step: Callable[[Any, Key, Rows], tuple[Any, dict[str, Any]]]
+    step: Callable[[Any, Params, Key, Rows], tuple[Any, dict[str, Any]]]
 
 
 def distill(program: Program[Config], parsed: Flags) -> int:
@@ -109,26 +110,24 @@ def small_config(learner: Config, values: dict[str, Any]) -> Config:
     return update(learner, alone | begin | values)
 
 
-def make_teaching(config: Config, run: LoadedAgent, params: Params) -> Teaching:
+def make_teaching(config: Config, run: LoadedAgent) -> Teaching:
     """Returns how a learner teaches that stays as it is.
 
     Args:
         config: Of the small actor and the learner.
         run: Whose observations and actions they have.
-        params: Of "world_model", "actor" and "critic", and what was counted.
     """
     model = world_model(config.world_model, run.observations, run.actions)
     networks = make_networks(config.actor, config.critic, run.actions, config.world_model.precision)
     distiller = Distiller(model, networks, config)
     context = Context(model, config.replay.latents, config.replay.burn_in)
-    normalisers = params.get(NORMALISERS, {})
-    world, statistics = params["world_model"], normalisers.get("vectors", {})
 
-    def step(state: Any, key: Key, batch: Rows) -> tuple[Any, dict[str, Any]]:
-        keys = jax.random.split(key)
+    def step(state: Any, learner: Params, key: Key, batch: Rows) -> tuple[Any, dict[str, Any]]:
+        keys, normalisers = jax.random.split(key), learner.get(NORMALISERS, {})
+        world, statistics = learner["world_model"], normalisers.get("vectors", {})
         rows, start = context.begin(world, statistics, keys[0], batch)
         states = model.observe(world, keys[1], rows, start, statistics)
-        lesson = distiller.lesson(params, normalisers, states)
+        lesson = distiller.lesson(learner, normalisers, states)
         taught = distiller.teach(*state, statistics, batch, lesson)
         return (taught.params, taught.optimizer), taught.metrics
 
@@ -136,19 +135,19 @@ def make_teaching(config: Config, run: LoadedAgent, params: Params) -> Teaching:
 
 
 def teach(
-    config: Config, run: LoadedAgent, params: Params, replay: Replay, updates: int, seed: int
+    config: Config, run: LoadedAgent, learner: Params, replay: Replay, updates: int, seed: int
 ) -> Params:
     """Teaches a small actor and says how far it is; returns its parameters.
 
     Args:
         config: As of ``make_teaching``.
         run: As of ``make_teaching``.
-        params: As of ``make_teaching``.
+        learner: As of ``Teaching.step``.
         replay: Episodes.
         updates: Batches of them.
         seed: Of weights and draws.
     """
-    teaching = make_teaching(config, run, params)
+    teaching, learner = make_teaching(config, run), jax.device_put(learner)
     keys = jax.random.split(jax.random.key(seed))
     state, step, silence = jax.jit(teaching.init)(keys[0]), jax.jit(teaching.step), Silence()
     metrics, begin = {}, time.monotonic()
@@ -157,11 +156,11 @@ def teach(
         key = jax.random.fold_in(keys[1], number)
         if number == 0:
             with announced("compiling the lesson"):
-                state, metrics = jax.block_until_ready(step(state, key, batch))
+                state, metrics = jax.block_until_ready(step(state, learner, key, batch))
             begin = time.monotonic()
             silence.broken()
             continue
-        state, metrics = step(state, key, batch)
+        state, metrics = step(state, learner, key, batch)
         if silence.too_long() or number + 1 == updates:
             left = (time.monotonic() - begin) / number * (updates - number - 1)
             progress = _progress(number + 1, updates, metrics)
