@@ -16,10 +16,10 @@ from common.errors import UserError
 from common.learning.normalize import natural
 from common.model.memory import LatentMemory, empty_memory, infer_state
 from common.model.world_model import WorldModel
-from common.rows import EXPLORES
+from common.rows import EXPLORES, Specs
 from common.types import Array, Key, Mode, Params, Rows
 from dreamer.config import BehaviorConfig
-from dreamer.exploration.memory import EpisodicMemory
+from dreamer.exploration.memory import BONUS, NOTES, EpisodicMemory
 from dreamer.exploration.remembering import Remembering
 from dreamer.networks import Networks
 
@@ -52,6 +52,9 @@ class Acting:
     """Acts with the parameters of "world_model" and "actor", and values by the "critic".
 
     While it collects, the actor is that of the "explorer", where there are parameters of one.
+
+    Attributes:
+        specs: What the replay keeps of a carry beside the latent states.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Acting:
         self._exploration_noise = behavior.exploration_noise
         self._value_norm, self._evaluate = behavior.value_norm, evaluate
         self._remembering = remembering
+        self.specs: Specs = NOTES if remembering else {}
 
     def initial_carry(self, num_envs: int) -> LatentMemory | CuriousMemory:
         """Returns the memory before the first row."""
@@ -131,6 +135,14 @@ class Acting:
                 noise.replacement,
             )  # fmt: skip
         return action, CuriousMemory(state, action, episodes)
+
+    def inferred(self, carry: Any) -> State:
+        """Returns the latent states that were inferred of the newest rows ``[N]``."""
+        return carry.state
+
+    def keep(self, carry: Any) -> Rows:
+        """Returns what the replay keeps of the newest rows, the arrays of ``specs`` ``[N, D]``."""
+        return {BONUS: carry.episodes.note} if self._remembering else {}
 
     def policy(self, params: Params, key: Key, states: Any) -> Array:
         """Draws actions ``[M, A]`` of the policy in latent states ``[M]``."""

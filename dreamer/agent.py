@@ -37,9 +37,7 @@ from dreamer.behavior import Behavior, Imagined, slow_copy
 from dreamer.config import Config
 from dreamer.distillation.acting import SmallActing
 from dreamer.distillation.distiller import Distiller, Pull
-from dreamer.distillation.network import SmallMemory
 from dreamer.exploration.explorer import Explorer, ExplorerNoise
-from dreamer.exploration.memory import BONUS, NOTES
 from dreamer.exploration.remembering import make_remembering
 from dreamer.joint import joint_loss, last_rows
 from dreamer.learn import TrainState, learn_behavior
@@ -106,8 +104,7 @@ class Dreamer:
         self.distiller = None
         if config.distill.kind != "none":
             self.distiller = Distiller(model, networks, config)
-            small = self.distiller.functions
-            self.acting = SmallActing(small, model.actions, self.acting, config)
+            self.acting = SmallActing(self.distiller, model, self.acting, config)
         self.context = Context(model, config.replay.latents, config.replay.burn_in)
         self.joint_loss = joint_loss(model, self.behavior, config.behavior)
         self.optimizers = (
@@ -183,12 +180,12 @@ class Dreamer:
         noise, pull = self.draw_noise(key, rows["reward"].shape), None
         if self.distiller is not None:
             pull = self.distiller.pull(state.params[SMALL_ACTOR], statistics, batch)
-        old = state.params
+        before = state
         state, metrics, (losses, _) = self.update_with_noise(state, noise, rows, start, pull)
-        states, world = losses.observed.states, (old if JOINT in self.optimizers else state.params)
+        states, world = losses.observed.states, self._imagined_with(before, state)
         kept = self.context.pack(states) if self.context.specs else {}
         if self.distiller is not None:
-            state, more, hidden = self.distiller.update(state, world[MODEL], batch, states)
+            state, more, hidden = self.distiller.update(state, world, batch, states)
             metrics, kept = metrics | more, kept | hidden
         return state, metrics, kept
 
@@ -298,13 +295,19 @@ class Dreamer:
         if self.explorer is None:
             return after, {}
         own = TrainState(*(part[EXPLORER] for part in before[:3]), before.updates)
-        # In a joint update all that imagines does so with the old weights.
-        world = (before if JOINT in self.optimizers else after).params[MODEL]
+        world = self._imagined_with(before, after)
         own, metrics = self.explorer.update(
             own, world, noise.explorer, batch, losses, *self._starts(losses, batch)
         )
         parts = (whole | {EXPLORER: part} for whole, part in zip(after[:3], own[:3], strict=True))
         return TrainState(*parts, after.updates), metrics
+
+    def _imagined_with(self, before: TrainState, after: TrainState) -> Params:
+        """The world model's parameters in whose imagination an update learned to act.
+
+        They are the new ones, but for a joint update.
+        """
+        return (before if JOINT in self.optimizers else after).params[MODEL]
 
     def _starts(self, losses: Losses, batch: Rows) -> tuple[State, Array]:
         """Returns the states that imagination starts from, and whether they are terminal ``[N]``"""
@@ -314,20 +317,14 @@ class Dreamer:
 
     def latents(self) -> Latents | None:
         """Says how latent states and notes are kept in the replay, where there are any."""
-        notes = NOTES if self.explorer and self.explorer.comparator else {}
-        specs = self.context.specs | notes | (self.distiller.specs if self.distiller else {})
-        if not specs:
-            return None
+        acting, context = self.acting, self.context
 
         def pack(carry: Any) -> Rows:
-            if isinstance(carry, SmallMemory):  # Nobody has inferred a latent state.
-                amount = carry.hidden.shape[0]
-                empty = self.context.pack(self.model.initial(amount))
-                return empty | self.distiller.pack(carry.hidden)
-            kept = self.context.pack(carry.state) if self.context.specs else {}
-            return kept | {BONUS: carry.episodes.note} if notes else kept
+            states = context.pack(acting.inferred(carry)) if context.specs else {}
+            return states | acting.keep(carry)
 
-        return Latents(specs, pack, self.update_latents)
+        specs = context.specs | acting.specs
+        return Latents(specs, pack, self.update_latents) if specs else None
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""

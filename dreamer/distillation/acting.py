@@ -11,12 +11,14 @@ from common.agent import NORMALISERS, SMALL_ACTOR
 from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
+from common.dynamics.base import State
 from common.errors import UserError
-from common.spaces import ActionSpec
+from common.model.world_model import WorldModel
 from common.types import Array, Key, Mode, Params, Rows
 from dreamer.acting import Acting
 from dreamer.config import Config
-from dreamer.distillation.network import SmallFunctions, SmallMemory
+from dreamer.distillation.distiller import Distiller
+from dreamer.distillation.network import SmallMemory
 
 _ONLY_LEARNS = ("decoder", "reward", "discount")
 """Parts of a world model that acting does without."""
@@ -40,21 +42,21 @@ class SmallActing:
 
     Attributes:
         policy: That of latent states, the learner's.
+        specs: As of ``Acting``.
     """
 
-    def __init__(
-        self, functions: SmallFunctions, actions: ActionSpec, learner: Acting, config: Config
-    ):
+    def __init__(self, distiller: Distiller, model: WorldModel, learner: Acting, config: Config):
         """Keeps the parts.
 
         Args:
-            functions: The small actor.
-            actions: The flat action vector.
+            distiller: Has the small actor, and says what the replay keeps of it.
+            model: The learner's world model.
             learner: Values the latent states of the learner.
             config: How evaluated policies act, and the noise of those that collect.
         """
-        self._functions, self._actions, self._learner = functions, actions, learner
-        self.policy = learner.policy
+        self._functions, self._distiller = distiller.functions, distiller
+        self._model, self._actions, self._learner = model, model.actions, learner
+        self.policy, self.specs = learner.policy, distiller.specs
         self._noise, self._evaluate = config.behavior.exploration_noise, config.actor.evaluate
 
     def initial_carry(self, num_envs: int) -> SmallMemory:
@@ -81,6 +83,14 @@ class SmallActing:
             noise = uniform_noise(keys[1], shape)
             action = add_action_noise(action, noise, self._noise, self._actions)
         return action, SmallMemory(hidden, action)
+
+    def inferred(self, carry: SmallMemory) -> State:
+        """Returns the empty latent states ``[N]``: nobody has inferred any."""
+        return self._model.initial(carry.hidden.shape[0])
+
+    def keep(self, carry: SmallMemory) -> Rows:
+        """Returns what the replay keeps of the newest rows; see ``Acting.keep``."""
+        return self._distiller.pack(carry.hidden)
 
     def value(self, params: Params, state: Any) -> Array:
         """Returns what the small actor expects of what it remembers ``[N]``, or the learner's

@@ -105,8 +105,8 @@ class Distiller:
         return params, self._optimizer.init(params)
 
     def pack(self, hidden: Array) -> Rows:
-        """Returns what the replay keeps of hidden states ``[..., D]``."""
-        return {HIDDEN: to_bits(hidden)}
+        """Returns what the replay keeps of hidden states ``[..., D]``, if anything."""
+        return {HIDDEN: to_bits(hidden)} if self.specs else {}
 
     def begin(self, params: Params, statistics: Statistics, batch: Rows) -> tuple[Rows, Array]:
         """Splits a batch into the rows to learn from and the hidden state before them.
@@ -209,7 +209,7 @@ class Distiller:
             params=state.params | {SMALL_ACTOR: taught.params},
             optimizers=state.optimizers | {SMALL_ACTOR: taught.optimizer},
         )
-        return state, taught.metrics, self.pack(taught.hidden) if self.specs else {}
+        return state, taught.metrics, self.pack(taught.hidden)
 
     def pull(self, params: Params, statistics: Statistics, batch: Rows) -> Pull | None:
         """Returns the learner's regulariser on a batch; None where its weight is 0.
