@@ -1,11 +1,12 @@
 """Rows of experience, and the names of their entries.
 
 A *row* is one time step of experience. ``action[t]`` is the action that led to
-``observation[t]``; ``reward[t]`` arrived with it. ``is_first`` marks the row of a
-reset (its action and reward are zero), ``is_last`` the last row of an episode,
-and ``is_terminal`` a last row after which the environment really ended: a time
-limit sets ``is_last`` only. All other entries are observations, but for those whose
-name starts with ``LOG_PREFIX``, ``LATENT_PREFIX`` or ``NOTE_PREFIX``.
+``observation[t]``; ``reward[t]`` arrived with it. ``is_first`` marks the row of a reset
+(its action and reward are zero), ``is_last`` the last row of an episode, and
+``is_terminal`` a last row after which the environment really ended: a time limit sets
+``is_last`` only. ``cost[t]``, where an environment counts what must not be done, arrived
+with ``reward[t]``. All other entries are observations, but for those whose name starts with
+``LOG_PREFIX``, ``LATENT_PREFIX`` or ``NOTE_PREFIX``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ Value = TypeVar("Value")
 
 FLAGS = ("is_first", "is_last", "is_terminal")
 """Entries of type bool."""
-ROW_KEYS = ("action", "reward", *FLAGS)
-"""Entries that every row has; no observation may have such a name."""
+COST = "cost"
+"""What a step did that it must not, 0 or more; of environments that count it."""
+ROW_KEYS = ("action", "reward", COST, *FLAGS)
+"""Entries that are no observations and that no observation may be called; all rows have them, but
+for the cost."""
 LOG_PREFIX = "log/"
 """Entries of this name are for people: agents and replay never see them."""
 LATENT_PREFIX = "latent_state/"
@@ -59,10 +63,13 @@ def given(rows: Mapping[str, Value]) -> dict[str, Value]:
     }
 
 
-def row_specs(observations: Mapping[str, ObservationSpec], actions: ActionSpec) -> Specs:
-    """Returns shape and type of every entry of one row."""
+def row_specs(
+    observations: Mapping[str, ObservationSpec], actions: ActionSpec, cost: bool = False
+) -> Specs:
+    """Returns shape and type of every entry of one row; with a cost where it is counted."""
     specs: Specs = {key: (spec.shape, spec.dtype) for key, spec in observations.items()}
     specs |= {"action": ((actions.size,), np.float32), "reward": ((), np.float32)}
+    specs |= {COST: ((), np.float32)} if cost else {}
     return specs | {key: ((), bool) for key in FLAGS}
 
 

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "benchmarks/results/README.md",
+    "docs/challenges.md",
     "docs/component.md",
     "docs/distillation.md",
     "docs/exploration.md",

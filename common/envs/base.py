@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from common.errors import UserError
-from common.rows import EXPLORES, LATENT_PREFIX, LOG_PREFIX, NOTE_PREFIX, ROW_KEYS
+from common.rows import COST, EXPLORES, LATENT_PREFIX, LOG_PREFIX, NOTE_PREFIX, ROW_KEYS
 from common.spaces import ActionSpec, ObservationSpec
 
 Row = dict[str, Any]
@@ -143,19 +143,17 @@ def make_row(
     first: bool = False,
     last: bool = False,
     terminal: bool = False,
+    cost: float | None = None,
     log: Mapping[str, float] | None = None,
 ) -> Row:
     """Returns one row; ``log`` holds entries whose keys start with "log/".
 
+    A cost is in the row where it is counted, and for people to see in its log.
+
     Raises:
-        UserError: The reward or a float observation is not finite as float32.
+        UserError: The reward, the cost or a float observation is not finite as float32.
     """
-    reward = float(reward)
-    if not abs(reward) <= LARGEST:
-        raise UserError(
-            f"the environment returned reward {reward}; expected a finite number"
-            + (f" of at most {LARGEST:.3g}, as float32 holds it" if math.isfinite(reward) else "")
-        )
+    reward = _finite("reward", reward)
     for key, value in observation.items():
         if value.dtype != np.uint8 and not np.isfinite(value).all():
             bad = value[~np.isfinite(value)][0]
@@ -164,16 +162,28 @@ def make_row(
             )
     row: Row = dict(observation)
     row.update(reward=reward, is_first=first, is_last=last, is_terminal=terminal)
+    if cost is not None:
+        row[COST] = row[LOG_PREFIX + COST] = _finite(COST, cost)
     if log:
         row.update(log)
     return row
+
+
+def _finite(name: str, value: float) -> float:
+    value = float(value)
+    if not abs(value) <= LARGEST:
+        raise UserError(
+            f"the environment returned {name} {value}; expected a finite number"
+            + (f" of at most {LARGEST:.3g}, as float32 holds it" if math.isfinite(value) else "")
+        )
+    return value
 
 
 def stack_rows(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """Stacks rows of single environments; a "log/" key that a row lacks becomes NaN."""
     stacked = {}
     for key in dict.fromkeys(key for row in rows for key in row):
-        if key == "reward" or key.startswith(LOG_PREFIX):
+        if key in ("reward", COST) or key.startswith(LOG_PREFIX):
             stacked[key] = np.array([row.get(key, np.nan) for row in rows], np.float32)
         elif key in ROW_KEYS:
             stacked[key] = np.array([row[key] for row in rows], bool)

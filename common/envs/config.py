@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from common.checks import Count, NonNegative, Options, Range, Whole
+from common.envs.challenges.config import ChallengeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class EnvConfig(Options):
             [height, width, channels], "first" is [channels, height, width].
         kwargs: Keyword arguments for the constructor of a Gymnasium environment, or of one of
             the worlds of this package.
+        cost: Whether ``info["cost"]`` of a Gymnasium environment counts what must not be done.
+        challenge: Delays, noise, changing bodies and constraints; docs/challenges.md.
     """
 
     amount: Annotated[Count, Range(high=1024)] = 1
@@ -69,3 +72,10 @@ class EnvConfig(Options):
     grayscale: bool = True
     channels: Literal["last", "first"] = "last"
     kwargs: dict = dataclasses.field(default_factory=dict)
+    cost: bool = False
+    challenge: ChallengeConfig = ChallengeConfig()
+
+    @property
+    def counts_cost(self) -> bool:
+        """Whether rows say what a step did that it must not."""
+        return self.cost or bool(self.challenge.safety.constraints)

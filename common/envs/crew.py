@@ -13,7 +13,7 @@ from common.envs.base import Crash, Row, env_seed, make_row
 from common.envs.group import Build, Description
 from common.envs.workers import Place, Worker, name
 from common.errors import UserError
-from common.rows import LOG_PREFIX, ROW_KEYS
+from common.rows import COST, LOG_PREFIX, ROW_KEYS
 
 MAX_CRASHES = 3
 """Crashes without a completed step in between that end a run."""
@@ -196,4 +196,4 @@ def _closing_row(row: Row) -> Row:
         for key, value in row.items()
         if key not in ROW_KEYS and not key.startswith(LOG_PREFIX)
     }
-    return make_row(observation, last=True)
+    return make_row(observation, last=True, cost=0.0 if COST in row else None)

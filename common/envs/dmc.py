@@ -10,10 +10,15 @@ import gymnasium
 import numpy as np
 
 from common.envs.base import Row, make_row
+from common.envs.challenges.perturb import Perturbation
+from common.envs.challenges.pipeline import CONSTRAINTS, MULTIOBJ
+from common.envs.challenges.published import TASKS
+from common.envs.challenges.safety import Safety, Tally
 from common.envs.config import EnvConfig
 from common.envs.render import Camera, choose_backend
 from common.envs.variants import draw, split_seed, variant
 from common.errors import UserError, nearest
+from common.rows import LOG_PREFIX
 from common.spaces import ObservationSpec, action_spec
 
 # Camera 0 hides much of the quadruped; the Dreamer papers film it with camera 2.
@@ -45,12 +50,13 @@ class ControlSuite:
         name: "walker_walk" and the like; "cup_catch" is short for ball_in_cup, and
             "walker_walk@12" has another body, see ``common.envs.variants``.
         config: ``pixels``, ``state``, ``camera``, ``render``, ``image_size``,
-            ``action_repeat`` (0 means 2, -1 PlaNet's) and ``time_limit`` apply.
+            ``action_repeat`` (0 means 2, -1 PlaNet's), ``time_limit`` and of ``challenge`` what
+            is about the body apply.
         seed: Seed of the initial states.
 
     Raises:
-        UserError: The task or camera is unknown, nothing would be observed, or
-            pictures are wanted and there is no renderer.
+        UserError: The task or camera is unknown, nothing would be observed, pictures are
+            wanted and there is no renderer, or a challenge is not for this task.
     """
 
     def __init__(self, name: str, config: EnvConfig, seed: int):
@@ -59,6 +65,7 @@ class ControlSuite:
         domain, self.environment = load(name, seed)
         self.name = "_".join(find_task(split_seed(name)[0]))
         self._domain, self._config = domain, config
+        self._perturbation, self._safety = _body_challenges(name, config, seed)
         self._camera: Camera | None = None
         self._frames = 0
         self._time_limit = config.time_limit
@@ -82,24 +89,31 @@ class ControlSuite:
     def reset(self) -> Row:
         """Begins an episode."""
         self._frames = 0
-        return make_row(self._observe(self.environment.reset().observation), first=True)
+        log = self._perturb() if self._perturbation else None
+        if self._safety:
+            self._safety.reset()
+        tally = self._tally()
+        observation = self._observe(self.environment.reset().observation, tally)
+        return make_row(observation, first=True, cost=tally.cost, log=log)
 
     def step(self, action: np.ndarray) -> Row:
         """Applies one flat action ``[A]`` in [-1, 1]; entries outside are clipped."""
         control = self.control(action)
-        total = 0.0
+        tally = self._tally()
         for _ in range(self.action_repeat):
             step = self.environment.step(control)
-            total += step.reward
+            tally.add(self.environment.physics, step.reward)
             self._frames += 1
             last = step.last()
             if last or self._frames == self._time_limit:
                 break
         return make_row(
-            self._observe(step.observation),
-            total,
+            self._observe(step.observation, tally),
+            tally.reward,
             last=last or self._frames == self._time_limit,
             terminal=last and step.discount == 0,
+            cost=tally.cost,
+            log=tally.log,
         )
 
     def control(self, action: np.ndarray) -> np.ndarray:
@@ -129,7 +143,28 @@ class ControlSuite:
         if self._config.pixels:
             size = self._config.image_size
             specs["image"] = ObservationSpec((size, size, 3), "image")
-        return dict(sorted(specs.items()))
+        return dict(sorted((specs | self._judged_specs()).items()))
+
+    def _judged_specs(self) -> dict[str, ObservationSpec]:
+        challenge, specs = self._config.challenge, {}
+        if self._safety and challenge.safety.observations:
+            specs[CONSTRAINTS] = ObservationSpec((len(self._safety.names),), "vector")
+        if challenge.multiobj.observed:
+            specs[MULTIOBJ] = ObservationSpec((2,), "vector")
+        return specs
+
+    def _tally(self) -> Tally:
+        return Tally(self._safety, self._config.challenge.multiobj.coeff)
+
+    def _perturb(self) -> dict[str, float]:
+        """Gives the next episode its body; returns what the log says of it."""
+        model = self._perturbation.next(_suite())
+        if model is not None:
+            self.environment.physics.reload_from_xml_string(*model)
+            if self._camera is not None:  # It shows the body before.
+                self._camera.close()
+                self._camera = None
+        return {f"{LOG_PREFIX}{self._perturbation.param}": self._perturbation.value}
 
     def _open_camera(self) -> Camera:
         camera = self._config.camera
@@ -138,14 +173,35 @@ class ControlSuite:
         model = self.environment.physics.model.ptr
         return Camera(model, self._config.image_size, camera, self._config.render == "fast")
 
-    def _observe(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _observe(self, state: dict[str, Any], tally: Tally) -> dict[str, np.ndarray]:
         observation = {}
         if self._config.state:
             for key, value in state.items():
                 observation[key] = np.asarray(value, np.float32).reshape(-1)
         if self._config.pixels:
+            self._camera = self._camera or self._open_camera()
             observation["image"] = self._camera.draw(self.environment.physics.data.ptr)
-        return observation
+        judged = {CONSTRAINTS: tally.constraints, MULTIOBJ: tally.objectives}
+        return observation | {key: judged[key] for key in self._judged_specs()}
+
+
+def _body_challenges(
+    name: str, config: EnvConfig, seed: int
+) -> tuple[Perturbation | None, Safety | None]:
+    """Returns what changes the body of a task and what judges it; None for nothing."""
+    task, number = split_seed(name)
+    domain, task = find_task(task)
+    perturb, safety = config.challenge.perturb, config.challenge.safety
+    perturbs = perturb.param if task in TASKS.get(domain, ()) or perturb.param != "auto" else ""
+    if perturbs and number is not None:
+        raise UserError(
+            f"'dmc_{name}' has a body of its own, which env.challenge.perturb.param "
+            f"{perturb.param!r} would replace; leave one of them out"
+        )
+    return (
+        Perturbation(domain, task, perturb, seed) if perturbs else None,
+        Safety(domain, task, safety) if safety.constraints else None,
+    )
 
 
 def task_names() -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from common.envs.channels import ChannelsLast
 from common.envs.guesses import check_images, doubts
 from common.envs.pictures import to_frame
 from common.errors import UserError, warn_once
-from common.rows import LOG_PREFIX
+from common.rows import COST, LOG_PREFIX
 from common.spaces import ObservationSpec, action_spec, flatten_observation, observation_specs
 
 
@@ -36,10 +36,11 @@ class GymEnv:
         action_repeat: Simulator steps per agent step.
         time_limit: Longest episode in simulator steps; 0 leaves that to ``env``.
         channels: Where images have their channels.
+        cost: Whether ``info["cost"]`` of a step counts what must not be done.
 
     Raises:
         UserError: A space is not supported. ``reset`` and ``step`` raise it where an
-            observation disagrees with the declared space, or is not finite.
+            observation disagrees with the declared space, or is not finite, or a cost is missing.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class GymEnv:
         action_repeat: int = 1,
         time_limit: int = 0,
         channels: Literal["last", "first"] = "last",
+        cost: bool = False,
     ):
         for name in ("action_space", "observation_space"):
             if not isinstance(getattr(env, name, None), gymnasium.Space):
@@ -72,7 +74,7 @@ class GymEnv:
         known = [limit for limit in limits if limit]
         self.max_steps = -(-min(known) // action_repeat) if known else 0
         check_keys(self.observation_specs)
-        self._env, self._time_limit = env, time_limit
+        self._env, self._time_limit, self._counts_cost = env, time_limit, cost
         self._seed: int | None = seed
         self._frames = 0
 
@@ -89,12 +91,14 @@ class GymEnv:
         if not (isinstance(result, tuple) and len(result) == 2):
             raise UserError("reset() must return (observation, info), as Gymnasium defines it")
         self._seed, self._frames = None, 0
-        return make_row(self._adapt(result[0]), first=True, log=_log(result[1]))
+        observation = self._adapt(result[0])
+        cost = 0.0 if self._counts_cost else None
+        return make_row(observation, first=True, cost=cost, log=_log(result[1]))
 
     def step(self, action: np.ndarray) -> Row:
         """Applies one flat action ``[A]``."""
         decoded = self.action_spec.decode(action)
-        total = 0.0
+        total, cost = 0.0, 0.0 if self._counts_cost else None
         for _ in range(self.action_repeat):
             result = self._env.step(decoded)
             if not (isinstance(result, tuple) and len(result) == 5):
@@ -104,6 +108,8 @@ class GymEnv:
                 )
             observation, reward, terminated, truncated, info = result
             total += _scalar(reward)
+            if cost is not None:
+                cost += _cost(info)
             self._frames += 1
             terminated = _flag("terminated", terminated)
             truncated = _flag("truncated", truncated) or self._frames == self._time_limit
@@ -114,6 +120,7 @@ class GymEnv:
             total,
             last=terminated or truncated,
             terminal=terminated,
+            cost=cost,
             log=_log(info),
         )
 
@@ -211,6 +218,17 @@ def _scalar(reward: Any) -> float:
         ) from None
 
 
+def _cost(info: Any) -> float:
+    found = _finite(info.get(COST)) if isinstance(info, Mapping) else None
+    if found is None or found < 0:
+        raise UserError(
+            "env.cost is true, and info['cost'] of a step is "
+            + ("missing" if not isinstance(info, Mapping) or COST not in info else repr(info[COST]))
+            + "; expected a number of at least 0, or set env.cost false"
+        )
+    return found
+
+
 def _flag(name: str, value: Any) -> bool:
     if np.ndim(value) == 0:
         return bool(value)
@@ -256,6 +274,7 @@ def make_gym(
     action_repeat: int,
     time_limit: int,
     channels: Literal["last", "first"] = "last",
+    cost: bool = False,
 ) -> GymEnv:
     """Builds ``gymnasium.make(task)``, with its picture for videos where it has one.
 
@@ -276,8 +295,9 @@ def make_gym(
     except gymnasium.error.Error as error:
         raise UserError(f"gym_{task} cannot be built: {error}") from error
     return GymEnv(
-        env, seed=seed, action_repeat=action_repeat, time_limit=time_limit, channels=channels
-    )
+        env, seed=seed, action_repeat=action_repeat, time_limit=time_limit, channels=channels,
+        cost=cost,
+    )  # fmt: skip
 
 
 def _make(task: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import gymnasium
 
 from common.envs.base import Env, Envs, env_seed
+from common.envs.challenges.pipeline import Challenged
+from common.envs.challenges.published import TASKS
 from common.envs.config import EnvConfig
 from common.envs.multitask import MultiTask
 from common.envs.ray_actors import OF_AN_ACTOR, actors
@@ -29,6 +31,7 @@ FAMILIES = (
     "atari_<game>",
     "memory_<world>",
     "maze_<world>",
+    "rwrl_<domain>_<task>",
     "gym_<id>",
     "<module>:<factory>",
 )
@@ -36,6 +39,8 @@ _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.
 
 OWN = "memory_", "maze_"
 """How tasks of this package's own worlds begin; their arguments run nobody else's code."""
+
+_RWRL = [f"rwrl_{domain}_{task}" for domain, tasks in TASKS.items() for task in tasks]
 
 _SUITE_LIMIT = 1000
 """Frames of an episode of the control suite, where no other limit is set."""
@@ -56,7 +61,8 @@ def make(
     """Builds the environments of a task, or of several.
 
     Args:
-        task: "dmc_walker_walk", "atari_pong", "memory_recall", "maze_goal", "gym_CartPole-v1",
+        task: "dmc_walker_walk", "rwrl_walker_walk" (the same without action repeat, one of the
+            Real-World RL suite), "atari_pong", "memory_recall", "maze_goal", "gym_CartPole-v1",
             "package.module:factory", or the factory itself; a factory is called with
             ``config.kwargs``. Of several
             tasks, "dmc_walker_walk,dmc_cheetah_run", every episode is a random one; see
@@ -146,7 +152,8 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
     check_name(name)
     if not isinstance(name, str):
         return
-    if config.kwargs and name.startswith(("dmc_", "atari_")):
+    _check_challenges(name, config)
+    if config.kwargs and name.startswith(("dmc_", "rwrl_", "atari_")):
         raise UserError(
             f"env.kwargs is for gym_, memory_ and maze_ tasks and factories; {name!r} takes none"
         )
@@ -154,6 +161,23 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
         raise UserError(f"env.stack is for other tasks than {name!r}, which shows one image; set 1")
     if not alone and name.startswith("atari_"):
         raise UserError(f"{name!r} cannot be one of several tasks; their actions are continuous")
+
+
+def _check_challenges(name: str, config: EnvConfig) -> None:
+    challenge = config.challenge
+    if challenge.of_the_body and not name.startswith(("dmc_", "rwrl_")):
+        raise UserError(
+            f"env.challenge.{challenge.of_the_body} is for the control suite, not for {name!r}"
+        )
+    if challenge.on_the_way and name.startswith("atari_"):
+        raise UserError(
+            f"env.challenge is for other tasks than {name!r}, which has sticky actions: env.sticky"
+        )
+    if config.cost and name.startswith(("dmc_", "rwrl_", "atari_")):
+        raise UserError(
+            f"env.cost is for Gymnasium environments, not for {name!r}; the control suite has "
+            "env.challenge.safety.constraints"
+        )
 
 
 def action_repeat(task: str, wanted: int) -> int:
@@ -183,7 +207,7 @@ def episode_steps(task: str, config: EnvConfig) -> int:
 
 def _episode_steps(name: str, config: EnvConfig) -> int:
     limit = config.time_limit
-    if not limit and name.startswith("dmc_"):
+    if not limit and name.startswith(("dmc_", "rwrl_")):
         limit = _SUITE_LIMIT
     elif not limit and name.startswith("atari_"):
         from common.envs.atari import FRAME_LIMIT
@@ -211,7 +235,7 @@ def check_name(task: Task) -> None:
 def _suite_tasks() -> list[str]:
     from common.envs import atari, dmc, worlds
 
-    tasks = list(worlds.WORLDS)
+    tasks = [*worlds.WORLDS, *_RWRL]
     for prefix, names in (("dmc_", dmc.task_names), ("atari_", atari.rom_names)):
         with contextlib.suppress(UserError):  # Not installed: nothing to suggest.
             tasks += [prefix + name for name in names()]
@@ -236,12 +260,23 @@ def make_one(task: Task, config: EnvConfig, seed: int, only: str | None = None) 
     if len(names) > 1:
         envs = {name: make_one(name, config, env_seed(seed, i)) for i, name in enumerate(names)}
         return MultiTask(envs, seed, only, config.task_one_hot)
+    env = _bare(task, config, seed)
+    return Challenged(env, config.challenge, seed) if config.challenge.on_the_way else env
+
+
+def _bare(task: Task, config: EnvConfig, seed: int) -> Env:
+    """Builds the environment of one task, without what may stand before it."""
     if callable(task):
         return _from_factory(task, config, seed)
-    if task.startswith("dmc_"):
+    if task.startswith(("dmc_", "rwrl_")):
         from common.envs.dmc import ControlSuite
 
-        return ControlSuite(task.removeprefix("dmc_"), config, seed)
+        family, _, name = task.partition("_")
+        if family == "rwrl":
+            if task not in _RWRL:
+                raise UserError(f"unknown task {task!r}{nearest(task, _RWRL)}")
+            config = replace(config, action_repeat=_action_repeat(task, config.action_repeat))
+        return ControlSuite(name, config, seed)
     if task.startswith(OWN):
         from common.envs.worlds import find
 
@@ -297,4 +332,5 @@ def _options(config: EnvConfig) -> dict[str, Any]:
         action_repeat=max(config.action_repeat, 1),
         time_limit=config.time_limit,
         channels=config.channels,
+        cost=config.cost,
     )

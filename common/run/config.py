@@ -89,7 +89,8 @@ class Settings(Options):
 
     Attributes:
         task: What to learn: dmc_<domain>_<task>, atari_<game>, memory_<world>, maze_<world>,
-            gym_<id> or <module>:<factory>; several, separated by commas, take turns by episode.
+            rwrl_<domain>_<task>, gym_<id> or <module>:<factory>; several, separated by commas, take
+            turns by episode.
         seed: Seed of weights, environments, acting and replay.
         env: Environments.
         replay: Kept experience.

@@ -64,7 +64,8 @@ class OfflineRun(BaseRun):
                 "run.data holds no latent states of this agent; set replay.latents false, or "
                 "--replay.burn_in 5"
             )
-        specs = row_specs(self._envs.observation_specs, self._envs.action_spec)
+        envs, costs = self._envs, config.env.counts_cost
+        specs = row_specs(envs.observation_specs, envs.action_spec, costs)
         self._replay = Replay(config.replay, None, specs, 1, config.seed)
         folders = episode_folders(config.run.data, config.task)
         check_repeats(folders, self._envs.action_repeat)

@@ -17,7 +17,7 @@ from common.envs.multitask import FRAMES
 from common.envs.registry import split
 from common.errors import UserError
 from common.replay import Replay, Share, Windows
-from common.rows import EXPLORES, LOG_PREFIX, row_specs, without_log
+from common.rows import COST, EXPLORES, LOG_PREFIX, row_specs, without_log
 from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every, Ratio
@@ -54,7 +54,8 @@ class OnlineRun(BaseRun):
         self._driver.act(None)
         first = self._driver.receive()  # Environments that fail at once do so before any file.
         self._take_folder()
-        specs = row_specs(envs.observation_specs, envs.action_spec) | self._learner.latent_specs
+        specs = row_specs(envs.observation_specs, envs.action_spec, COST in first)
+        specs |= self._learner.latent_specs
         share = Share(self._processes.index, self._processes.amount)
         directory = self._logdir / run_folder.REPLAY
         self._replay = Replay(config.replay, directory, specs, envs.num_envs, config.seed, share)
