@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from common.agent import EXPLORER, NORMALISERS, SMALL_ACTOR, Agent, Latents, OpenLoop
 from common.distributions import action_noise_size, uniform_noise
 from common.dynamics.base import State
+from common.learning.constraint import MULTIPLIER
 from common.learning.optimizers import make_optimizer
 from common.model.context import Context
 from common.model.imagine import open_loop
@@ -48,6 +49,8 @@ MODEL = "world_model"
 JOINT = "joint"
 ACTING = (MODEL, "actor", "critic")
 """Parameters that acting, reporting and valuing need."""
+COUNTED = ("vectors", "value", MULTIPLIER)
+"""What they need of what is counted, where it is."""
 
 
 class Noise(NamedTuple):
@@ -93,7 +96,7 @@ class Dreamer:
             UserError: A schedule or an optimizer is unknown.
         """
         self.model, self.networks, self._config = model, networks, config.behavior
-        self.behavior = Behavior(model, networks, config.behavior)
+        self.behavior = Behavior(model, networks, config.behavior, constraint=config.constraint)
         self.explorer, remembering = None, None
         if config.exploration.method != "none":
             self.explorer = Explorer(model, networks, config)
@@ -141,7 +144,7 @@ class Dreamer:
     def acting_params(self, state: TrainState) -> dict[str, Any]:
         """Returns what acting, reporting and valuing need of a state."""
         params = {name: state.params[name] for name in ACTING}
-        counted = {x: state.normalisers[x] for x in ("vectors", "value") if x in state.normalisers}
+        counted = {x: state.normalisers[x] for x in COUNTED if x in state.normalisers}
         if self.distiller is not None:
             params[SMALL_ACTOR] = state.params[SMALL_ACTOR]
         if self.explorer is not None:

@@ -12,6 +12,13 @@ import jax.numpy as jnp
 from common.distributions import Joint
 from common.dynamics.base import State
 from common.errors import UserError
+from common.learning.constraint import (
+    MULTIPLIER,
+    NO_CONSTRAINT,
+    ConstraintConfig,
+    initial_multiplier,
+    next_multiplier,
+)
 from common.learning.normalize import (
     initial_magnitude,
     initial_spread,
@@ -46,7 +53,7 @@ Reward = Callable[[Params, Trajectory], Array]
 """``(params, trajectory) -> [H + 1, N]``, the reward of every imagined state."""
 Normalisers = dict[str, Any]
 """Running statistics: "reward", a magnitude; "return", "advantage" and "value", each a ``Spread``
-where it is normalised."""
+where it is normalised; and "multiplier", the weight of the cost, where costs count."""
 
 
 class Imagined(NamedTuple):
@@ -86,6 +93,7 @@ class Behavior:
         networks: Networks,
         config: BehaviorConfig,
         reward: Reward | None = None,
+        constraint: ConstraintConfig = NO_CONSTRAINT,
     ):
         """Keeps the parts.
 
@@ -94,11 +102,13 @@ class Behavior:
             networks: Actor and critic.
             config: How they learn.
             reward: What they learn to collect; None for the task's reward.
+            constraint: What it costs to do what must not be done, which the model predicts.
 
         Raises:
             UserError: A schedule is unknown, or options do not fit the actions.
         """
         self._model, self._networks, self._config = model, networks, config
+        self._constraint = constraint
         self._reward = reward or self._task_reward
         self.gradient = config.actor_grad
         if self.gradient == "auto":
@@ -107,6 +117,11 @@ class Behavior:
             raise UserError(
                 f"behavior.start_gradients goes with behavior.actor_grad reinforce, which is "
                 f"{self.gradient} here"
+            )
+        if constraint.counts and model.cost is None:
+            raise UserError(
+                f"constraint.method {constraint.method} needs a model that predicts costs; set "
+                "world_model.predict_cost true"
             )
         self._norms = {
             "return": config.return_norm,
@@ -119,7 +134,8 @@ class Behavior:
     def initial_normalisers(self) -> Normalisers:
         """Returns the statistics before the first update."""
         on = [name for name, norm in self._norms.items() if norm.method != "none"]
-        return {"reward": initial_magnitude(), **{name: initial_spread() for name in on}}
+        counted = {"reward": initial_magnitude(), **{name: initial_spread() for name in on}}
+        return counted | initial_multiplier(self._constraint)
 
     def actor_loss(
         self,
@@ -145,16 +161,24 @@ class Behavior:
         world = params["world_model"]
         trajectory = self._imagine(actor, world, start, noise)
         raw_reward = self._reward(params, trajectory)
+        counted: Normalisers = {}
+        if self._constraint.counts:
+            cost = self._model.cost(world, trajectory.features).mean()
+            raw_reward = penalised(raw_reward, cost, normalisers)
+            weight = next_multiplier(normalisers[MULTIPLIER], cost[1:], self._constraint)
+            counted[MULTIPLIER] = weight
         reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
         loss, returns, spreads, metrics = self.policy_loss(
             params, updates, trajectory, reward, discount, normalisers
         )
-        normalisers = {**normalisers, **spreads, "reward": magnitude}
+        normalisers = {**normalisers, **spreads, **counted, "reward": magnitude}
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
             "imagination/reward_std": raw_reward.std(),
         }
+        if counted:
+            metrics |= {"constraint/cost": cost[1:].mean(), "constraint/weight": weight}
         imagined = Imagined(
             trajectory, reward, discount, returns.target, returns.weight, normalisers, metrics
         )
@@ -347,6 +371,12 @@ class Behavior:
             slow_scale=near,
         )  # fmt: skip
         return loss, value.mean()
+
+
+def penalised(reward: Array, cost: Array, normalisers: Normalisers) -> Array:
+    """Returns ``reward - λ cost``, of equal shapes."""
+    chex.assert_equal_shape([reward, cost])
+    return reward - normalisers[MULTIPLIER] * cost
 
 
 def slow_copy(slow: Params, critic: Params, updates: Array, config: BehaviorConfig) -> Params:

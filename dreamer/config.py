@@ -18,6 +18,7 @@ from common.checks import (
     refuse,
 )
 from common.envs.registry import action_repeat
+from common.learning.constraint import ConstraintConfig, check_cost
 from common.learning.normalize import SpreadConfig, StreamNormConfig
 from common.learning.optimizers import OptimizerConfig
 from common.learning.schedules import check_schedules
@@ -202,6 +203,7 @@ class Config(Settings):
         critic_opt: Optimizer of the value function.
         exploration: What may collect experience instead of the actor.
         distill: A small actor that may act instead of the actor, by which it is taught.
+        constraint: What it costs to do what must not be done.
     """
 
     world_model: WorldModelConfig = WorldModelConfig()
@@ -215,6 +217,7 @@ class Config(Settings):
     critic_opt: OptimizerConfig = OptimizerConfig(lr=8e-5)
     exploration: ExplorationConfig = ExplorationConfig()
     distill: DistillConfig = DistillConfig()
+    constraint: ConstraintConfig = ConstraintConfig()
 
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
@@ -224,6 +227,7 @@ class Config(Settings):
             refuse(self, f"{AT}behavior.replay_value.scale above 0 needs {AT}joint true")
         if behavior.start_gradients and not self.joint:
             refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
+        check_cost(self, self.constraint, self.env.counts_cost)
         self._check_exploration()
         self._check_distillation()
 
@@ -269,11 +273,11 @@ class Config(Settings):
             refuse(self, f"{AT}replay.length is {self.replay.length}, which {fault}; {wanted}")
 
     def settled(self) -> Self:
-        """Returns it with the discount factor of the action repeat that the run has."""
-        if not self.world_model.discount_repeat:
-            return self
-        repeat = action_repeat(self.task, self.env.action_repeat)
-        return dataclasses.replace(self, world_model=self.world_model.at_repeat(repeat))
+        """Returns it with the discount factor of its action repeat, and a head for costs."""
+        model = self.world_model.with_cost(self.env.counts_cost)
+        if model.discount_repeat:
+            model = model.at_repeat(action_repeat(self.task, self.env.action_repeat))
+        return dataclasses.replace(self, world_model=model)
 
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""

@@ -14,11 +14,13 @@ import jax
 
 from common.agent import NORMALISERS, Agent, Latents, OpenLoop
 from common.errors import UserError
+from common.learning.constraint import MULTIPLIER, initial_multiplier, next_multiplier
 from common.learning.optimizers import make_optimizer
 from common.model.context import Context
 from common.model.imagine import open_loop
 from common.model.learn import ModelStep, learn_model
 from common.model.world_model import WorldModel, world_model
+from common.rows import COST
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from planet.config import Config
@@ -116,14 +118,20 @@ class PlaNet(PlanningAgent):
         """Keeps the model; see ``PlanningAgent``."""
         planned = latent_model(model, config.image_bits)
         super().__init__("world_model", planned, config, model.actions)
+        if config.constraint.counts and model.cost is None:
+            raise UserError(
+                f"constraint.method {config.constraint.method} needs a model that predicts costs; "
+                "set world_model.predict_cost true"
+            )
         self._world_model = model
         self._context = Context(model, config.replay.latents, config.replay.burn_in)
 
     def init(self, key: Key) -> TrainState:
         """Draws all weights."""
-        params, statistics = self.model.init(key)
+        params, statistics, _ = self.model.init(key)
         optimizer = self.optimizer.init(params)
-        return TrainState({self.name: params}, optimizer, {"vectors": statistics})
+        counted = {"vectors": statistics} | initial_multiplier(self.config.constraint)
+        return TrainState({self.name: params}, optimizer, counted)
 
     def update(
         self, state: TrainState, key: Key, batch: Rows
@@ -154,16 +162,24 @@ class PlaNet(PlanningAgent):
             model.draw_noise(keys[1], shape), batch, start, model.draw_overshooting(keys[2], shape),
             float_images=True,
         )  # fmt: skip
-        statistics = {"vectors": step.statistics}
-        return TrainState({self.name: step.params}, step.optimizer, statistics), step
+        counted, metrics = {"vectors": step.statistics}, step.metrics
+        if self.config.constraint.counts:
+            weight = state.normalisers[MULTIPLIER]
+            counted[MULTIPLIER] = next_multiplier(weight, batch[COST], self.config.constraint)
+            metrics = metrics | {"constraint/weight": counted[MULTIPLIER]}
+        state = TrainState({self.name: step.params}, step.optimizer, counted)
+        return state, step._replace(metrics=metrics)
 
     def report(self, params: Params, key: Key, batch: Rows) -> dict[str, OpenLoop]:
         """Predicts images from actions alone; see ``common.model.imagine.open_loop``."""
-        world, statistics = self._learned(params)
-        return open_loop(self._world_model, world, key, batch, statistics=statistics)
+        learned = self._learned(params)
+        return open_loop(
+            self._world_model, learned.params, key, batch, statistics=learned.statistics
+        )
 
     def _learned(self, params: Params) -> Learned:
-        return Learned(params[self.name], params.get(NORMALISERS, {}).get("vectors"))
+        counted = params.get(NORMALISERS, {})
+        return Learned(params[self.name], counted.get("vectors"), counted.get(MULTIPLIER))
 
 
 def make_agent(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Self
 
-from common.checks import NonNegative, Range
+from common.checks import AT, NonNegative, Range, refuse
 from common.dynamics.kl import KLConfig
 from common.dynamics.rssm import RSSMConfig
 from common.envs.config import EnvConfig
 from common.envs.registry import episode_steps, split
+from common.learning.constraint import ConstraintConfig, check_cost
 from common.learning.optimizers import OptimizerConfig
 from common.model.config import WorldModelConfig
 from common.nets.coders import DecoderConfig, EncoderConfig
@@ -62,6 +63,7 @@ class Config(Settings):
         exploration_noise: Standard deviation of noise added to continuous actions while
             collecting; for discrete actions the probability of a random one.
         model_opt: Optimizer of the model.
+        constraint: What it costs to do what must not be done; of the world model.
     """
 
     task: str = "dmc_cheetah_run"
@@ -77,14 +79,27 @@ class Config(Settings):
     planner: PlannerConfig = PlannerConfig()
     exploration_noise: NonNegative = 0.3
     model_opt: OptimizerConfig = OptimizerConfig(lr=1e-3, eps=1e-4, clip=1000.0, weight_decay=0)
+    constraint: ConstraintConfig = ConstraintConfig()
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where options do not fit each other."""
+        super().__post_init__()
+        check_cost(self, self.constraint, self.env.counts_cost)
+        if self.constraint.counts and self.model != "world_model":
+            fault = f"{AT}model {self.model} predicts no costs; set {AT}constraint.method none"
+            refuse(self, f"{fault}, or {AT}model world_model")
 
     def settled(self) -> Self:
         """Returns it with the discount of TD-MPC2 that the length of episodes asks for.
 
-        That of several tasks which are told apart stays 0: each has its own.
+        That of several tasks which are told apart stays 0: each has its own. A world model gets a
+        head for costs where they are counted.
         """
+        if self.model == "world_model":
+            model = self.world_model.with_cost(self.env.counts_cost)
+            return dataclasses.replace(self, world_model=model)
         told = self.env.task_one_hot and len(set(split(self.task))) > 1
-        if self.model != "tdmpc2" or self.tdmpc2.discount or told:
+        if self.model == "tdm" or self.tdmpc2.discount or told:
             return self
         steps = episode_steps(self.task, self.env)
         discount = episode_discount(steps) if steps else 0.0

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.agent import NORMALISERS, Agent
 from common.errors import UserError
+from common.learning.constraint import MULTIPLIER
 from common.model.memory import LatentMemory
 from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec
@@ -76,7 +77,8 @@ def planned_model(agent: Agent, model: WorldModel) -> PlannedModel:
     latent = latent_model(model)
 
     def learned(params: Params) -> Learned:
-        return Learned(params["world_model"], params.get(NORMALISERS, {}).get("vectors"))
+        counted = params.get(NORMALISERS, {})
+        return Learned(params["world_model"], counted.get("vectors"), counted.get(MULTIPLIER))
 
     def remember(params: Params, keys: Array, memory: Any, rows: Rows) -> Any:
         return latent.memory.remember(learned(params), keys, memory, rows)

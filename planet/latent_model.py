@@ -23,10 +23,12 @@ class Learned(NamedTuple):
     Attributes:
         params: Of its ``init``.
         statistics: Of vectors; None for the model's own.
+        multiplier: Weight of the cost that it predicts; None where no costs count.
     """
 
     params: Params
     statistics: Statistics | None
+    multiplier: Array | None = None
 
 
 def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
@@ -60,13 +62,13 @@ def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
     def imagine(
         learned: Learned, key: Key, start: State, actions: Array
     ) -> tuple[dict[str, Array], Array]:
-        params, statistics = learned
+        params, statistics, _ = learned
         states = model.imagine(params, key, start, actions)
         reward = model.reward(params, model.feature(params, states)).mean()
         return model.decode(params, states, statistics), reward
 
     def rollout(learned: Learned, key: Key, start: State, actions: Array) -> Future:
-        return score(learned.params, key, start, actions)
+        return score(learned.params, key, start, actions, learned.multiplier)
 
     memory = Memory(model.initial, remember, draws=2)
     return PlannedModel(init, loss, memory, start, imagine, rollout)
@@ -75,15 +77,17 @@ def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:
 def latent_rollout(model: WorldModel) -> Rollout:
     """Predicts mean rewards along one sampled trajectory of each sequence.
 
-        reward_k = r(s_k),  continues_k = p(s_k goes on),  s_k ~ prior(s_{k-1}, a_k)
+        reward_k = r(s_k) - λ c(s_k),  continues_k = p(s_k goes on),  s_k ~ prior(s_{k-1}, a_k)
 
-    Without a discount head the model knows of no ends.
+    Without a discount head the model knows of no ends; without a multiplier λ no costs count.
 
     Args:
         model: The world model; params are those of its ``init``, start is a state ``[N]``.
     """
 
-    def rollout(params: Params, key: Key, start: Any, actions: Array) -> Future:
+    def rollout(
+        params: Params, key: Key, start: Any, actions: Array, multiplier: Array | None = None
+    ) -> Future:
         chex.assert_rank(actions, 4)
         num_envs, candidates, horizon, size = actions.shape
         chex.assert_equal(size, model.actions.size)
@@ -105,7 +109,10 @@ def latent_rollout(model: WorldModel) -> Rollout:
             discount = model.discount(params, features).mean()
             continues = each(discount / model.config.discount_factor)
         last = jax.tree.map(lambda x: x.reshape(num_envs, candidates, *x.shape[1:]), last)
-        return Future(each(model.reward(params, features).mean()), continues, last)
+        reward = model.reward(params, features).mean()
+        if multiplier is not None:
+            reward -= multiplier * model.cost(params, features).mean()
+        return Future(each(reward), continues, last)
 
     return rollout
 

@@ -22,7 +22,7 @@ SEVERAL = ("configs", "diff")
 """Options that take several words, all of them names of presets."""
 
 
-GIVE_WAY = ("tdmpc2", "planner", "exploration", "distill")
+GIVE_WAY = ("tdmpc2", "planner", "exploration", "distill", "constraint", "env.challenge")
 """Groups that came beside others with options of the same names, which keep their short ones."""
 
 

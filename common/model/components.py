@@ -26,7 +26,7 @@ from common.types import Array, Key, Params, Rows
 DYNAMICS = {"rssm": rssm, "transformer": transformer, "s5": s5}
 """Modules with ``functions``, ``initial`` and ``draw_noise``, by the name of their options."""
 
-TERMS = ("reward", "discount", "kl", "dyn", "rep", "overshooting")
+TERMS = ("reward", "discount", "cost", "kl", "dyn", "rep", "overshooting")
 """Names of loss terms, which no predicted observation may have."""
 
 
@@ -50,6 +50,7 @@ class Components(NamedTuple):
         decode: ``(params, feature) -> {key: distribution}``, on the encoder's scale.
         reward: ``(params, feature) -> distribution`` of the (transformed) reward.
         discount: ``(params, feature) -> distribution`` with mean γ p(not terminal).
+        cost: ``(params, feature) -> distribution`` of the cost; None where it is not predicted.
         encoded: Keys of the observations that are seen.
         decoded: Keys of the observations that are predicted.
         feature_size: Entries of a feature, D.
@@ -65,6 +66,7 @@ class Components(NamedTuple):
     decode: Callable[[Params, Array], dict[str, Observation]]
     reward: Callable[[Params, Array], Prediction]
     discount: Callable[[Params, Array], Prediction]
+    cost: Callable[[Params, Array], Prediction] | None
     encoded: tuple[str, ...]
     decoded: tuple[str, ...]
     feature_size: int
@@ -96,6 +98,7 @@ def make_components(
     deter = jax.eval_shape(lambda: module.initial(options, 1)).deter.shape[-1]
     decoder = _transform(lambda x: _decode(Decoder(specs, config.decoder, deter)(x), config, specs))
     reward = _transform(lambda x: ScalarHead(config.reward, "reward")(x))
+    cost = _transform(lambda x: ScalarHead(config.reward, "cost")(x))
     discount = _transform(
         lambda x: _discount(config, ScalarHead(config.discount, "discount", "bernoulli")(x))
     )
@@ -116,6 +119,8 @@ def make_components(
         params["reward"] = reward.init(next(keys), feature)
         if config.predict_discount:
             params["discount"] = discount.init(next(keys), feature)
+        if config.predict_cost:  # A key of its own: all else is drawn as without it.
+            params["cost"] = cost.init(jax.random.fold_in(key, 5), feature)
         return params
 
     feature = jax.eval_shape(lambda key: first_feature(dynamics.init(key)), jax.random.key(0))
@@ -138,6 +143,7 @@ def make_components(
         decode=of("decoder", decoder.apply),
         reward=of("reward", reward.apply),
         discount=of("discount", discount.apply) if config.predict_discount else constant_discount,
+        cost=of("cost", cost.apply) if config.predict_cost else None,
         encoded=tuple(itertools.chain(*selected_keys(specs, config.encoder))),
         decoded=decoded,
         feature_size=feature.shape[-1],

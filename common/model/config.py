@@ -30,6 +30,8 @@ class WorldModelConfig(Options):
         reward: The reward head.
         discount: The discount head.
         kl: The KL term.
+        predict_cost: Whether there is a cost head, of the reward head's size and kind, for costs
+            that rows hold; runs have one where their environments count a cost.
         predict_discount: Whether there is a discount head; without one every state is
             taken to continue with the constant discount factor.
         discount_factor: Discount factor of one agent step, γ.
@@ -41,6 +43,7 @@ class WorldModelConfig(Options):
         decoder_scale: Weight of the terms of observations.
         reward_scale: Weight of the reward term, c_r.
         discount_scale: Weight of the discount term, c_d.
+        cost_scale: Weight of the cost term.
         reward_transform: What is applied to rewards before they are learned:
             "identity", or "tanh" as in DreamerV2's Atari runs.
         vector_transform: What is applied to vectors before they are encoded and predicted:
@@ -66,6 +69,7 @@ class WorldModelConfig(Options):
     reward: HeadConfig = HeadConfig()
     discount: HeadConfig = HeadConfig()
     kl: KLConfig = KLConfig()
+    predict_cost: bool = False
     predict_discount: bool = True
     discount_factor: Share = 0.99
     discount_repeat: Whole = 0
@@ -73,6 +77,7 @@ class WorldModelConfig(Options):
     decoder_scale: NonNegative = 1.0
     reward_scale: NonNegative = 1.0
     discount_scale: NonNegative = 1.0
+    cost_scale: NonNegative = 1.0
     reward_transform: Literal["identity", "tanh"] = "identity"
     vector_transform: VectorTransform = "identity"
     decoder_gradients: bool = True
@@ -95,6 +100,10 @@ class WorldModelConfig(Options):
             "bfloat16 is slower than float32 on a CPU; for one that multiplies bfloat16 faster "
             "there is --precision bfloat16_products"
         ]
+
+    def with_cost(self, counted: bool) -> WorldModelConfig:
+        """Returns it with a cost head where costs are counted."""
+        return dataclasses.replace(self, predict_cost=True) if counted else self
 
     def at_repeat(self, repeat: int) -> WorldModelConfig:
         """Returns it for an action repeat: γ^(repeat / discount_repeat), where one is named.

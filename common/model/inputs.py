@@ -17,7 +17,7 @@ from common.dynamics.base import Noise, State
 from common.errors import UserError
 from common.model.components import Components
 from common.model.config import WorldModelConfig
-from common.rows import Specs, row_specs
+from common.rows import COST, Specs, row_specs
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Rows
 
@@ -142,12 +142,15 @@ def make_inputs(
 ) -> Inputs:
     """Derives what a model takes from its parts; nothing is computed."""
     encoded = (*parts.encoded, *FILTERED)
-    learned = (*dict.fromkeys((*parts.encoded, *parts.decoded)), *FILTERED, *LEARNED)
+    costs = parts.cost is not None
+    learned = *dict.fromkeys((*parts.encoded, *parts.decoded)), *FILTERED, *LEARNED
+    learned = (*learned, COST) if costs else learned
     noise = jax.eval_shape(lambda key: parts.draw_noise(key, (1,)), jax.random.key(0))
     state = _first(parts.initial)
     return Inputs(
-        row_specs(specs, actions), encoded, learned, state, noise.shape[1:], parts.feature_size
-    )
+        row_specs(specs, actions, costs), encoded, learned, state, noise.shape[1:],
+        parts.feature_size,
+    )  # fmt: skip
 
 
 def warn_of_short_windows(config: WorldModelConfig, length: int) -> None:

@@ -27,7 +27,7 @@ from common.model.components import Components
 from common.model.config import WorldModelConfig
 from common.model.vectors import Statistics
 from common.nets.coders import normalize_image
-from common.rows import ROW_KEYS
+from common.rows import COST, ROW_KEYS
 from common.types import Array, Params, Rows
 
 
@@ -36,8 +36,8 @@ class Losses(NamedTuple):
 
     Attributes:
         terms: Unscaled loss terms ``[B, T]`` by name: one for each predicted observation,
-            "reward", "discount" and "overshooting" where there are any, and "kl", or "dyn" and
-            "rep" where these have weights of their own.
+            "reward", "discount", "cost" and "overshooting" where there are any, and "kl", or "dyn"
+            and "rep" where these have weights of their own.
         total: The weighted sum of their means.
         log_probs: Log-likelihood of each head's target ``[B, T]``.
         observed: Posterior states and both distributions.
@@ -99,7 +99,7 @@ def observe(
 
 
 def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
-    """Returns what the heads should predict: observations, rewards and discounts of a batch.
+    """Returns what the heads should predict: observations, rewards, discounts, costs of a batch.
 
     Images are in [-0.5, 0.5], rewards transformed, and the discount is γ (1 − is_terminal), or
     1 − is_terminal where it is not soft.
@@ -111,6 +111,8 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
     }
     transform = {"identity": lambda x: x, "tanh": jnp.tanh}[config.reward_transform]
     result["reward"] = transform(batch["reward"])
+    if config.predict_cost:
+        result[COST] = batch[COST]
     alive = 1 - batch["is_terminal"].astype(jnp.float32)
     return result | {"discount": config.discount_factor * alive if config.soft_discount else alive}
 
@@ -124,6 +126,8 @@ def loss_scales(config: WorldModelConfig, decoded: tuple[str, ...]) -> dict[str,
     )
     if config.predict_discount:
         scales["discount"] = config.discount_scale
+    if config.predict_cost:
+        scales[COST] = config.cost_scale
     if config.kl.overshooting:
         scales["overshooting"] = config.kl.overshooting_scale
     return scales
@@ -169,6 +173,8 @@ def _log_probs(
     heads |= {"reward": parts.reward(params, shown(config.reward_gradients))}
     if config.predict_discount:
         heads["discount"] = parts.discount(params, shown(config.discount_gradients))
+    if config.predict_cost:
+        heads[COST] = parts.cost(params, shown(config.reward_gradients))
     return {key: head.log_prob(wanted[key]) for key, head in heads.items()}
 
 

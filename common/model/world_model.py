@@ -1,8 +1,8 @@
-"""The world model: encoder, latent dynamics, decoder, reward and discount heads.
+"""The world model: encoder, latent dynamics, decoder, heads of reward, discount and cost.
 
 ``world_model`` returns a ``WorldModel``, a NamedTuple of pure functions that knows
 no agent, no environment and no replay. Parameters are a mapping from component name
-("encoder", the dynamics' name, "decoder", "reward", "discount") to Haiku parameters.
+("encoder", the dynamics' name, "decoder", "reward", "discount", "cost") to Haiku parameters.
 ``common.model.losses`` has the loss, ``common.model.components`` the parts.
 
 What is counted and not learned, the statistics of standardised vectors, stands beside the
@@ -83,6 +83,7 @@ class WorldModel(NamedTuple):
         reward: ``(params, feature) -> distribution`` of the (transformed) reward ``[...]``.
         discount: ``(params, feature) -> distribution`` whose mean ``[...]`` is the predicted
             γ · p(not terminal), or γ.
+        cost: ``(params, feature) -> distribution`` of the cost ``[...]``; None without such a head.
         track: ``(statistics, batch) -> statistics`` with a batch more; to be called before
             each ``loss`` that is learned from.
     """
@@ -107,6 +108,7 @@ class WorldModel(NamedTuple):
     decoder: Callable[[Params, Array], dict[str, UnitNormal]]
     reward: Callable[[Params, Array], Prediction]
     discount: Callable[[Params, Array], Prediction]
+    cost: Callable[[Params, Array], Prediction] | None
     track: Callable[[Statistics, Rows], Statistics]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -144,6 +146,7 @@ def world_model(
         statistics is not None or not own, config,
     )  # fmt: skip
     discount = model.checked(parts.discount) if config.predict_discount else parts.discount
+    cost = model.checked(parts.cost) if parts.cost else None
     return WorldModel(
         config, specs, action_space, own,
         init=parts.init, loss=model.loss, losses=model.losses, observe=model.observe,
@@ -151,7 +154,7 @@ def world_model(
         initial=parts.initial, draw_noise=parts.draw_noise,
         draw_overshooting=model.draw_overshooting, feature=model.feature, embed=model.embed,
         decode=model.decode, decoder=model.checked(parts.decode),
-        reward=model.checked(parts.reward), discount=discount, track=model.track,
+        reward=model.checked(parts.reward), discount=discount, cost=cost, track=model.track,
     )  # fmt: skip
 
 

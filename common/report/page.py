@@ -31,6 +31,7 @@ GROUPS = {
     "imagination": "Imagination",
     "explorer": "Exploration",
     "distill": "Distillation",
+    "constraint": "Constraint",
     "replay": "Replay",
     "time": "Speed",
 }

@@ -17,6 +17,7 @@ from common.envs.fit import check_fits
 from common.envs.registry import Task
 from common.envs.waiting import Stopped, stopped_by
 from common.logging.video import Film
+from common.rows import COST, LOG_PREFIX
 from common.run.clocks import Silence
 from common.run.driver import AgentPolicy, Driver, Episode, NumpyRows, Policy
 from common.run.environments import MakeEnvs, for_evaluation
@@ -31,16 +32,19 @@ class Evaluation(NamedTuple):
         returns: Undiscounted return of each episode ``[E]``.
         lengths: Agent steps of each episode ``[E]``.
         video: First episode as uint8 ``[T, height, width, 3]``; None where not filmed.
+        costs: Sum of the costs of each episode ``[E]``; None where none are counted.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     video: np.ndarray | None
+    costs: np.ndarray | None = None
 
     def __str__(self) -> str:
-        """Says mean and deviation."""
+        """Says mean and deviation, and the mean cost where there is one."""
         mean, std = self.returns.mean(), self.returns.std()
-        return f"return {mean:.1f} ± {std:.1f} over {len(self.returns)} episodes"
+        cost = "" if self.costs is None else f", cost {self.costs.mean():.1f}"
+        return f"return {mean:.1f} ± {std:.1f} over {len(self.returns)} episodes{cost}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +60,11 @@ class Results:
     @property
     def all(self) -> Evaluation:
         """The episodes of all tasks in one."""
-        each = self.tasks.values()
+        each = list(self.tasks.values())
         returns, lengths = (np.concatenate(x) for x in list(zip(*each, strict=True))[:2])
-        return Evaluation(returns, lengths, None)
+        costs = [one.costs for one in each if one.costs is not None]
+        whole = np.concatenate(costs) if len(costs) == len(each) else None
+        return Evaluation(returns, lengths, None, whole)
 
     @property
     def videos(self) -> dict[str, np.ndarray]:
@@ -74,7 +80,7 @@ class Results:
 
     def metrics(self, name: str) -> dict[str, float]:
         """Returns ``{name}/return_mean`` and the like, ``{name}/return/<task>`` of several."""
-        returns, lengths, _ = self.all
+        returns, lengths, _, costs = self.all
         scalars = {
             f"{name}/return_mean": float(returns.mean()),
             f"{name}/return_std": float(returns.std()),
@@ -82,6 +88,8 @@ class Results:
             f"{name}/return_max": float(returns.max()),
             f"{name}/length_mean": float(lengths.mean()),
         }
+        if costs is not None:
+            scalars[f"{name}/cost_mean"] = float(costs.mean())
         if len(self.tasks) > 1:
             means = {task: float(one.returns.mean()) for task, one in self.tasks.items()}
             scalars |= {f"{name}/return/{task}": mean for task, mean in means.items()}
@@ -233,7 +241,11 @@ def evaluate(
             )
     returns = np.array([episode.episode_return for episode in plan.played])
     lengths = np.array([episode.length for episode in plan.played], np.int64)
-    return Evaluation(returns, lengths, pictures.video() if film else None)
+    costs = [episode.extras.get(LOG_PREFIX + COST) for episode in plan.played]
+    return Evaluation(
+        returns, lengths, pictures.video() if film else None,
+        None if None in costs else np.array(costs),
+    )  # fmt: skip
 
 
 class _Plan:

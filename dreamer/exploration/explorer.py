@@ -79,7 +79,7 @@ class Explorer:
         """
         self._model, self._networks, self._options = model, networks, config.exploration
         self._config = own_behavior(config)
-        self.behavior = Behavior(model, networks, self._config, self.reward)
+        self.behavior = Behavior(model, networks, self._config, self.reward, config.constraint)
         sizes = find_sizes(model)
         self.embed, precision = sizes.embed, model.config.precision
         self.comparator: Comparator | None = None

@@ -69,6 +69,35 @@ class Wind(gymnasium.Env):
         return np.array([self.x, self.wind], np.float32)
 
 
+class Toll(gymnasium.Env):
+    """Pays the action a, and costs a² where it is above 0.
+
+    Who earns the reward less the cost takes 1/2, as does who may cost 1/4 a step: the multiplier
+    is then 1. Who heeds no cost takes 1.
+    """
+
+    LENGTH = 5
+    BEST, COST = 0.5 * LENGTH, 0.25 * LENGTH
+
+    def __init__(self):
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        taken = float(action[0])
+        info = {"cost": max(taken, 0.0) ** 2}
+        return self.observe(), taken, False, self.steps == self.LENGTH, info
+
+    def observe(self):
+        return np.array([self.steps / self.LENGTH], np.float32)
+
+
 class Echo(gymnasium.Env):
     """Pays the action; shows how many steps were made, and a picture of that where wanted.
 

@@ -142,6 +142,21 @@ def test_known_optimum_is_reached(agent, environment, options, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("agent", ["dreamer", "dreamer_v3", "planet"])
+@pytest.mark.parametrize("method", ["fixed", "lagrangian"])
+def test_a_constraint_moves_the_optimum_to_where_it_is_kept(agent, method, tmp_path):
+    constraint = {"method": method, "limit": 0.25, "weight": 1.0, "lr": 0.01}
+    options = {"env": {"cost": True}, "constraint": constraint, "run": {"frames": 3000},
+               "world_model": {"predict_cost": True}}  # fmt: skip
+    _, learned, _ = solve(agent, known.Toll, tmp_path, options=options)
+    costs = [row["eval/cost_mean"] for row in read_jsonl(tmp_path / "metrics.jsonl")
+             if "eval/cost_mean" in row]  # fmt: skip
+    print(f"return {learned:.2f} of {known.Toll.BEST}, cost {costs[-1]:.2f} of {known.Toll.COST}")
+    assert learned == pytest.approx(known.Toll.BEST, abs=0.6)
+    assert costs[-1] == pytest.approx(known.Toll.COST, abs=0.6)
+
+
+@pytest.mark.slow
 def test_known_optimum_is_reached_with_rounded_products(tmp_path, capsys):
     solved = solve("dreamer", known.Corridor, tmp_path, precision="bfloat16_products")
     check_solved(*solved, known.Corridor)

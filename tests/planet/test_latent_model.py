@@ -89,3 +89,22 @@ def test_images_keep_their_first_bits(bits):
 def test_eight_bits_change_nothing():
     image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     assert quantize_images(jax.random.key(0), {"image": image}, 8)["image"] is image
+
+
+def test_a_multiplier_takes_predicted_costs_off_the_reward():
+    model = world_model(dataclasses.replace(TINY, predict_cost=True), VECTOR, ACTIONS)
+    params, key = random_params(model.init), jax.random.key(1)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (ENVS, CANDIDATES, HORIZON, 2)).astype(np.float32)
+    planned, start = latent_model(model), model.initial(ENVS)
+    rewards = [
+        np.asarray(planned.rollout(Learned(params, None, weight), key, start, actions).rewards)
+        for weight in (None, 0.0, 0.5, 1.0)
+    ]
+    np.testing.assert_allclose(rewards[0], rewards[1], rtol=1e-6)
+    halves = rewards[1] - rewards[2]
+    assert np.abs(halves).max() > 1e-3
+    np.testing.assert_allclose(rewards[1] - rewards[3], 2 * halves, rtol=1e-4, atol=1e-6)
+    last = planned.rollout(Learned(params, None, None), key, start, actions).last
+    cost = model.cost(params, model.feature(params, last)).mean()
+    np.testing.assert_allclose(halves[..., -1], 0.5 * cost, rtol=1e-4, atol=1e-6)

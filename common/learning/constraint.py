@@ -1,0 +1,94 @@
+"""A weight on what must not be done: the Lagrangian of a constrained problem.
+
+To maximise the reward where the cost of an agent step may be d on average, one maximises
+``r - λ c`` and lets λ, the multiplier, ascend its own gradient (Altman, Constrained Markov
+Decision Processes, 1999; Tessler et al., arXiv:1805.11074):
+
+    λ <- clip(λ + α (mean(c) - d), 0, λ_max)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from common.checks import AT, NonNegative, Options, Positive, refuse
+from common.types import Array
+
+MULTIPLIER = "multiplier"
+"""Where what is counted and not learned holds λ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstraintConfig(Options):
+    """How much what must not be done counts against the reward.
+
+    Attributes:
+        method: "none" leaves costs to the log; "fixed" takes ``weight`` times the cost off the
+            reward; "lagrangian" begins so, and raises the weight while the cost is above the
+            limit, and lowers it below.
+        limit: Cost of an agent step that is allowed, on average: that of an episode divided by its
+            actions.
+        weight: λ, at first.
+        lr: Step of λ with every update, α.
+        max: Largest λ.
+    """
+
+    method: Literal["none", "fixed", "lagrangian"] = "none"
+    limit: NonNegative = 0.0
+    weight: NonNegative = 1.0
+    lr: Positive = 0.01
+    max: Positive = 100.0
+
+    def __post_init__(self) -> None:
+        """Raises an OptionError where options do not fit each other."""
+        super().__post_init__()
+        if self.weight > self.max:
+            refuse(self, f"{AT}weight is {self.weight:g}; expected at most {AT}max, {self.max:g}")
+
+    @property
+    def counts(self) -> bool:
+        """Whether costs change what is learned."""
+        return self.method != "none"
+
+
+NO_CONSTRAINT = ConstraintConfig()
+
+
+def check_cost(config: Options, constraint: ConstraintConfig, counted: bool) -> None:
+    """Raises the OptionError of a configuration whose environments count no cost.
+
+    Args:
+        config: The configuration, whose options are named ``constraint`` and ``env``.
+        constraint: Of it.
+        counted: Whether its environments count one.
+    """
+    if constraint.counts and not counted:
+        refuse(
+            config,
+            f"{AT}constraint.method {constraint.method} needs environments that count a cost; set "
+            f"{AT}env.challenge.safety.constraints for the control suite, or {AT}env.cost true for "
+            "Gymnasium environments whose info has one",
+        )
+
+
+def initial_multiplier(config: ConstraintConfig) -> dict[str, Array]:
+    """Returns λ before the first update by its name; nothing where no costs count."""
+    return {MULTIPLIER: jnp.float32(config.weight)} if config.counts else {}
+
+
+def next_multiplier(multiplier: Array, cost: Array, config: ConstraintConfig) -> Array:
+    """Returns λ after an update; see the module's docstring.
+
+    Args:
+        multiplier: λ before.
+        cost: Costs of any shape, in any steps.
+        config: The limit, and how fast λ moves.
+    """
+    if config.method != "lagrangian":
+        return multiplier
+    over = jax.lax.stop_gradient(cost).mean() - config.limit
+    return jnp.clip(multiplier + config.lr * over, 0.0, config.max)
