@@ -9,6 +9,9 @@ from benchmarks.suites import SUITES, suite
 from common.command.table import HELP, Command, find, listing
 from common.errors import UserError, exit_code, nearest
 
+SWEEP = "rwrl"
+"""The suite whose scores are of one challenge each, and have a page of their own."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line.
@@ -62,6 +65,7 @@ def _overview() -> str:
         "  python -m benchmarks atari run --launcher slurm --partition gpu --logdir runs/atari",
         "  python -m benchmarks dmc run --games walker_walk --logdir runs/dmc -- --run.frames 1e5",
         "  python -m benchmarks atari status --logdir runs/atari",
+        "  python -m benchmarks rwrl run --games 'walker_walk.*_delay-*' --logdir runs/rwrl",
         "",
         "dynamics that generalise over bodies: python -m benchmarks tdm",
         "planners in models of each kind: python -m benchmarks planning models",
@@ -84,12 +88,20 @@ def _status(name: str, argv: Sequence[str]) -> int:
 
 
 def _score(name: str, argv: Sequence[str]) -> int:
+    if name == SWEEP:
+        from benchmarks.rwrl import command
+
+        return command.score(argv)
     from benchmarks.scores.command import score
 
     return score(name, argv)
 
 
 def _report(name: str, argv: Sequence[str]) -> int:
+    if name == SWEEP:
+        from benchmarks.rwrl import command
+
+        return command.report(argv)
     from benchmarks.page.command import report
 
     return report(name, argv)

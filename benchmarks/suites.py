@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Literal
 
+from benchmarks.rwrl.points import POINTS, RWRL_TASKS
+
 REFERENCE = pathlib.Path(__file__).resolve().parent / "reference"
 
 
@@ -22,6 +24,8 @@ class Protocol:
         sticky: Probability with which Atari repeats the previous action; None elsewhere.
         actions: Whether Atari offers "all" 18 actions or the "minimal" set; None elsewhere.
         inputs: What the agent sees.
+        challenges: Options of ``env.challenge`` that are on, such as "delay.actions 3"; of the
+            suite "rwrl" those of every task are its own.
     """
 
     frames: int | None
@@ -29,6 +33,7 @@ class Protocol:
     sticky: float | None = None
     actions: Literal["all", "minimal"] | None = None
     inputs: Literal["pixels", "state"] = "pixels"
+    challenges: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Says it in a line, such as "200M frames, sticky 0.25, 18 actions, evaluation"."""
@@ -38,6 +43,7 @@ class Protocol:
         if self.actions is not None:
             words.append("18 actions" if self.actions == "all" else "minimal actions")
         words.append(self.inputs)
+        words += self.challenges
         words.append(f"{self.returns} returns" if self.returns else "returns unknown")
         return ", ".join(words)
 
@@ -47,7 +53,7 @@ class Suite:
     """One benchmark.
 
     Attributes:
-        name: "atari", "atari100k", "dmc" or "dmc_proprio".
+        name: "atari", "atari100k", "dmc", "dmc_proprio" or "rwrl".
         tasks: Task of the command line by the name that tables use, in their order:
             ``{"Pong": "atari_pong", ...}``.
         protocol: The benchmark's own.
@@ -55,6 +61,7 @@ class Suite:
         low: Score that counts as 0, by name (a random policy's).
         gamer: Score that counts as 1, by name; of the control suite 1000.
         record: The human world record, by name; empty where there is none.
+        options: Further words of the train command, by name, where there are any.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Suite:
     low: Mapping[str, float]
     gamer: Mapping[str, float]
     record: Mapping[str, float]
+    options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -112,10 +120,25 @@ def _dmc(name: str, preset: str, inputs: Literal["pixels", "state"]) -> Suite:
     )
 
 
+def _rwrl() -> Suite:
+    points = {f"{task}.{point}": (task, point) for task in RWRL_TASKS for point in POINTS}
+    return Suite(
+        "rwrl",
+        {name: f"rwrl_{task}" for name, (task, _) in points.items()},
+        Protocol(1_000_000, "evaluation", inputs="state"),
+        ("dmc_proprio",),
+        dict.fromkeys(points, 0.0),
+        dict.fromkeys(points, 1000.0),
+        {},
+        {name: POINTS[point].words for name, (_, point) in points.items()},
+    )
+
+
 SUITES = {
     "atari": lambda: _atari("atari", Protocol(200_000_000, "evaluation", 0.25, "all")),
     "atari100k": lambda: _atari("atari100k", Protocol(400_000, "evaluation", 0.0, "minimal")),
     "dmc": lambda: _dmc("dmc", "dmc_vision", "pixels"),
     "dmc_proprio": lambda: _dmc("dmc_proprio", "dmc_proprio", "state"),
+    "rwrl": _rwrl,
 }
 """Builds each benchmark."""

@@ -38,11 +38,12 @@ def run(argv: Sequence[str]) -> int:
     if not first:
         raise UserError(f"{folder} lists no job {game} seed {seed}")
     program = importlib.import_module(f"{plan.agent}.program").load_program()
-    given = flags.parse_flags(plan.options, program.default_config).values
     members = []
     for job in plan.crew(first[0]):
+        words = (*job.options, *plan.options)
+        given = flags.parse_flags(words, program.default_config)
         own = {"task": job.task, "seed": job.seed}
-        config = resolve(program, plan.configs, given | own)
+        config = resolve(program, (*plan.configs, *given.configs), given.values | own)
         members.append(Member(str(job), config, plan.folder(job)))
     return train_members(program, members)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import importlib
 import json
 import os
@@ -37,11 +38,13 @@ class Job:
         game: Name of the task in the suite's table, such as "Pong" or "walker_walk".
         seed: Seed of the run.
         task: The task as the train command knows it.
+        options: Words of the train command that only this task has.
     """
 
     game: str
     seed: int
     task: str
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Names the job in a sentence."""
@@ -106,7 +109,7 @@ class Plan:
             crew = ("-m", "benchmarks.jobs.crew", str(self.logdir), first.game, str(first.seed))
             return [sys.executable, *crew]
         words = [sys.executable, "-m", self.agent, "train", "--configs", *self.configs]
-        words += ["--task", job.task, "--seed", str(job.seed)]
+        words += ["--task", job.task, "--seed", str(job.seed), *job.options]
         return [*words, "--logdir", str(self.folder(job)), *self.options]
 
 
@@ -145,7 +148,7 @@ def make(
     named = [name if name in known else _absolute(name) for name in configs or suite.configs]
     frames = _frames(agent, named, options)
     jobs = [
-        Job(game, seed, suite.tasks[game])
+        Job(game, seed, suite.tasks[game], suite.options.get(game, ()))
         for game in choose_games(suite, games)
         for seed in range(seeds)
     ]
@@ -159,22 +162,24 @@ def choose_games(suite: Suite, names: Iterable[str]) -> list[str]:
 
     Args:
         suite: The benchmark.
-        names: Names of its table or of its tasks, in any case; "all" for every one.
+        names: Names of its table or of its tasks, in any case, or patterns of such, as
+            "walker_*"; "all" for every one.
 
     Raises:
         UserError: No game has that name.
     """
-    spelled = {}
+    found: dict[str, set[str]] = {}
     for game, task in suite.tasks.items():
-        spelled |= dict.fromkeys((game, task, task.partition("_")[2]), game)
-    found = {name.lower(): game for name, game in spelled.items()}
-    chosen = set()
+        for name in (game, task, task.partition("_")[2]):
+            found.setdefault(name.lower(), set()).add(game)
+    chosen: set[str] = set()
     for name in names:
         if name.lower() == "all":
             chosen |= set(suite.tasks)
-        elif name.lower() in found:
-            chosen.add(found[name.lower()])
-        else:
+            continue
+        fitting = fnmatch.filter(found, name.lower())
+        chosen.update(*(found[one] for one in fitting))
+        if not fitting:
             hint = nearest(name.lower(), (game.lower() for game in suite.tasks))
             raise UserError(f"{suite.name} has no game {name!r}{hint}")
     return [game for game in suite.tasks if game in chosen]
@@ -210,7 +215,9 @@ def read(logdir: pathlib.Path) -> Plan:
         raise UserError(f"there is no job list in {logdir}; the run command makes one")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        jobs = tuple(Job(**job) for job in values.pop("jobs"))
+        jobs = tuple(
+            Job(**job | {"options": tuple(job.get("options", ()))}) for job in values.pop("jobs")
+        )
         values |= {name: tuple(values[name]) for name in ("configs", "options")}
         plan = Plan(logdir, **values, jobs=jobs)
         _check(plan)
@@ -224,7 +231,8 @@ def read(logdir: pathlib.Path) -> Plan:
 
 def _check(plan: Plan) -> None:
     """Raises a TypeError where an entry is of another type, or no name of a folder."""
-    words = plan.suite, plan.agent, *plan.configs, *plan.options
+    words = [plan.suite, plan.agent, *plan.configs, *plan.options]
+    words += [word for job in plan.jobs for word in job.options]
     for word in (*words, *(text for job in plan.jobs for text in (job.game, job.task))):
         if not isinstance(word, str):
             raise TypeError(f"{str(word)[:50]!r} is no word")

@@ -190,6 +190,7 @@ def differences(protocol: Protocol, own: Protocol) -> tuple[str, ...]:
         words.append(f"action set {_known(protocol.actions)} instead of {_known(own.actions)}")
     if protocol.inputs != own.inputs:
         words.append(f"{protocol.inputs} instead of {own.inputs}")
+    words += [f"challenge: {one}" for one in protocol.challenges]
     return tuple(words)
 
 

@@ -24,6 +24,9 @@ DreamerV2 2.15 11.33 0.44 0.28
 DreamerV2-schedules 2.64 10.45 0.43 0.28
 """
 
+SCORED = [name for name in SUITES if name != "rwrl"]
+"""Benchmarks that others have published scores of."""
+
 
 @pytest.mark.parametrize("line", TABLE_1.split("\n")[1:-1])
 def test_aggregates_of_the_dreamer_v2_paper(line):
@@ -97,7 +100,7 @@ def test_unknown_names_are_refused():
         published(ATARI, ["Rainbows"])
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", SCORED)
 def test_every_reference_is_one_column_of_its_table(name):
     benchmark = suite(name)
     agents = published(benchmark, published_names(benchmark))
@@ -114,7 +117,7 @@ def test_every_reference_is_one_column_of_its_table(name):
             assert len(values) in (1, agent.seeds[task])
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", SCORED)
 def test_seeds_average_to_the_table_but_for_its_rounding(name, monkeypatch):
     monkeypatch.setattr(reading, "_moved_to", lambda means, runs: dict(runs))
     benchmark = suite(name)

@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from benchmarks.page.results import differences
 from benchmarks.scores.read import read_runs, read_scores
 from benchmarks.scores.rows import COLUMNS
 from benchmarks.suites import Protocol, suite
@@ -307,6 +308,22 @@ def test_runs_of_different_protocols_are_different_agents(make_run):
     assert first.name == "a (200M frames, sticky 0.25, 18 actions, pixels, evaluation returns)"
     assert second.protocol == Protocol(200_000_000, "evaluation", 0.0, "minimal")
     assert len(first.scores["Pong"]) == len(second.scores["Pong"]) == 1
+
+
+def test_challenges_are_part_of_the_protocol(make_run):
+    task, million = "dmc_walker_walk", 1_000_000
+    state = {"pixels": False, "state": True}
+    make_run("a/walker_walk/seed-0", [(million, 900.0)], task, million, env=state)
+    late = state | {"challenge": {"delay": {"actions": 3}, "safety": {"coeff": 0.5}}}
+    logdir = make_run("a/walker_walk/seed-1", [(million, 500.0)], task, million, env=late)
+    benchmark = suite("dmc_proprio")
+    plain, challenged = read_runs(logdir, benchmark)
+    assert plain.protocol == benchmark.protocol and plain.scores["walker_walk"].tolist() == [900]
+    assert challenged.protocol.challenges == ("delay.actions 3", "safety.coeff 0.5")
+    assert "delay.actions 3" in challenged.name
+    assert differences(challenged.protocol, benchmark.protocol) == (
+        "challenge: delay.actions 3", "challenge: safety.coeff 0.5",
+    )  # fmt: skip
 
 
 def test_folders_laid_out_otherwise_are_named_after_the_command(make_run):

@@ -1,0 +1,92 @@
+"""The score and report commands of the sweep.
+
+python -m benchmarks rwrl score --logdir runs/rwrl
+python -m benchmarks rwrl report --logdir runs/rwrl --out runs/rwrl/page
+"""
+
+from __future__ import annotations
+
+import base64
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from benchmarks.jobs import plan as plans
+from benchmarks.options import Parser
+from benchmarks.rwrl.figures import draw
+from benchmarks.rwrl.measures import LEAST, SHARE, WINDOW
+from benchmarks.rwrl.results import Row, by_point, read_rows, table, write_csv
+from common.errors import UserError
+from common.report.html import document, escape, note, section, write_page
+from common.run import versions
+
+REPORT, PICTURE, TABLE = "report.html", "returns.png", "results.csv"
+
+
+def score(argv: Sequence[str]) -> int:
+    """Prints what the runs reached; returns the exit code."""
+    lines = table(
+        _rows(_parser("score", "Prints what the finished runs of a sweep reached."), argv)
+    )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def report(argv: Sequence[str]) -> int:
+    """Writes what they reached as one page, a picture and a table; returns the exit code."""
+    parser = _parser("report", "Writes a page with returns by strength, constraints and measures.")
+    parser.add_argument("--out", type=pathlib.Path, help="where to write [default: LOGDIR/page]")
+    rows = _rows(parser, argv)
+    given = parser.parse(argv)
+    folder = given.out or pathlib.Path(given.logdir) / "page"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / TABLE, table(rows))
+        draw(by_point(rows), folder / PICTURE)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+    command = shlex.join(["python", "-m", "benchmarks", "rwrl", "report", *argv])
+    print(f"report: {write_page(folder / REPORT, _page(rows, folder / PICTURE, command))}")
+    return 0
+
+
+def _parser(command: str, description: str) -> Parser:
+    parser = Parser(f"python -m benchmarks rwrl {command}", description=description)
+    parser.add_argument("--logdir", required=True, help="folder of the sweep")
+    return parser
+
+
+def _rows(parser: Parser, argv: Sequence[str]) -> list[Row]:
+    plan = plans.read(pathlib.Path(parser.parse(argv).logdir))
+    if plan.suite != "rwrl":
+        raise UserError(f"{plan.logdir} holds a benchmark of {plan.suite}, not of rwrl")
+    return read_rows(plan)
+
+
+def _page(rows: Sequence[Row], picture: pathlib.Path, command: str) -> str:
+    heads, *lines = table(rows)
+    data = base64.b64encode(picture.read_bytes()).decode()
+    plain = lambda x: escape(x.replace("_", " "))  # noqa: E731
+    cells = lambda kind, line: "".join(f"<{kind}>{plain(x)}</{kind}>" for x in line)  # noqa: E731
+    body = "".join(f"<tr>{cells('td', line)}</tr>" for line in lines)
+    words = (
+        "Returns are means over seeds of each run's last evaluation, with the challenge on; a dot "
+        "is a run, the dashed line a random policy in the same environments. Costs are sums of an "
+        "episode's violated shares, violations frames of all training. The measures are the "
+        f"suite's, of the returns while training: its window is {WINDOW} episodes, and of runs "
+        f"with fewer than {SHARE * WINDOW} a quarter of their episodes (none below "
+        f"{SHARE * LEAST} episodes)."
+    )
+    made = "".join(f"<li>{escape(x)}</li>" for x in (command, *versions.describe().splitlines()))
+    sections = [
+        section("Return by strength", f'<img src="data:image/png;base64,{data}" alt="returns">'),
+        section("Table", f"<table><tr>{cells('th', heads)}</tr>{body}</table>" + note(words)),
+        section("How it was made", f"<ul>{made}</ul>"),
+    ]
+    amount = len({row.task for row in rows})
+    title = f"rwrl: {len(rows)} runs, {amount} task{'' if amount == 1 else 's'}"
+    style = "img{max-width:100%}table{font-size:.85em}td,th{padding:.2em .5em;overflow-wrap:normal}"
+    return document(title, "Challenges of applied reinforcement learning", sections, style)
