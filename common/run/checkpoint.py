@@ -93,9 +93,14 @@ def save(
     return target
 
 
+def steps(directory: pathlib.Path) -> list[int]:
+    """Returns the step of every checkpoint, from the oldest to the newest."""
+    return list(_folders(pathlib.Path(directory)))
+
+
 def latest(directory: pathlib.Path) -> int | None:
     """Returns the step of the newest checkpoint; None without any."""
-    return max(_folders(pathlib.Path(directory)), default=None)
+    return max(steps(directory), default=None)
 
 
 def metadata(directory: pathlib.Path) -> dict[str, Any] | None:

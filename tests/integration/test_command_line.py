@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import shutil
@@ -17,6 +18,7 @@ import common
 import common.run.driver
 import common.run.learner
 import dreamer
+from benchmarks.__main__ import main as benchmark
 from common.command import line as cli
 from common.envs.render import choose_backend, egl_starts
 from common.logging import read_jsonl
@@ -102,6 +104,26 @@ def test_eval_takes_an_exported_file(trained, tmp_path, capsys):
     assert f"repeat it on the command line: --task {COUNTER}\n" in capsys.readouterr().err
     assert main([*words, "--task", COUNTER]) == 0
     assert "return 21.0" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_is_chosen(trained, tmp_path, capsys):
+    """Of a run that has kept two, and of its exported file; with code of others, if it is named."""
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / f"{400:012d}", run / "checkpoints" / f"{300:012d}")
+    shutil.copy(run / "export.npz", tmp_path / "given.npz")
+    words = f"select --runs {run} {tmp_path}/given.npz --checkpoints --out {tmp_path}/out"
+    words = [*words.split(), "--episodes", "3"]
+    assert benchmark(words) == 2
+    assert f"repeat it on the command line: --task {COUNTER}\n" in capsys.readouterr().err
+    assert benchmark([*words, "--task", COUNTER]) == 0
+    found = json.loads((tmp_path / "out" / "selection.json").read_text())
+    names, marks = zip(*found["candidates"], strict=True)
+    assert names == ("run@300", "run", "given.npz")
+    assert len(set(marks)) == 1  # What a checkpoint holds is what was exported.
+    assert found["returns"] == [21, 21, 21] and found["choice"] in names
+    choice = tmp_path / "out" / "choice.npz"
+    assert f"exported to {choice}" in capsys.readouterr().out
+    assert dreamer.load(choice).config.task == COUNTER
 
 
 def test_report(trained, capsys):

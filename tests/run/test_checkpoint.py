@@ -101,9 +101,10 @@ def test_another_generator_of_keys(tmp_path):
 
 def test_newest_are_kept_and_any_can_be_restored(tmp_path):
     assert checkpoint.latest(tmp_path / "none") is None
+    assert checkpoint.steps(tmp_path / "none") == []
     for step in (5, 100, 20):
         checkpoint.save(tmp_path, step, {"x": jnp.float32(step)}, {"step": step}, keep=2)
-    assert checkpoint.latest(tmp_path) == 100
+    assert checkpoint.latest(tmp_path) == 100 and checkpoint.steps(tmp_path) == [20, 100]
     assert checkpoint.restore(tmp_path, {"x": jnp.float32(0)}, step=20)[0]["x"] == 20
     with pytest.raises(UserError, match="no checkpoint 5 .* there are 20, 100"):
         checkpoint.restore(tmp_path, {"x": jnp.float32(0)}, step=5)
