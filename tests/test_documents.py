@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/component.md",
     "docs/distillation.md",
     "docs/exploration.md",
+    "docs/logs.md",
     "docs/scaling.md",
     "docs/security.md",
 )

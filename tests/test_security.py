@@ -51,6 +51,10 @@ HELD = {
         "tests/test_npz.py::test_any_damage_is_a_reason_or_arrays",
     ),
     "A compressed file of arrays": ("tests/test_npz.py::test_a_file_does_not_swell_without_bound",),
+    "A log of another program": (
+        "tests/replay/logs/test_records.py::test_a_length_beyond_the_file_takes_no_memory",
+        "tests/replay/logs/test_d4rl.py::test_other_files",
+    ),
     "A file of options may have": (
         "tests/test_config.py::test_what_no_file_of_options_holds_is_one_line",
         "tests/test_config.py::test_what_is_no_file_of_options_is_not_read",

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-import os
-import pathlib
 import time
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,10 +22,9 @@ from common.envs.dmc import describe
 from common.errors import UserError
 from common.replay.episodes import Episode, read_episodes, write_episodes
 from common.rows import without_log
-from common.run import versions
 from common.run.driver import NumpyRows, Policy
 from common.run.evaluation import play
-from common.run.recorded import COLLECTION, read_collection
+from common.run.recorded import read_collection, write_record
 
 AT_ONCE = 8
 """Environments that are played side by side."""
@@ -166,15 +161,6 @@ class Job:
                     f"{self._folder} was collected with another {key} ({found.get(key)}, now "
                     f"{wanted}); choose another --data, or the same options"
                 )
-
-
-def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Writes ``collection.json`` into a folder, made where it is missing, all or nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{COLLECTION}"
-    lines = versions.describe().splitlines()
-    new.write_text(json.dumps({**record, "versions": lines}, indent=1) + "\n")
-    os.replace(new, folder / COLLECTION)
 
 
 def table(records: list[dict[str, Any]]) -> str:

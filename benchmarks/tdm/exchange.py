@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import gymnasium
 
-from benchmarks.tdm.collect import write_record
 from common.command.trust import check_task
 from common.config import update
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
-from common.replay.episodes import Episode, read_episodes, write_episodes
+from common.replay.episodes import read_episodes
 from common.replay.minari import read_minari, write_minari
-from common.run.clocks import Silence
-from common.run.recorded import COLLECTION, read_collection
+from common.run.recorded import COLLECTION, read_collection, write_collection
 
 
 def export_minari(folder: pathlib.Path, name: str, task: str | None = None) -> str:
@@ -82,23 +79,6 @@ def import_minari(name: str, data: pathlib.Path, task: str, policy: str | None =
     folder = data / task / policy
     if folder.exists():
         raise UserError(f"{folder} is there already; delete it, or choose another --policy")
-    returns: list[float] = []
-    lengths: list[int] = []
-
-    def counted() -> Iterator[Episode]:
-        silence = Silence()
-        for episode in episodes:
-            yield episode
-            returns.append(round(float(episode["reward"].sum()), 4))
-            lengths.append(len(episode["reward"]) - 1)
-            if silence.too_long():
-                print(f"{len(returns):,} of {amount:,} episodes", flush=True)
-
-    try:
-        write_episodes(folder, counted())
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    record = {"task": task, "policy": policy, "minari": name, "returns": returns}
-    write_record(folder, record | {"agent_steps": lengths})
+    record = {"task": task, "policy": policy, "minari": name}
+    returns, _ = write_collection(folder, episodes, record, amount)
     return f"{len(returns)} episodes of the Minari dataset {name} are in {folder}"

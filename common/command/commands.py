@@ -1,4 +1,4 @@
-"""The commands of an agent: train, eval, report, doctor, check-env, presets.
+"""The commands of an agent: train, eval, report, doctor, check-env, import, presets.
 
 Heavy libraries are imported inside the commands, after ``prepare`` has said what they
 should do.
@@ -124,6 +124,18 @@ def _check_env(load_program: LoadProgram, parsed: Flags) -> int:
     return 0
 
 
+def _import(load_program: LoadProgram, parsed: Flags) -> int:
+    for name in ("log", "out"):
+        if name not in parsed.extra:
+            raise UserError(f"name {_IMPORTED[name].partition('.')[0].lower()}: --{name} ...")
+    repeat = whole_number(parsed, "repeat", 1, least=1)
+    config = _resolve(load_program(), parsed)
+    from common.run.imported import import_log
+
+    print(import_log(parsed.extra["log"], parsed.extra["out"], config.task, config.env, repeat))
+    return 0
+
+
 def _presets(load_program: LoadProgram, parsed: Flags) -> int:
     if not parsed.configs:
         print(preset_help())
@@ -188,6 +200,13 @@ def whole_number(
 
 _LOGDIR = "Folder of the run."
 _CONFIGS = "Presets by name, or YAML files of your own; later ones win."
+_IMPORTED = {
+    "log": "The log. An .hdf5 file as D4RL has them, a folder of TFRecord files as RLDS or RL "
+    "Unplugged have them, or minari:NAME for a local Minari dataset.",
+    "out": "The new folder. It is there as a whole, or not at all.",
+    "repeat": "Simulator steps of each logged action. [default: 1]",
+    "configs": _CONFIGS,
+}
 COMMANDS = {
     "train": Command(
         _train,
@@ -222,6 +241,12 @@ COMMANDS = {
         _check_env,
         "Steps an environment at random and says what an agent would see and do.",
         {"configs": _CONFIGS},
+        configured=True,
+    ),
+    "import": Command(
+        _import,
+        "Writes a log of another program as a folder of episodes for --data.",
+        _IMPORTED,
         configured=True,
     ),
     "presets": Command(

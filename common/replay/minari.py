@@ -1,20 +1,11 @@
 """Datasets of Minari (https://minari.farama.org), read and written as episodes.
 
-Minari holds T actions, rewards, terminations and truncations beside T + 1 observations:
-action t is chosen on observation t. A row here holds the action that *led to* it, so
-Minari's action t and reward t belong to row t + 1, and row 0 has zeros:
-
-    ==============  =======  ===========  ===========  =====  =============
-    row             0        1            2            ...    T
-    ==============  =======  ===========  ===========  =====  =============
-    observation     o[0]     o[1]         o[2]         ...    o[T]
-    action, reward  0        a[0], r[0]   a[1], r[1]   ...    a[T-1], r[T-1]
-    ``is_last``     no       no           no           ...    ended
-    ==============  =======  ===========  ===========  =====  =============
+It holds what ``common.replay.logs.transitions`` describes: T actions, rewards, terminations and
+truncations beside T + 1 observations.
 
 Actions are scaled between [-1, 1] here and the bounds of the action space there. What is
 float32 and has bounds of -1 and 1 comes back to the bit. Choices, Discrete or MultiDiscrete,
-come in as one-hot.
+come in as one-hot, and numbers beyond the bounds are cut off.
 """
 
 from __future__ import annotations
@@ -29,9 +20,9 @@ import numpy as np
 
 from common.errors import UserError
 from common.replay.episodes import Episode
-from common.replay.foreign import check_episode
-from common.rows import ROW_KEYS, row_specs
-from common.spaces import ActionPart, ActionSpec, ObservationSpec, action_spec, flatten_observation
+from common.replay.logs.transitions import Transitions, checked_episode, middle_and_half
+from common.rows import ROW_KEYS
+from common.spaces import ActionPart, ActionSpec, ObservationSpec, action_spec
 from common.spaces import observation_specs as describe_observations
 
 _NAME = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
@@ -77,11 +68,17 @@ def write_minari(
             raise UserError(f"Minari did not take {name!r}: {error}") from error
 
 
-def read_minari(name: str) -> tuple[int, Iterator[Episode]]:
+def read_minari(
+    name: str,
+    observations: Mapping[str, ObservationSpec] | None = None,
+    actions: ActionSpec | None = None,
+) -> tuple[int, Iterator[Episode]]:
     """Opens a local Minari dataset.
 
     Args:
         name: Its id.
+        observations: What the task shows that is to be learned; None for the dataset's own.
+        actions: The task's flat action vector; None for the dataset's own.
 
     Returns:
         The number of its episodes, and an iterator that reads them one by one. Observation
@@ -89,8 +86,8 @@ def read_minari(name: str) -> tuple[int, Iterator[Episode]]:
         raises a UserError where an episode does not hold what the spaces say.
 
     Raises:
-        UserError: Minari is not installed, there is no such dataset here, or its spaces
-            are not those of a task.
+        UserError: Minari is not installed, there is no such dataset here, its spaces
+            are not those of a task, or its actions those of another one.
     """
     minari = _minari()
     try:
@@ -100,9 +97,22 @@ def read_minari(name: str) -> tuple[int, Iterator[Episode]]:
             f"there is no Minari dataset {name!r} here; run minari download {name}, or "
             "minari list local to see what there is"
         ) from error
-    specs = describe_observations(dataset.observation_space), action_spec(dataset.action_space)
+    own = action_spec(dataset.action_space)
+    if actions is not None and _kinds(actions) != _kinds(own):
+        raise UserError(f"{name} has the actions {_kinds(own)}, this task has {_kinds(actions)}")
+    specs = observations or describe_observations(dataset.observation_space), own
     found = dataset.iterate_episodes()
     return dataset.total_episodes, (_checked(name, one, *specs) for one in found if len(one))
+
+
+def _kinds(actions: ActionSpec) -> str:
+    """What the numbers of actions mean, in words."""
+    return ", ".join(
+        f"{part.size} choices from {part.start}"
+        if part.kind == "categorical"
+        else f"{part.size} numbers from {list(part.low)} to {list(part.high)}"
+        for part in actions.parts
+    )
 
 
 def _minari() -> Any:
@@ -119,67 +129,15 @@ def _minari() -> Any:
 def _checked(
     name: str, found: Any, observations: Mapping[str, ObservationSpec], actions: ActionSpec
 ) -> Episode:
-    source = f"episode {found.id} of {name}"
-    try:
-        episode = _to_episode(found, observations, actions)
-    except (LookupError, TypeError, ValueError) as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"{source} does not hold what its spaces say: {words}") from error
-    return check_episode(episode, row_specs(observations, actions), source, actions=actions)
+    source, read = f"episode {found.id} of {name}", lambda: _transitions(found)
+    return checked_episode(source, read, observations, actions, clip=True)
 
 
-def _to_episode(found: Any, specs: Mapping[str, ObservationSpec], actions: ActionSpec) -> Episode:
-    steps = len(found)
-    flat = flatten_observation(found.observations)
-    if list(flat) == [""]:
-        flat = dict(zip(specs, flat.values(), strict=True))
-    episode: Episode = {}
-    for key, spec in specs.items():
-        value = np.asarray(flat[key])
-        if len(value) != steps + 1:
-            raise ValueError(
-                f"there are {len(value)} observations and {steps} steps; expected one observation "
-                "more than steps"
-            )
-        if spec.choices:
-            value = np.stack([spec.one_hots(key, row) for row in value])
-        episode[key] = value.reshape(steps + 1, *spec.shape).astype(spec.dtype)
-    blocks = [_block(found.actions, part) for part in actions.parts]
-    episode["action"] = _late(np.concatenate(blocks, -1))
-    episode["reward"] = _late(np.asarray(found.rewards))
-    rows = np.arange(steps + 1)
-    terminal, ended = bool(found.terminations[-1]), bool(found.truncations[-1])
-    episode["is_first"] = rows == 0
-    episode["is_last"] = (rows == steps) & (terminal or ended)
-    episode["is_terminal"] = (rows == steps) & terminal
-    return episode
-
-
-def _late(values: np.ndarray) -> np.ndarray:
-    """Puts values of steps ``[T, ...]`` into rows ``[T + 1, ...]``, zeros first."""
-    return np.concatenate([np.zeros_like(values[:1]), values]).astype(np.float32)
-
-
-def _middle_and_half(part: ActionPart) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.asarray(part.low), np.asarray(part.high)
-    return (high + low) / 2, (high - low) / 2
-
-
-def _block(actions: Any, part: ActionPart) -> np.ndarray:
-    """One part of actions in their own units ``[T, ...]`` as ``[T, A]``: in [-1, 1], or one-hot."""
-    for key in part.path:
-        # The numbers of a path count the entries of a MultiDiscrete space.
-        flat = isinstance(key, int)
-        actions = np.reshape(actions, (len(actions), -1))[:, key] if flat else actions[key]
-    if part.kind == "categorical":
-        taken = np.ravel(actions) - part.start
-        if taken.dtype.kind not in "iu" or (taken < 0).any() or (taken >= part.size).any():
-            low, high = part.start, part.start + part.size - 1
-            raise ValueError(f"an action is none of the choices {low} to {high}")
-        return (taken[:, None] == np.arange(part.size)).astype(np.float32)
-    middle, half = _middle_and_half(part)
-    flat = np.asarray(actions, np.float64).reshape(-1, part.size)
-    return np.clip((flat - middle) / np.where(half, half, 1), -1, 1)
+def _transitions(found: Any) -> Transitions:
+    ended = bool(found.truncations[-1])
+    return Transitions(
+        found.observations, found.actions, found.rewards, ended, bool(found.terminations[-1])
+    )
 
 
 def _to_buffer(
@@ -188,7 +146,7 @@ def _to_buffer(
     space: gymnasium.spaces.Box,
     part: ActionPart,
 ) -> Any:
-    middle, half = _middle_and_half(part)
+    middle, half = middle_and_half(part)
     actions = middle + half * episode["action"][1:].astype(np.float64)
     steps, last = len(actions), bool(episode["is_last"][-1])
     terminal = bool(episode["is_terminal"][-1])

@@ -42,7 +42,7 @@ def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:
         raise UserError(f"{data} holds no episodes of {task}, but of {', '.join(others)}")
     raise UserError(
         f"no episodes in {data}; expected a run folder, a folder of .npz files, or a collection "
-        "<task>/<policy>/*.npz"
+        "<task>/<policy>/*.npz; logs of other programs become such a folder by 'import'"
     )
 
 

@@ -7,13 +7,19 @@ folder of its replay. Other folders say nothing.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config import read_mapping
 from common.envs.registry import action_repeat
 from common.errors import UserError
+from common.files import cannot_write
+from common.replay.episodes import Episode, write_episodes
+from common.run import versions
+from common.run.clocks import Silence
 from common.run.folder import CONFIG, REPLAY
 
 COLLECTION = "collection.json"
@@ -92,3 +98,57 @@ def check_repeats(folders: Sequence[pathlib.Path], repeat: int) -> None:
             f"that of this task, {repeat}",
             flush=True,
         )
+
+
+def write_record(folder: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Writes ``collection.json`` into a folder, made where it is missing, all or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{COLLECTION}"
+    lines = versions.describe().splitlines()
+    new.write_text(json.dumps({**record, "versions": lines}, indent=1) + "\n")
+    os.replace(new, folder / COLLECTION)
+
+
+def write_collection(
+    folder: pathlib.Path, episodes: Iterable[Episode], record: Mapping[str, Any], amount: int = 0
+) -> tuple[list[float], list[int]]:
+    """Writes episodes and their record into a new folder, all or nothing.
+
+    Args:
+        folder: It must not be there yet.
+        episodes: Read one by one.
+        record: What is known of them; returns and lengths are added.
+        amount: How many there will be, for people; 0 where nobody knows.
+
+    Returns:
+        Return and agent steps of each.
+
+    Raises:
+        UserError: There is no episode, the disk is full, or whatever reading one raises.
+    """
+    returns: list[float] = []
+    lengths: list[int] = []
+
+    def counted() -> Iterator[Episode]:
+        silence = Silence()
+        for episode in episodes:
+            yield episode
+            returns.append(round(float(episode["reward"].sum()), 4))
+            lengths.append(len(episode["reward"]) - 1)
+            if silence.too_long():
+                of_all = f" of {amount:,}" if amount else ""
+                print(f"{len(returns):,}{of_all} episodes", flush=True)
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # Of one that was killed.
+    try:
+        write_episodes(part, counted())
+        if not returns:
+            raise UserError("there is no episode with a whole transition")
+        write_record(part, {**record, "returns": returns, "agent_steps": lengths})
+        part.rename(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return returns, lengths
