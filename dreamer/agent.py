@@ -34,7 +34,7 @@ from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from dreamer import behavior as imagination
 from dreamer.acting import Acting
-from dreamer.behavior import Behavior, Imagined, slow_copy
+from dreamer.behavior import Behavior, Clone, Imagined, slow_copy
 from dreamer.config import Config
 from dreamer.distillation.acting import SmallActing
 from dreamer.distillation.distiller import Distiller, Pull
@@ -211,11 +211,10 @@ class Dreamer:
         else:
             state, metrics, losses = self.update_model(state, noise, batch, start)
             starts = self._starts(losses, batch)
-            near = None
-            if pull is not None:
-                seen = self.model.feature(state.params[MODEL], losses.observed.states)
-                near = lambda actor: pull(actor, seen)  # noqa: E731
-            state, imagined = self.update_behavior(state, noise.imagination, *starts, near)
+            seen = self.model.feature(state.params[MODEL], losses.observed.states)
+            near = None if pull is None else lambda actor: pull(actor, seen)
+            clone = self.behavior.clone(seen, batch)
+            state, imagined = self.update_behavior(state, noise.imagination, *starts, near, clone)
             metrics = metrics | imagined.metrics
         state, more = self.explore(before, state, noise, batch, losses)
         return state, metrics | more, (losses, imagined)
@@ -272,11 +271,13 @@ class Dreamer:
         start: State,
         is_terminal: Array,
         pull: Callable[[Params], Array] | None = None,
+        clone: Clone | None = None,
     ) -> tuple[TrainState, Imagined]:
         """Takes one gradient step of actor and critic; see ``learn_behavior``."""
         return learn_behavior(
-            self.behavior, self.optimizers, self._config, state, noise, start, is_terminal, pull
-        )
+            self.behavior, self.optimizers, self._config, state, noise, start, is_terminal, pull,
+            clone,
+        )  # fmt: skip
 
     def explore(
         self,

@@ -33,7 +33,14 @@ from common.model.imagine import Trajectory, imagine
 from common.model.world_model import WorldModel
 from common.types import Array, Params, Rows
 from dreamer.config import BehaviorConfig
-from dreamer.losses import Returns, actor_loss, compute_returns, critic_loss, replay_returns
+from dreamer.losses import (
+    Returns,
+    actor_loss,
+    cloning_loss,
+    compute_returns,
+    critic_loss,
+    replay_returns,
+)
 from dreamer.networks import Networks
 
 
@@ -51,6 +58,8 @@ class Noise(NamedTuple):
 
 Reward = Callable[[Params, Trajectory], Array]
 """``(params, trajectory) -> [H + 1, N]``, the reward of every imagined state."""
+Clone = Callable[[Params], Array]
+"""``(actor parameters) -> loss`` of imitating the actions of a batch."""
 Normalisers = dict[str, Any]
 """Running statistics: "reward", a magnitude; "return", "advantage" and "value", each a ``Spread``
 where it is normalised; and "multiplier", the weight of the cost, where costs count."""
@@ -146,6 +155,7 @@ class Behavior:
         noise: Noise,
         start: State,
         is_terminal: Array,
+        clone: Clone | None = None,
     ) -> tuple[Array, Imagined]:
         """Imagines trajectories under the actor and returns its loss on them.
 
@@ -157,6 +167,7 @@ class Behavior:
             noise: Random numbers of the imagination.
             start: Start states ``[N]``.
             is_terminal: Whether the start states are terminal ``[N]``.
+            clone: The loss that it has instead of that on trajectories; None for none.
         """
         world = params["world_model"]
         trajectory = self._imagine(actor, world, start, noise)
@@ -172,6 +183,9 @@ class Behavior:
         loss, returns, spreads, metrics = self.policy_loss(
             params, updates, trajectory, reward, discount, normalisers
         )
+        if clone is not None:
+            loss = clone(actor)
+            metrics["actor/loss"] = loss
         normalisers = {**normalisers, **spreads, **counted, "reward": magnitude}
         metrics |= {
             "imagination/reward_mean": raw_reward.mean(),
@@ -183,6 +197,20 @@ class Behavior:
             trajectory, reward, discount, returns.target, returns.weight, normalisers, metrics
         )
         return loss, jax.lax.stop_gradient(imagined)
+
+    def clone(self, features: Array, batch: Rows) -> Clone | None:
+        """Returns the loss of imitating a batch; None where the actor learns by imagination.
+
+        Args:
+            features: Of the rows' states ``[B, T, D]``, which take no gradient.
+            batch: The rows ``[B, T, ...]``.
+        """
+        if self._config.method != "cloning":
+            return None
+        features = jax.lax.stop_gradient(features)
+        return lambda actor: cloning_loss(
+            self._networks.policy(actor, features), batch["action"], batch["is_first"]
+        )
 
     def _task_reward(self, params: Params, trajectory: Trajectory) -> Array:
         return self._model.reward(params["world_model"], trajectory.features).mean()

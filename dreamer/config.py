@@ -89,12 +89,14 @@ class ReplayValueConfig(Options):
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorConfig(Options):
-    """How actor and critic learn in imagination.
+    """How actor and critic learn, in imagination or from what others did.
 
     Numbers that change over time are strings: "1e-4", "linear(start,end,updates)",
     "warmup(updates,value)", "exp(start,end,half_life)" or "horizon(start,end,updates)".
 
     Attributes:
+        method: What the actor learns by: "imagination", or "cloning", which imitates the actions of
+            ``run.data``. Either way the critic learns in imagination, what the actor is worth.
         horizon: Imagined steps, H, at least 2.
         starts: Rows at the end of every replayed window from which imagination starts; 0 for all.
         start_gradients: Whether the losses of actor and critic at the replayed state shape it; with
@@ -125,6 +127,7 @@ class BehaviorConfig(Options):
             collecting; for discrete actions the probability of a random one.
     """
 
+    method: Literal["imagination", "cloning"] = "imagination"
     horizon: Annotated[int, Range(2)] = 15
     starts: Whole = 0
     start_gradients: bool = False
@@ -228,6 +231,9 @@ class Config(Settings):
         if behavior.start_gradients and not self.joint:
             refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
         check_cost(self, self.constraint, self.env.counts_cost)
+        if behavior.method == "cloning" and not self.run.data:
+            needed = f"set {AT}run.data, or {AT}behavior.method imagination"
+            refuse(self, f"{AT}behavior.method cloning imitates logged actions; {needed}")
         self._check_exploration()
         self._check_distillation()
 

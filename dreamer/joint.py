@@ -86,6 +86,7 @@ def joint_loss(
         actor, imagined = behavior.actor_loss(
             trained["actor"], constants, normalisers, updates, imagination, flat,
             flags["is_terminal"].reshape(-1),
+            behavior.clone(model.feature(world, losses.observed.states), batch),
         )  # fmt: skip
         slow = constants["slow_critic"]
         first = model.feature(world, flat) if config.start_gradients else None

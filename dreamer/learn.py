@@ -11,7 +11,7 @@ from common.dynamics.base import State
 from common.learning.optimizers import Optimizer
 from common.types import Array, Params
 from dreamer import behavior as imagination
-from dreamer.behavior import Behavior, Imagined, slow_copy
+from dreamer.behavior import Behavior, Clone, Imagined, slow_copy
 from dreamer.config import BehaviorConfig
 
 
@@ -43,6 +43,7 @@ def learn_behavior(
     start: State,
     is_terminal: Array,
     pull: Callable[[Params], Array] | None = None,
+    clone: Clone | None = None,
 ) -> tuple[TrainState, Imagined]:
     """Takes one gradient step of actor and critic.
 
@@ -55,10 +56,11 @@ def learn_behavior(
         start: Start states ``[N]``.
         is_terminal: Whether the start states are terminal ``[N]``.
         pull: ``(actor parameters) -> loss`` that is added to the actor's; None for none.
+        clone: As of ``Behavior.actor_loss``.
     """
 
     def actor_loss(actor: Params, *args: Any) -> tuple[Array, Imagined]:
-        loss, imagined = behavior.actor_loss(actor, *args)
+        loss, imagined = behavior.actor_loss(actor, *args, clone)
         if pull is None:
             return loss, imagined
         more = pull(actor)

@@ -164,6 +164,24 @@ def actor_loss(
     return loss, {"entropy": entropy.mean(), "entropy_scale": jnp.asarray(entropy_scale)}
 
 
+def cloning_loss(policy: Any, action: Array, is_first: Array) -> Array:
+    """The actor's loss where it imitates: − mean of ln π(a[t+1] | s[t]) over rows t = 0..T−2.
+
+    The action of row t + 1 was chosen in the state of row t, unless it is the row of a reset; such
+    rows do not count. Actions that rounding put beyond [-1, 1] count as those bounds.
+
+    Args:
+        policy: Distributions in the states of replayed rows ``[B, T]``.
+        action: Actions that led to the rows ``[B, T, A]``.
+        is_first: Whether rows begin an episode ``[B, T]``.
+    """
+    chex.assert_rank([action, is_first], [3, 2])
+    counts = ~is_first[:, 1:].astype(bool)
+    before = jax.tree.map(lambda x: x[:, :-1], policy)
+    log_prob = before.log_prob(jnp.clip(action[:, 1:], -1, 1))
+    return -jnp.where(counts, log_prob, 0).sum() / jnp.maximum(counts.sum(), 1)
+
+
 def critic_loss(
     value: Prediction,
     target: Array,

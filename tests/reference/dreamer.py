@@ -90,3 +90,13 @@ def v3_losses(
             constant = 0.5 * (1 + slow_scale) * np.log(2 * np.pi)
             values.append(weight * (0.5 * square + constant))
     return np.mean(actor), np.mean(values)
+
+
+def cloning_loss(log_prob, actions, is_first):
+    """Returns the loss of imitating rows; ``log_prob(b, t, action)`` is of the policy at row t."""
+    found = []
+    for b, flags in enumerate(is_first):
+        for t in range(len(flags) - 1):
+            if not flags[t + 1]:
+                found.append(-log_prob(b, t, actions[b, t + 1]))
+    return np.mean(found)
