@@ -36,6 +36,7 @@ from dreamer import behavior as imagination
 from dreamer.acting import Acting
 from dreamer.behavior import Behavior, Clone, Imagined, slow_copy
 from dreamer.config import Config
+from dreamer.conservative import ENSEMBLE, Conservative
 from dreamer.distillation.acting import SmallActing
 from dreamer.distillation.distiller import Distiller, Pull
 from dreamer.exploration.explorer import Explorer, ExplorerNoise
@@ -77,6 +78,7 @@ class Dreamer:
         networks: Actor and critic.
         behavior: Their losses in imagination.
         acting: How they act.
+        conservative: What keeps them where the model knows what it says; None for nothing.
         explorer: Who collects in their place; None for nobody.
         distiller: Who teaches a small actor, which acts in their place; None for nobody.
         context: How replayed windows begin.
@@ -96,7 +98,9 @@ class Dreamer:
             UserError: A schedule or an optimizer is unknown.
         """
         self.model, self.networks, self._config = model, networks, config.behavior
-        self.behavior = Behavior(model, networks, config.behavior, constraint=config.constraint)
+        self.conservative = Conservative(model, config) if config.behavior.penalty else None
+        reward = self.conservative.reward if self.conservative else None
+        self.behavior = Behavior(model, networks, config.behavior, reward, config.constraint)
         self.explorer, remembering = None, None
         if config.exploration.method != "none":
             self.explorer = Explorer(model, networks, config)
@@ -139,6 +143,9 @@ class Dreamer:
         if self.distiller is not None:
             own = self.distiller.init(jax.random.fold_in(key, 3))
             params[SMALL_ACTOR], states[SMALL_ACTOR] = own
+        if self.conservative is not None:
+            own = self.conservative.init(jax.random.fold_in(key, 4))
+            params[ENSEMBLE], states[ENSEMBLE] = own
         return TrainState(params, states, normalisers, jnp.zeros((), jnp.int32))
 
     def acting_params(self, state: TrainState) -> dict[str, Any]:
@@ -216,6 +223,10 @@ class Dreamer:
             clone = self.behavior.clone(seen, batch)
             state, imagined = self.update_behavior(state, noise.imagination, *starts, near, clone)
             metrics = metrics | imagined.metrics
+        if self.conservative is not None:
+            world = self._imagined_with(before, state)
+            state, more = self.conservative.update(state, world, batch, losses)
+            metrics = metrics | more
         state, more = self.explore(before, state, noise, batch, losses)
         return state, metrics | more, (losses, imagined)
 

@@ -97,6 +97,9 @@ class BehaviorConfig(Options):
     Attributes:
         method: What the actor learns by: "imagination", or "cloning", which imitates the actions of
             ``run.data``. Either way the critic learns in imagination, what the actor is worth.
+        penalty: How many times the disagreement of an ensemble of models, ``exploration.ensemble``,
+            is subtracted from every imagined reward, so that the actor stays where the world model
+            knows what it says; see ``dreamer.conservative``. 0 for no ensemble.
         horizon: Imagined steps, H, at least 2.
         starts: Rows at the end of every replayed window from which imagination starts; 0 for all.
         start_gradients: Whether the losses of actor and critic at the replayed state shape it; with
@@ -128,6 +131,7 @@ class BehaviorConfig(Options):
     """
 
     method: Literal["imagination", "cloning"] = "imagination"
+    penalty: NonNegative = 0.0
     horizon: Annotated[int, Range(2)] = 15
     starts: Whole = 0
     start_gradients: bool = False

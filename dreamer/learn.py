@@ -19,10 +19,10 @@ class TrainState(NamedTuple):
     """Everything that an update changes.
 
     Attributes:
-        params: Of "world_model", "actor", "critic" and "slow_critic", and of the "explorer" or the
-            "small_actor" where there is one.
+        params: Of "world_model", "actor", "critic" and "slow_critic", and of the "explorer", the
+            "small_actor" or the "ensemble" where there is one.
         optimizers: Optimizer states of "world_model", "actor" and "critic", or of "joint"; and
-            those of the "explorer" or the "small_actor".
+            those of the "explorer", the "small_actor" or the "ensemble".
         normalisers: What is counted and not learned: "vectors", the statistics of the world
             model's vectors, and those of ``Behavior.initial_normalisers``; and the "explorer"'s.
         updates: Number of updates so far.

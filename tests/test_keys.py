@@ -16,7 +16,7 @@ from common.spaces import ObservationSpec
 from common.tokens.config import TDMConfig
 from dreamer.config import ActorConfig, BehaviorConfig
 from dreamer.distillation.config import DistillConfig
-from dreamer.exploration.config import CuriosityConfig, ExplorationConfig
+from dreamer.exploration.config import CuriosityConfig, EnsembleConfig, ExplorationConfig
 from dreamer.exploration.memory import BONUS
 from tests.tiny import MIXED, TINY, VECTOR, random_batch
 
@@ -48,6 +48,17 @@ AGENTS = {
     ),
     "dreamer": (dreamer.agent.make_agent, DREAMER, VECTOR),
     "dreamer that is curious": (dreamer.agent.make_agent, CURIOUS, VECTOR),
+    "dreamer that is careful": (
+        dreamer.agent.make_agent,
+        dataclasses.replace(
+            DREAMER,
+            behavior=dataclasses.replace(DREAMER.behavior, penalty=1.0),
+            exploration=ExplorationConfig(
+                ensemble=EnsembleConfig(members=2, layers=1, units=8)
+            ),
+        ),
+        VECTOR,
+    ),
     "dreamer with a small actor": (
         dreamer.agent.make_agent,
         dataclasses.replace(DREAMER, distill=DistillConfig(kind="gru", units=8)),

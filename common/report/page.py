@@ -30,6 +30,7 @@ GROUPS = {
     "critic": "Critic",
     "imagination": "Imagination",
     "explorer": "Exploration",
+    "ensemble": "Ensemble",
     "distill": "Distillation",
     "constraint": "Constraint",
     "replay": "Replay",

@@ -14,7 +14,8 @@ from common.nets.layers import Activation, Init, Norm
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleConfig(Options):
-    """Models that predict one step, whose disagreement is what Plan2Explore seeks.
+    """Models that predict one step: Plan2Explore seeks what they disagree about, and
+    ``behavior.penalty`` keeps away from it.
 
     Attributes:
         members: Models, each with random weights of its own.
@@ -88,10 +89,10 @@ class ExplorationConfig(Options):
         surprise: What counts as a bad prediction: "kl", how far an observation moves the model's
             belief, or "loss", that and how badly the observation is then reconstructed.
         intrinsic_norm: Normalisation of the imagined rewards, the task's share included.
-        ensemble: Models of "plan2explore".
+        ensemble: Models of "plan2explore", and others of ``behavior.penalty``.
         curiosity: Memory and network of "curiosity".
         head: Predicts the reward of a state, for "surprise" and "curiosity".
-        opt: Optimizer of ensemble, network and head.
+        opt: Optimizer of ensembles, network and head.
     """
 
     method: Literal["none", "plan2explore", "surprise", "curiosity"] = "none"

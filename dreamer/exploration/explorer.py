@@ -33,7 +33,7 @@ from dreamer import behavior as imagination
 from dreamer.behavior import Behavior
 from dreamer.config import BehaviorConfig, Config, ReplayValueConfig
 from dreamer.exploration.disagreement import make_disagreement
-from dreamer.exploration.intrinsic import Intrinsic, Seen, find_sizes
+from dreamer.exploration.intrinsic import Intrinsic, find_sizes, look
 from dreamer.exploration.reachability import Comparator, make_comparator, make_curiosity
 from dreamer.exploration.stream import make_stream, surprise_stream
 from dreamer.learn import TrainState, learn_behavior, learn_part
@@ -167,10 +167,11 @@ class Explorer:
             start: Start states ``[N]``.
             is_terminal: Whether the start states are terminal ``[N]``.
         """
-        losses, start = jax.lax.stop_gradient((losses, start))
-        seen = Seen(batch, losses, self._model.feature(world, losses.observed.states))
+        start = jax.lax.stop_gradient(start)
         grads, learned = jax.grad(self.intrinsic.loss, has_aux=True)(
-            state.params[INTRINSIC], noise.intrinsic, jax.lax.stop_gradient(seen)
+            state.params[INTRINSIC],
+            noise.intrinsic,
+            look(self._model, world, batch, losses),
         )
         state, stepped = learn_part(self.optimizers, state, INTRINSIC, grads)
         state = state._replace(params=state.params | {"world_model": world})

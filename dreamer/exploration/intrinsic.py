@@ -36,6 +36,20 @@ class Seen(NamedTuple):
     features: Array
 
 
+def look(model: WorldModel, world: Params, batch: Rows, losses: Losses) -> Seen:
+    """Returns replayed rows as a world model saw them.
+
+    Args:
+        model: The world model.
+        world: Its parameters, for the features.
+        batch: The rows ``[B, T, ...]``.
+        losses: Of the world model on them.
+    """
+    losses = jax.lax.stop_gradient(losses)
+    features = model.feature(world, losses.observed.states)
+    return jax.lax.stop_gradient(Seen(batch, losses, features))
+
+
 class Intrinsic(NamedTuple):
     """One intrinsic reward.
 
