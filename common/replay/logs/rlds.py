@@ -123,5 +123,8 @@ def _by_step(values: Any, name: str, rows: int) -> np.ndarray:
         return values.reshape(rows, -1)
     import imageio.v3 as imageio
 
-    pictures = [imageio.imread(picture) for picture in values]
+    try:
+        pictures = [imageio.imread(picture) for picture in values]
+    except Exception as error:  # Its readers raise many types.
+        raise ValueError(f"{name!r} holds bytes that are no pictures") from error
     return np.stack([one if one.ndim == 3 else one[..., None] for one in pictures])

@@ -58,7 +58,7 @@ def open_log(source: str, observations: Mapping[str, ObservationSpec], actions: 
     paths = sorted(path.rglob(_RECORDS)) if path.is_dir() else [path] * path.match(_RECORDS)
     if not paths:
         raise UserError(f"{path} is a log of an unknown format; {_EXPECTED}")
-    return Log("RLDS", 0, _checked(read_rlds(paths), observations, actions))
+    return Log("TFRecords", 0, _checked(read_rlds(paths), observations, actions))
 
 
 _EXPECTED = (

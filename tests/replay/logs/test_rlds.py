@@ -106,6 +106,10 @@ def test_the_last_action_and_reward_mean_nothing(tmp_path):
         ({"steps/action": floats(0, 0)}, "'action' has 2 values in 3 steps"),
         ({"steps/action": floats(0, 0, 0, 0, 0, 0)}, "expected 2 of 1 number"),
         ({"steps/action": floats(0, 3, 0)}, "action 1 is 3 in entry 0; its space reaches from -1"),
+        (
+            {"steps/observation": field(1, field(1, b"x") * 3)},
+            "'observation' holds bytes that are no pictures",
+        ),
         ({"steps/observation": floats(*range(6))}, r"'vector' has the shape \(2,\) in a row"),
         ({"steps/observation": floats(0, np.nan, 0)}, "'vector' is nan in row 1"),
         ({"steps/is_first": integers(0, 0, 0)}, "is_first marks other steps than the first"),
