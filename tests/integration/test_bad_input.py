@@ -69,6 +69,8 @@ TRAIN = [
     (f"{GYM} --replay.memory 0", "replay.memory is 0.0; expected a number above 0"),
     (f"{GYM} --replay.capacity 12", "the replay holds 12 rows"),
     (f"{GYM} --horizon 1", "behavior.horizon is 1; expected at least 2"),
+    (f"{GYM} --behavior.method cloning", "behavior.method cloning imitates logged actions; set"),
+    (f"{GYM} --behavior.penalty -1", "behavior.penalty is -1.0; expected at least 0"),
     (f"{GYM} --lambda_ 1.5", "behavior.lambda_ is 1.5; expected 0 to 1"),
     (f"{GYM} --frames -5", "run.frames is -5; expected at least 1"),
     (f"{GYM} --frames 50", "learning starts after 100 frames"),
