@@ -10,8 +10,9 @@ import pytest
 
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
+from common.replay.logs.source import open_log
 from common.replay.minari import read_minari, write_minari
-from common.spaces import action_spec
+from common.spaces import ObservationSpec, action_spec
 from tests.replay.test_episodes import assert_same
 from tests.replay.test_episodes import episode as plain_episode
 
@@ -211,3 +212,22 @@ def test_mistakes(datasets, monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(UserError, match="run pip install minari h5py"):
         read_minari("body/one-v0")
+
+
+def test_a_dataset_is_a_log_of_the_task_that_it_was_made_with():
+    written = plain_episode(6)
+    space = gymnasium.spaces.Box(np.float32([-2, 0]), np.float32([2, 5]))
+    write_minari("body/one-v0", [written], space)
+    specs = {"state": ObservationSpec(written["state"].shape[1:], "vector")}
+    log = open_log("minari:body/one-v0", specs, action_spec(space))
+    (found,) = log.episodes
+    assert log.kind == "Minari" and log.amount == 1
+    np.testing.assert_allclose(found["action"], written["action"], atol=1e-6)
+    np.testing.assert_array_equal(found["state"], written["state"])
+    other = action_spec(gymnasium.spaces.Box(-1, 1, (2,)))
+    message = r"has the actions 2 numbers from \[-2.0, 0.0\] .* has 2 numbers from \[-1.0, -1.0\]"
+    with pytest.raises(UserError, match=message):
+        open_log("minari:body/one-v0", specs, other)
+    choice = action_spec(gymnasium.spaces.Discrete(3))
+    with pytest.raises(UserError, match="this task has 3 choices from 0"):
+        open_log("minari:body/one-v0", specs, choice)

@@ -70,7 +70,7 @@ def checked_episode(
         episode = to_rows(read(), observations, actions, clip)
     except (LookupError, TypeError, ValueError) as error:
         words = " ".join(str(error).split())
-        raise UserError(f"{source} does not hold what its spaces say: {words}") from error
+        raise UserError(f"{source} does not hold what the spaces say: {words}") from error
     return check_episode(episode, row_specs(observations, actions), source, actions=actions)
 
 
