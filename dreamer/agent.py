@@ -34,7 +34,7 @@ from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from dreamer import behavior as imagination
 from dreamer.acting import Acting
-from dreamer.behavior import Behavior, Clone, Imagined, slow_copy
+from dreamer.behavior import Behavior, Clone, Imagined
 from dreamer.config import Config
 from dreamer.conservative import ENSEMBLE, Conservative
 from dreamer.distillation.acting import SmallActing
@@ -42,7 +42,7 @@ from dreamer.distillation.distiller import Distiller, Pull
 from dreamer.exploration.explorer import Explorer, ExplorerNoise
 from dreamer.exploration.remembering import make_remembering
 from dreamer.joint import joint_loss, last_rows
-from dreamer.learn import TrainState, learn_behavior
+from dreamer.learn import TrainState, learn_behavior, slow_copy
 from dreamer.networks import Networks, make_networks
 from dreamer.planned import plan_instead
 

@@ -12,13 +12,7 @@ import jax.numpy as jnp
 from common.distributions import Joint
 from common.dynamics.base import State
 from common.errors import UserError
-from common.learning.constraint import (
-    MULTIPLIER,
-    NO_CONSTRAINT,
-    ConstraintConfig,
-    initial_multiplier,
-    next_multiplier,
-)
+from common.learning import constraint as costs
 from common.learning.normalize import (
     initial_magnitude,
     initial_spread,
@@ -102,7 +96,7 @@ class Behavior:
         networks: Networks,
         config: BehaviorConfig,
         reward: Reward | None = None,
-        constraint: ConstraintConfig = NO_CONSTRAINT,
+        constraint: costs.ConstraintConfig = costs.NO_CONSTRAINT,
     ):
         """Keeps the parts.
 
@@ -144,7 +138,7 @@ class Behavior:
         """Returns the statistics before the first update."""
         on = [name for name, norm in self._norms.items() if norm.method != "none"]
         counted = {"reward": initial_magnitude(), **{name: initial_spread() for name in on}}
-        return counted | initial_multiplier(self._constraint)
+        return counted | costs.initial_multiplier(self._constraint)
 
     def actor_loss(
         self,
@@ -175,9 +169,11 @@ class Behavior:
         counted: Normalisers = {}
         if self._constraint.counts:
             cost = self._model.cost(world, trajectory.features).mean()
-            raw_reward = penalised(raw_reward, cost, normalisers)
-            weight = next_multiplier(normalisers[MULTIPLIER], cost[1:], self._constraint)
-            counted[MULTIPLIER] = weight
+            raw_reward = costs.penalised(raw_reward, cost, normalisers[costs.MULTIPLIER])
+            weight = costs.next_multiplier(
+                normalisers[costs.MULTIPLIER], cost[1:], self._constraint
+            )
+            counted[costs.MULTIPLIER] = weight
         reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
         discount = self._discount(world, trajectory, is_terminal)
         loss, returns, spreads, metrics = self.policy_loss(
@@ -399,26 +395,3 @@ class Behavior:
             slow_scale=near,
         )  # fmt: skip
         return loss, value.mean()
-
-
-def penalised(reward: Array, cost: Array, normalisers: Normalisers) -> Array:
-    """Returns ``reward - λ cost``, of equal shapes."""
-    chex.assert_equal_shape([reward, cost])
-    return reward - normalisers[MULTIPLIER] * cost
-
-
-def slow_copy(slow: Params, critic: Params, updates: Array, config: BehaviorConfig) -> Params:
-    """Returns the slow critic after an update of the critic.
-
-    Args:
-        slow: The slow critic.
-        critic: The critic.
-        updates: Updates of the critic before this one. After the very first the copy is
-            complete, whatever the share, unless it was one from the start.
-        config: When and how much to copy.
-    """
-    share = config.slow_target_fraction
-    if not config.slow_initial_copy:
-        share = jnp.where(updates == 0, 1.0, share)
-    share = jnp.where(updates % config.slow_target_update == 0, share, 0.0)
-    return jax.tree.map(lambda old, new: share * new + (1 - share) * old, slow, critic)

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from common.dynamics.base import State
-from common.learning.constraint import MULTIPLIER
+from common.learning.constraint import MULTIPLIER, penalised
 from common.model.losses import Losses, loss_metrics
 from common.model.world_model import WorldModel
 from common.rows import COST
 from common.types import Array, Params, Rows
-from dreamer.behavior import Behavior, Imagined, Normalisers, penalised
+from dreamer.behavior import Behavior, Imagined, Normalisers
 from dreamer.behavior import Noise as ImaginationNoise
 from dreamer.config import BehaviorConfig
 
@@ -82,7 +82,7 @@ def joint_loss(
         flags = {key: last_rows(batch[key], config.starts) for key in _NEEDED}
         if MULTIPLIER in normalisers:
             cost = last_rows(batch[COST], config.starts)
-            flags["reward"] = penalised(flags["reward"], cost, normalisers)
+            flags["reward"] = penalised(flags["reward"], cost, normalisers[MULTIPLIER])
         actor, imagined = behavior.actor_loss(
             trained["actor"], constants, normalisers, updates, imagination, flat,
             flags["is_terminal"].reshape(-1),

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from common.dynamics.base import State
 from common.learning.optimizers import Optimizer
 from common.types import Array, Params
 from dreamer import behavior as imagination
-from dreamer.behavior import Behavior, Clone, Imagined, slow_copy
+from dreamer.behavior import Behavior, Clone, Imagined
 from dreamer.config import BehaviorConfig
 
 
@@ -97,3 +98,20 @@ def learn_part(
         params=state.params | {name: params}, optimizers=state.optimizers | {name: optimizer}
     )
     return state, {f"{name}/{key}": value for key, value in metrics.items()}
+
+
+def slow_copy(slow: Params, critic: Params, updates: Array, config: BehaviorConfig) -> Params:
+    """Returns the slow critic after an update of the critic.
+
+    Args:
+        slow: The slow critic.
+        critic: The critic.
+        updates: Updates of the critic before this one. After the very first the copy is
+            complete, whatever the share, unless it was one from the start.
+        config: When and how much to copy.
+    """
+    share = config.slow_target_fraction
+    if not config.slow_initial_copy:
+        share = jnp.where(updates == 0, 1.0, share)
+    share = jnp.where(updates % config.slow_target_update == 0, share, 0.0)
+    return jax.tree.map(lambda old, new: share * new + (1 - share) * old, slow, critic)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from common.dynamics.base import State
+from common.learning.constraint import penalised
 from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
 from common.rows import without_latents
@@ -111,7 +112,7 @@ def latent_rollout(model: WorldModel) -> Rollout:
         last = jax.tree.map(lambda x: x.reshape(num_envs, candidates, *x.shape[1:]), last)
         reward = model.reward(params, features).mean()
         if multiplier is not None:
-            reward -= multiplier * model.cost(params, features).mean()
+            reward = penalised(reward, model.cost(params, features).mean(), multiplier)
         return Future(each(reward), continues, last)
 
     return rollout

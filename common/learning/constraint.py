@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -78,6 +79,12 @@ def check_cost(config: Options, constraint: ConstraintConfig, counted: bool) -> 
 def initial_multiplier(config: ConstraintConfig) -> dict[str, Array]:
     """Returns λ before the first update by its name; nothing where no costs count."""
     return {MULTIPLIER: jnp.float32(config.weight)} if config.counts else {}
+
+
+def penalised(reward: Array, cost: Array, multiplier: Array) -> Array:
+    """Returns ``reward - λ cost``, of equal shapes."""
+    chex.assert_equal_shape([reward, cost])
+    return reward - multiplier * cost
 
 
 def next_multiplier(multiplier: Array, cost: Array, config: ConstraintConfig) -> Array:

@@ -21,8 +21,8 @@ from common.report.page import GROUPS
 from common.spaces import ActionSpec, ObservationSpec
 from dreamer.acting import ActNoise
 from dreamer.agent import Dreamer, make_agent
-from dreamer.behavior import slow_copy
 from dreamer.config import ActorConfig, BehaviorConfig, Config
+from dreamer.learn import slow_copy
 from dreamer.networks import make_networks
 from tests.tiny import BATCH, TIME, TINY, VECTOR, box, choice, random_batch, random_params
 

@@ -19,8 +19,9 @@ from common.model.world_model import world_model
 from common.nets.heads import HeadConfig
 from common.spaces import ObservationSpec
 from dreamer.agent import Dreamer
-from dreamer.behavior import Imagined, slow_copy
+from dreamer.behavior import Imagined
 from dreamer.config import BehaviorConfig, Config
+from dreamer.learn import slow_copy
 from dreamer.networks import make_networks
 from tests import golden_data, golden_weights
 from tests.golden_checks import (

@@ -16,7 +16,7 @@ from common.dynamics.rssm import RSSMState
 from common.learning.normalize import Spread
 from common.learning.optimizers import gradient_transformation
 from dreamer import behavior as imagination
-from dreamer.behavior import slow_copy
+from dreamer.learn import slow_copy
 from dreamer.losses import replay_returns
 from tests import golden_weights
 from tests.golden_data import (

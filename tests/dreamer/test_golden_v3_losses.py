@@ -16,8 +16,9 @@ import pytest
 from common.distributions import Joint, Normal, OneHot, TwoHot
 from common.learning.normalize import offset_and_scale
 from common.model.imagine import Trajectory
-from dreamer.behavior import Behavior, Imagined, slow_copy
+from dreamer.behavior import Behavior, Imagined
 from dreamer.config import BehaviorConfig, ReplayValueConfig
+from dreamer.learn import slow_copy
 from dreamer.losses import replay_returns
 from dreamer.networks import Networks
 from tests.golden_data import (
