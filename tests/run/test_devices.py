@@ -29,7 +29,11 @@ def _on_devices(amount: int, *command: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["dmc_vision", "atari", "planet", "tdm", "vision_v3", "tdmpc2"])
+SEVERAL = ["dmc_vision", "atari", "planet", "tdm", "tdmpc2"]
+"""Each has something of its own; V3 from pixels has what these have, for twice as long."""
+
+
+@pytest.mark.parametrize("name", [*SEVERAL, pytest.param("vision_v3", marks=pytest.mark.slow)])
 def test_eight_devices_compute_what_one_does(name: str):
     """After five updates; and but for percentiles they exchange sums only."""
     done = _on_devices(8, "tests.run.on_devices", name)
