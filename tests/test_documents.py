@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/logs.md",
     "docs/scaling.md",
     "docs/security.md",
+    "docs/selection.md",
 )
 MOST_LINES = 249
 """Of README.md, so that a newcomer reads it."""

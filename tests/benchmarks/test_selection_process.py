@@ -173,8 +173,11 @@ def test_regret_after_ten_twenty_and_fifty_episodes(warm, noise):
     for episode in (9, 19, 49):
         line = {name: round(float(one[episode]), 1) for name, one in found.items()}
         print(f"noise {noise}, warm start {warm}, {episode + 1} episodes: {line}")
-    for episode in (9, 19, 49) if warm or noise > 10 else (9, 49):
-        assert found[bandit.A_OPS][episode] < found[bandit.UNIFORM][episode]
+    ours, uniform = found[bandit.A_OPS], found[bandit.UNIFORM]
+    # Five of the first ten pulls are random ones where nothing is known before.
+    assert ours[9] < uniform[9] or not warm
+    assert ours[19] < uniform[19]
+    assert ours[49] < uniform[49] or uniform[49] == 0
 
 
 def test_the_simulated_choice_is_that_of_single_decisions(monkeypatch):
