@@ -77,11 +77,12 @@ def imagined_return(
     """
     amount, memory = len(rows["is_first"]), planned.memory
     keys = jax.random.split(key, memory.draws + 1)
-    seen = memory.remember(params, keys[:-1], memory.initial(amount), rows)
-    start = planned.start(params, keys[:-1], seen)
+    own, later = keys[:-1], keys[-1]
+    seen = memory.remember(params, own, memory.initial(amount), rows)
+    start = planned.start(params, own, seen)
     step = _step(planned, params)
     first = start, jnp.zeros(amount), jnp.ones(amount)
-    (_, total, _), _ = jax.lax.scan(step, first, jax.random.split(keys[-1], steps))
+    (_, total, _), _ = jax.lax.scan(step, first, jax.random.split(later, steps))
     return total
 
 

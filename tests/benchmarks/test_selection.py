@@ -32,6 +32,7 @@ from planet.model import PlannedModel
 from planet.search import Future
 from planet.value import Guide
 from tests.planet.tdmpc2.test_agent import TINY as TDMPC2
+from tests.test_keys import check as check_keys
 from tests.tiny import TINY, random_params
 
 TASK, ENV = "gym_Pendulum-v1", EnvConfig(time_limit=6)
@@ -183,6 +184,17 @@ def test_who_has_a_policy_expects_something(runs):
     world = dataclasses.replace(agent.config.world_model, reward_transform="tanh")
     agent.config = dataclasses.replace(agent.config, world_model=world)
     assert imagined.expected_return(agent, rows.starts, 3, 0) is None
+
+
+@pytest.mark.parametrize("name", ["dreamer", "tdmpc2"])
+def test_no_key_of_imagination_draws_twice(name, runs):
+    agent = load_candidates(paths(runs, name, "planet"), False, 0, None)[0].agent
+    rows = {"vector": np.zeros((2, 3), np.float32), "is_first": np.ones(2, bool)}
+    rows |= {"action": np.zeros((2, 1), np.float32), "reward": np.zeros(2, np.float32)}
+    planned = imagined.planned_of(agent)
+    check_keys(
+        lambda key: imagined.imagined_return(planned, agent.params, key, rows, 3), jax.random.key(0)
+    )
 
 
 def select(out, *words):
