@@ -39,12 +39,16 @@ def _dispatch(argv: list[str]) -> int:
         from benchmarks.selection.command import run_command
 
         return run_command(rest)
+    if name == "incontext":
+        from benchmarks.incontext.command import run_command
+
+        return run_command(rest)
     if name == "planning" and rest[:1] == ["models"]:
         from benchmarks.planning_models import run_command
 
         return run_command(rest[1:])
     if name not in SUITES:
-        others = ["tdm", "select", "planning models"]
+        others = ["tdm", "select", "incontext", "planning models"]
         raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, *others])}")
     if not rest or rest[0] in HELP:
         print(_overview())
@@ -73,6 +77,7 @@ def _overview() -> str:
         "",
         "dynamics that generalise over bodies: python -m benchmarks tdm",
         "the best of several trained agents by few episodes: python -m benchmarks select",
+        "learning in a context, without updates: python -m benchmarks incontext",
         "planners in models of each kind: python -m benchmarks planning models",
         "other benchmarks: python -m benchmarks.learning, benchmarks.memory, benchmarks.planning, "
         "benchmarks.speed",
