@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.tdm.options import Options
 from benchmarks.tdm.policies import Who, find_policy, read_policy
+from common.config import update
 from common.envs.base import Envs
 from common.envs.dmc import describe
 from common.errors import UserError
@@ -156,11 +157,22 @@ class Job:
         if found is None:
             return
         for key, wanted in self._record.items():
-            if found.get(key) != wanted:
+            before = found.get(key)
+            if key in ("env", "planner") and isinstance(before, dict):
+                before = _options_of(type(getattr(self._options, key)), before)
+            if before != wanted:
                 raise UserError(
-                    f"{self._folder} was collected with another {key} ({found.get(key)}, now "
-                    f"{wanted}); choose another --data, or the same options"
+                    f"{self._folder} was collected with another {key} ({before}, now {wanted}); "
+                    "choose another --data, or the same options"
                 )
+
+
+def _options_of(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns options that a folder holds; those that are younger than it are as by default."""
+    try:
+        return dataclasses.asdict(update(kind(), values))
+    except UserError:  # Of another version, or damaged: they are not the same.
+        return values
 
 
 def table(records: list[dict[str, Any]]) -> str:

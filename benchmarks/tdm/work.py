@@ -98,6 +98,8 @@ LATER: dict[str, Any] = {
     "policy_candidates": 0,
     "explore": False,
     "s5": dataclasses.asdict(S5Config()),
+    "predict_cost": False,
+    "cost_scale": 1.0,
 }
 """Options that are younger than recorded figures, with the value at which they change nothing."""
 

@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.replay import read_bodies, read_episodes
 from common.run.driver import RandomPolicy
 from common.run.evaluation import play
+from common.run.recorded import COLLECTION
 from tests.envs.known import Echo
 
 TASK = "dmc_cartpole_swingup"
@@ -199,6 +200,17 @@ def test_a_folder_of_other_options_is_left_alone(tmp_path, capsys):
     assert run(tmp_path, "--tasks", TASK, "--episodes", "2", "--action-repeat", "4", *SHORT) == 2
     assert "with another env" in capsys.readouterr().err
     assert len(read_episodes(tmp_path / TASK / "random")) == 1
+
+
+def test_a_folder_that_is_older_than_an_option_goes_on(tmp_path):
+    words = ("--tasks", TASK, "--policies", "random", *SHORT)
+    assert run(tmp_path, *words, "--episodes", "1") == 0
+    path = tmp_path / TASK / "random" / COLLECTION
+    record = json.loads(path.read_text())
+    del record["env"]["challenge"], record["env"]["cost"]
+    path.write_text(json.dumps(record))
+    assert run(tmp_path, *words, "--episodes", "2") == 0
+    assert len(read_episodes(path.parent)) == 2
 
 
 def test_help_names_the_commands(capsys):

@@ -18,6 +18,7 @@ NAMES = {
 OTHERS = {
     ("benchmarks/speed/peer_torch.py", "config.yaml"),  # The public code's own.
     ("benchmarks/page/command.py", folder.REPORT),  # The pages of the benchmarks are named
+    ("benchmarks/rwrl/command.py", folder.REPORT),
     ("benchmarks/tdm/report.py", folder.REPORT),  # alike, and lie in no run folder.
     ("common/export.py", folder.EXPORT),
 }
