@@ -33,10 +33,15 @@ GROUPS = {
     "ensemble": "Ensemble",
     "distill": "Distillation",
     "constraint": "Constraint",
+    "episode": "What the environment logs of an episode",
     "replay": "Replay",
     "time": "Speed",
 }
 """Titles of the groups of metrics that are drawn."""
+_ELSEWHERE = ("episode/return", "episode/length")
+"""Metrics of these groups that other parts of the page are about."""
+_MOST = 40
+"""Charts of a group."""
 _TYPES = {".mp4": "video/mp4", ".gif": "image/gif"}
 
 
@@ -226,13 +231,15 @@ def _metrics(run: RunData) -> list[str]:
         curves = {
             name.partition("/")[2]: curve
             for name, curve in run.metrics.items()
-            if name.startswith(f"{group}/") and not name.startswith(SECONDS)
+            if name.startswith(f"{group}/") and not name.startswith((SECONDS, *_ELSEWHERE))
         }
         # The losses first: they are what one looks for.
         names = sorted(curves, key=lambda name: ("loss" not in name, name))
-        charts = "".join(_small(name, curves[name]) for name in names)
+        charts = "".join(_small(name, curves[name]) for name in names[:_MOST])
         if charts:
-            sections.append(section(title, f'<div class="grid-of-charts">{charts}</div>'))
+            left = f"{len(names) - _MOST} more are in {METRICS}." if len(names) > _MOST else ""
+            body = f'<div class="grid-of-charts">{charts}</div>{note(left) if left else ""}'
+            sections.append(section(title, body))
     if not sections:
         sections.append(section("Losses", note(f"{METRICS} holds no losses yet.")))
     return sections

@@ -120,6 +120,21 @@ def test_the_page_shows_the_run(tmp_path):
     assert page.tags.count("circle") == 40 + 4
 
 
+def test_what_an_environment_logs_is_drawn_up_to_a_number_of_charts(tmp_path):
+    make_run(tmp_path)
+    logger = open_logger(tmp_path, JsonlSink(tmp_path / "metrics.jsonl"))
+    for frames in (50_000, 51_000):
+        cells = {f"episode/visits/{i:02d}": 1.0 for i in range(60)}
+        logged = {"episode/cost": 3.5, "episode/return": 7.0, "episode/length": 9.0}
+        logger.write(frames, cells | logged)
+    logger.close()
+    page = write_report(tmp_path).read_text()
+    part = page[page.index("What the environment logs of an episode") :]
+    assert "<b>cost</b>" in part or ">cost<" in part
+    assert "visits/38" in part and "visits/39" not in part
+    assert "21 more are in metrics.jsonl." in part
+
+
 def test_the_run_folder_gains_one_file(tmp_path):
     run = make_run(tmp_path / "run")
     before = set(run.iterdir())
