@@ -41,7 +41,7 @@ class ConstraintConfig(Options):
     method: Literal["none", "fixed", "lagrangian"] = "none"
     limit: NonNegative = 0.0
     weight: NonNegative = 1.0
-    lr: Positive = 0.01
+    lr: Positive = 1e-3
     max: Positive = 100.0
 
     def __post_init__(self) -> None:
