@@ -121,11 +121,7 @@ class Behavior:
                 f"behavior.start_gradients goes with behavior.actor_grad reinforce, which is "
                 f"{self.gradient} here"
             )
-        if constraint.counts and model.cost is None:
-            raise UserError(
-                f"constraint.method {constraint.method} needs a model that predicts costs; set "
-                "world_model.predict_cost true"
-            )
+        costs.check_head(constraint, model.cost is not None)
         self._norms = {
             "return": config.return_norm,
             "advantage": config.advantage_norm,

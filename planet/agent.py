@@ -14,7 +14,12 @@ import jax
 
 from common.agent import NORMALISERS, Agent, Latents, OpenLoop
 from common.errors import UserError
-from common.learning.constraint import MULTIPLIER, initial_multiplier, next_multiplier
+from common.learning.constraint import (
+    MULTIPLIER,
+    check_head,
+    initial_multiplier,
+    next_multiplier,
+)
 from common.learning.optimizers import make_optimizer
 from common.model.context import Context
 from common.model.imagine import open_loop
@@ -25,7 +30,7 @@ from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Mode, Params, Rows
 from planet.config import Config
 from planet.controller import Carry, Controller
-from planet.latent_model import Learned, latent_model, quantize_images
+from planet.latent_model import Learned, latent_model, learned_part, quantize_images
 from planet.model import PlannedModel
 from planet.planner import make_searcher
 from planet.tdmpc2.agent import make_tdmpc2
@@ -118,11 +123,7 @@ class PlaNet(PlanningAgent):
         """Keeps the model; see ``PlanningAgent``."""
         planned = latent_model(model, config.image_bits)
         super().__init__("world_model", planned, config, model.actions)
-        if config.constraint.counts and model.cost is None:
-            raise UserError(
-                f"constraint.method {config.constraint.method} needs a model that predicts costs; "
-                "set world_model.predict_cost true"
-            )
+        check_head(config.constraint, model.cost is not None)
         self._world_model = model
         self._context = Context(model, config.replay.latents, config.replay.burn_in)
 
@@ -178,8 +179,7 @@ class PlaNet(PlanningAgent):
         )
 
     def _learned(self, params: Params) -> Learned:
-        counted = params.get(NORMALISERS, {})
-        return Learned(params[self.name], counted.get("vectors"), counted.get(MULTIPLIER))
+        return learned_part(params)
 
 
 def make_agent(

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from common.agent import NORMALISERS, Agent
+from common.agent import Agent
 from common.errors import UserError
-from common.learning.constraint import MULTIPLIER
 from common.model.memory import LatentMemory
 from common.model.world_model import WorldModel, world_model
 from common.spaces import ActionSpec, ObservationSpec
@@ -18,7 +17,7 @@ from common.types import Array, Key, Params, Rows
 from planet.agent import make_agent
 from planet.config import Config
 from planet.controller import Carry, Controller
-from planet.latent_model import Learned, latent_model
+from planet.latent_model import latent_model, learned_part
 from planet.model import Memory, PlannedModel
 from planet.planner import make_searcher
 from planet.search import Future
@@ -76,21 +75,17 @@ def planned_model(agent: Agent, model: WorldModel) -> PlannedModel:
         raise UserError("this agent has learned no value and no policy to plan with; a Dreamer has")
     latent = latent_model(model)
 
-    def learned(params: Params) -> Learned:
-        counted = params.get(NORMALISERS, {})
-        return Learned(params["world_model"], counted.get("vectors"), counted.get(MULTIPLIER))
-
     def remember(params: Params, keys: Array, memory: Any, rows: Rows) -> Any:
-        return latent.memory.remember(learned(params), keys, memory, rows)
+        return latent.memory.remember(learned_part(params), keys, memory, rows)
 
     def start(params: Params, keys: Array, memory: Any) -> Any:
-        return latent.start(learned(params), keys, memory)
+        return latent.start(learned_part(params), keys, memory)
 
     def imagine(params: Params, key: Key, start: Any, actions: Array) -> tuple[Any, Array]:
-        return latent.imagine(learned(params), key, start, actions)
+        return latent.imagine(learned_part(params), key, start, actions)
 
     def rollout(params: Params, key: Key, start: Any, actions: Array) -> Future:
-        return latent.rollout(learned(params), key, start, actions)
+        return latent.rollout(learned_part(params), key, start, actions)
 
     def value(params: Params, key: Key, states: Any) -> Array:
         del key  # A critic's mean draws nothing.

@@ -8,8 +8,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from common.agent import NORMALISERS
 from common.dynamics.base import State
-from common.learning.constraint import penalised
+from common.learning.constraint import MULTIPLIER, penalised
 from common.model.vectors import Statistics
 from common.model.world_model import WorldModel
 from common.rows import without_latents
@@ -30,6 +31,12 @@ class Learned(NamedTuple):
     params: Params
     statistics: Statistics | None
     multiplier: Array | None = None
+
+
+def learned_part(params: Params) -> Learned:
+    """Returns what planning takes of an agent's parameters for acting, whose world model it is."""
+    counted = params.get(NORMALISERS, {})
+    return Learned(params["world_model"], counted.get("vectors"), counted.get(MULTIPLIER))
 
 
 def latent_model(model: WorldModel, image_bits: int = 8) -> PlannedModel:

@@ -82,6 +82,7 @@ class ControlSuite:
         self.action_spec = action_spec(self.action_space)
         self._middle = (bounds.maximum + bounds.minimum) / 2
         self._half = (bounds.maximum - bounds.minimum) / 2
+        self._judged = self._judged_specs()
         self.observation_specs = self._specs()
         if config.pixels:
             self._camera = self._open_camera()
@@ -143,7 +144,7 @@ class ControlSuite:
         if self._config.pixels:
             size = self._config.image_size
             specs["image"] = ObservationSpec((size, size, 3), "image")
-        return dict(sorted((specs | self._judged_specs()).items()))
+        return dict(sorted((specs | self._judged).items()))
 
     def _judged_specs(self) -> dict[str, ObservationSpec]:
         challenge, specs = self._config.challenge, {}
@@ -181,8 +182,11 @@ class ControlSuite:
         if self._config.pixels:
             self._camera = self._camera or self._open_camera()
             observation["image"] = self._camera.draw(self.environment.physics.data.ptr)
-        judged = {CONSTRAINTS: tally.constraints, MULTIOBJ: tally.objectives}
-        return observation | {key: judged[key] for key in self._judged_specs()}
+        if CONSTRAINTS in self._judged:
+            observation[CONSTRAINTS] = tally.constraints
+        if MULTIOBJ in self._judged:
+            observation[MULTIOBJ] = tally.objectives
+        return observation
 
 
 def _body_challenges(

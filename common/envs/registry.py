@@ -40,6 +40,8 @@ _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.
 OWN = "memory_", "maze_"
 """How tasks of this package's own worlds begin; their arguments run nobody else's code."""
 
+CONTROL_SUITE = "dmc_", "rwrl_"
+"""How tasks of the control suite begin; the Real-World RL suite's have its bodies too."""
 _RWRL = [f"rwrl_{domain}_{task}" for domain, tasks in TASKS.items() for task in tasks]
 
 _SUITE_LIMIT = 1000
@@ -153,7 +155,7 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
     if not isinstance(name, str):
         return
     _check_challenges(name, config)
-    if config.kwargs and name.startswith(("dmc_", "rwrl_", "atari_")):
+    if config.kwargs and name.startswith((*CONTROL_SUITE, "atari_")):
         raise UserError(
             f"env.kwargs is for gym_, memory_ and maze_ tasks and factories; {name!r} takes none"
         )
@@ -165,7 +167,7 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
 
 def _check_challenges(name: str, config: EnvConfig) -> None:
     challenge = config.challenge
-    if challenge.of_the_body and not name.startswith(("dmc_", "rwrl_")):
+    if challenge.of_the_body and not name.startswith(CONTROL_SUITE):
         raise UserError(
             f"env.challenge.{challenge.of_the_body} is for the control suite, not for {name!r}"
         )
@@ -173,7 +175,7 @@ def _check_challenges(name: str, config: EnvConfig) -> None:
         raise UserError(
             f"env.challenge is for other tasks than {name!r}, which has sticky actions: env.sticky"
         )
-    if config.cost and name.startswith(("dmc_", "rwrl_", "atari_")):
+    if config.cost and name.startswith((*CONTROL_SUITE, "atari_")):
         raise UserError(
             f"env.cost is for Gymnasium environments, not for {name!r}; the control suite has "
             "env.challenge.safety.constraints"
@@ -207,7 +209,7 @@ def episode_steps(task: str, config: EnvConfig) -> int:
 
 def _episode_steps(name: str, config: EnvConfig) -> int:
     limit = config.time_limit
-    if not limit and name.startswith(("dmc_", "rwrl_")):
+    if not limit and name.startswith(CONTROL_SUITE):
         limit = _SUITE_LIMIT
     elif not limit and name.startswith("atari_"):
         from common.envs.atari import FRAME_LIMIT
@@ -268,7 +270,7 @@ def _bare(task: Task, config: EnvConfig, seed: int) -> Env:
     """Builds the environment of one task, without what may stand before it."""
     if callable(task):
         return _from_factory(task, config, seed)
-    if task.startswith(("dmc_", "rwrl_")):
+    if task.startswith(CONTROL_SUITE):
         from common.envs.dmc import ControlSuite
 
         family, _, name = task.partition("_")

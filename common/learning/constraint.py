@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from common.checks import AT, NonNegative, Options, Positive, refuse
+from common.errors import UserError
 from common.types import Array
 
 MULTIPLIER = "multiplier"
@@ -73,6 +74,15 @@ def check_cost(config: Options, constraint: ConstraintConfig, counted: bool) -> 
             f"{AT}constraint.method {constraint.method} needs environments that count a cost; set "
             f"{AT}env.challenge.safety.constraints for the control suite, or {AT}env.cost true for "
             "Gymnasium environments whose info has one",
+        )
+
+
+def check_head(constraint: ConstraintConfig, predicted: bool) -> None:
+    """Raises a UserError where costs count and the model predicts none."""
+    if constraint.counts and not predicted:
+        raise UserError(
+            f"constraint.method {constraint.method} needs a model that predicts costs; set "
+            "world_model.predict_cost true"
         )
 
 
