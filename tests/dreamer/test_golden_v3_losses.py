@@ -55,6 +55,7 @@ def make_behavior(g, settings, continuous=False, **options):
             discount_factor=1 - 1 / int(g["cfg.horizon"]),
         ),
         actions=types.SimpleNamespace(discrete=not continuous),
+        cost=None,
     )
     bins = settings["bins"]
 
