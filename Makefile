@@ -19,7 +19,8 @@ test:
 	@bash .ci/setup test
 	@marks="not slow"; command -v $(BROWSERS) >/dev/null || { marks="not slow and not browser"; \
 	  echo ">> Tests of pages are left out: there is no Chromium."; }; \
-	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
+	export JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax; \
+	$(if $(ARGS),,.venv/onnx/bin/python -m pytest -m "not slow" tests/run/test_onnx.py &&) \
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$$marks" $(ARGS)
 
 lint:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from common.rows import Specs
 from common.types import Array, Key, Mode, Params, Rows
@@ -49,6 +49,34 @@ class Latents(NamedTuple):
     update: Callable[[Any, Key, Rows], tuple[Any, dict[str, Array], Rows]]
 
 
+class NoiseSpec(NamedTuple):
+    """Random numbers that one step takes of each environment.
+
+    Attributes:
+        kind: "uniform" between 0 and 1, or standard "normal".
+        shape: Of one environment's.
+    """
+
+    kind: Literal["uniform", "normal"]
+    shape: tuple[int, ...]
+
+
+class Reactive(NamedTuple):
+    """How an agent acts when it is evaluated, as a pure function that searches nothing.
+
+    Attributes:
+        noise: The random numbers of a step, by name; empty where nothing is drawn.
+        initial_carry: ``(num_envs) -> carry``, what it remembers between steps.
+        act: ``(params, noise, carry, observation) -> (action [N, A], carry)``, as ``Agent.act``
+            with given numbers ``[N, ...]``. Without "latent" among them, the latent state is the
+            likeliest one.
+    """
+
+    noise: Mapping[str, NoiseSpec]
+    initial_carry: Callable[[int], Any]
+    act: Callable[[Params, Mapping[str, Array], Any, Rows], tuple[Array, Any]]
+
+
 class Agent(NamedTuple):
     """An agent as pure functions: it can be jitted, vmapped over seeds and sharded.
 
@@ -73,6 +101,7 @@ class Agent(NamedTuple):
             learned to do in latent states; None for agents that learn no policy of them.
         value_includes_reward: Whether the value of a state counts the reward that came with it.
         latents: How latent states and notes are kept in the replay; None where they are not.
+        reactive: How it acts without a search; None for agents that only plan.
         explores_until: Frames after which ``act`` is told, by the rows' ``rows.EXPLORES``, that
             exploring is over; 0 for never, and then it is told nothing.
     """
@@ -87,4 +116,5 @@ class Agent(NamedTuple):
     policy: Callable[[Params, Key, Any], Array] | None = None
     value_includes_reward: bool = False
     latents: Latents | None = None
+    reactive: Reactive | None = None
     explores_until: int = 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from common.agent import EXPLORER, NORMALISERS
+from common.agent import EXPLORER, NORMALISERS, NoiseSpec, Reactive
 from common.checks import check_choice
 from common.distributions import action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
@@ -28,15 +29,15 @@ class ActNoise(NamedTuple):
     """All random numbers of one step of acting.
 
     Attributes:
-        latent: For the latents ``[N, ...]``.
-        action: For the actions, uniforms ``[N, ...]``.
-        exploration: For the exploration noise, uniforms ``[N, ...]``.
+        latent: For the latents ``[N, ...]``; None for the likeliest ones.
+        action: For the actions, uniforms ``[N, ...]``; None where none is drawn.
+        exploration: For the exploration noise, uniforms ``[N, ...]``; None where there is none.
         replacement: For the episodic memory, uniforms ``[N]``; None without one.
     """
 
-    latent: Array
-    action: Array
-    exploration: Array
+    latent: Array | None
+    action: Array | None = None
+    exploration: Array | None = None
     replacement: Array | None = None
 
 
@@ -75,8 +76,7 @@ class Acting:
             remembering: How episodic curiosity remembers; None without it.
         """
         self._model, self._networks = model, networks
-        self._exploration_noise = behavior.exploration_noise
-        self._value_norm, self._evaluate = behavior.value_norm, evaluate
+        self._behavior, self._evaluate = behavior, evaluate
         self._remembering = remembering
         self.specs: Specs = NOTES if remembering else {}
 
@@ -122,9 +122,9 @@ class Acting:
                 other = self._networks.policy(explorer["actor"], feature).sample(noise.action)
                 explores = observation.get(EXPLORES, jnp.ones(len(other), bool))
                 action = jnp.where(explores[:, None], other, action)
-            if self._exploration_noise and mode != "eval":
+            if self._behavior.exploration_noise and mode != "eval":
                 action = add_action_noise(
-                    action, noise.exploration, self._exploration_noise, model.actions
+                    action, noise.exploration, self._behavior.exploration_noise, model.actions
                 )
         if self._remembering is None:
             return action, LatentMemory(state, action)
@@ -135,6 +135,22 @@ class Acting:
                 noise.replacement,
             )  # fmt: skip
         return action, CuriousMemory(state, action, episodes)
+
+    def reactive(self) -> Reactive:
+        """Returns how it acts when it is evaluated; episodes that it remembers are left out."""
+        noise = {"latent": self._model.latent_noise}
+        if self._evaluate == "sample":
+            shape = (action_noise_size(self._model.actions),)
+            noise["action"] = NoiseSpec("uniform", shape)
+        alone = Acting(self._model, self._networks, self._behavior, self._evaluate)
+
+        def act(
+            params: Params, noise: Mapping[str, Array], carry: LatentMemory, observation: Rows
+        ) -> tuple[Array, LatentMemory]:
+            drawn = ActNoise(noise.get("latent"), noise.get("action"))
+            return alone.act_with_noise(params, drawn, carry, observation, "eval")
+
+        return Reactive(noise, alone.initial_carry, act)
 
     def inferred(self, carry: Any) -> State:
         """Returns the latent states that were inferred of the newest rows ``[N]``."""
@@ -164,4 +180,4 @@ class Acting:
         state = state.state if isinstance(state, LatentMemory | CuriousMemory) else state
         feature = self._model.feature(params["world_model"], state)
         value = self._networks.value(params["critic"], feature).mean()
-        return natural(value, params.get(NORMALISERS, {}).get("value"), self._value_norm)
+        return natural(value, params.get(NORMALISERS, {}).get("value"), self._behavior.value_norm)

@@ -375,6 +375,7 @@ def make_agent(
         policy=dreamer.acting.policy,
         value_includes_reward=config.behavior.include_reward,
         latents=dreamer.latents(),
+        reactive=dreamer.acting.reactive(),
         explores_until=config.exploration.until,
     )
     return plan_instead(config, agent, observations, actions) if config.planner.acts else agent

@@ -32,6 +32,7 @@ DOCUMENTS = (
     "docs/distillation.md",
     "docs/exploration.md",
     "docs/logs.md",
+    "docs/onnx.md",
     "docs/scaling.md",
     "docs/security.md",
     "docs/selection.md",

@@ -112,6 +112,21 @@ def _report(load_program: LoadProgram, parsed: Flags) -> int:
     return 0
 
 
+def _export(load_program: LoadProgram, parsed: Flags) -> int:
+    logdir = existing_run(parsed)
+    if "onnx" not in parsed.extra:
+        raise UserError("name the file to write: --onnx walker.onnx")
+    batch = whole_number(parsed, "batch", 1, least=1, most=65_536)
+    latents = parsed.extra.get("latents", "sample")
+    from common.checks import check_choice
+    from common.run.onnx import Latents, write_onnx
+
+    check_choice("latents", latents, Latents)
+    out = pathlib.Path(parsed.extra["onnx"]).expanduser()
+    print(write_onnx(load_program(), logdir, out, batch, latents))
+    return 0
+
+
 def _doctor(load_program: LoadProgram, parsed: Flags) -> int:
     return doctor.run()
 
@@ -235,6 +250,17 @@ COMMANDS = {
         _report,
         "Writes a run's learning curves and videos as one HTML file.",
         {"logdir": _LOGDIR},
+    ),
+    "export": Command(
+        _export,
+        "Writes a trained policy as ONNX, for hosts without JAX.",
+        {
+            "logdir": f"{_LOGDIR[:-1]}, or an exported file.",
+            "onnx": "File to write, .onnx; a .json that says what its inputs are comes beside it.",
+            "batch": "Environments that one call acts in. [default: 1]",
+            "latents": "Latent states: drawn as in evaluations, or the likeliest. [one of sample, "
+            "mode; default: sample]",
+        },
     ),
     "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy."),
     "check-env": Command(

@@ -30,6 +30,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 
+from common.agent import NoiseSpec
 from common.distributions import UnitNormal
 from common.dynamics.base import Noise, State
 from common.errors import UserError
@@ -110,6 +111,13 @@ class WorldModel(NamedTuple):
     discount: Callable[[Params, Array], Prediction]
     cost: Callable[[Params, Array], Prediction] | None
     track: Callable[[Statistics, Rows], Statistics]
+
+    @property
+    def latent_noise(self) -> NoiseSpec:
+        """The random numbers of one latent."""
+        gaussian = self.config.dynamics == "rssm" and self.config.rssm.latent == "gaussian"
+        drawn = jax.eval_shape(lambda key: self.draw_noise(key, ()), jax.random.key(0))
+        return NoiseSpec("normal" if gaussian else "uniform", drawn.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
         statistics = jax.device_get(self.statistics) if are_counted(self.statistics) else None

@@ -38,6 +38,7 @@ class LoadedAgent:
         path: str | pathlib.Path,
         seed: int = 0,
         changes: Mapping[str, Any] = types.MappingProxyType({}),
+        precise: bool = False,
     ):
         """Reads a run folder or an exported file.
 
@@ -46,6 +47,7 @@ class LoadedAgent:
             path: Run folder or exported file.
             seed: Seed of the draws.
             changes: Options to change, by dotted path, of the section that says how to act.
+            precise: Whether to act in float32, whatever it learned in.
 
         Raises:
             UserError: There is no trained agent, or one of another program or version, or
@@ -70,6 +72,8 @@ class LoadedAgent:
             if not program.acting or not name.startswith(f"{program.acting}."):
                 may = f"only --{program.acting}.* may" if program.acting else "nothing can"
                 raise UserError(f"--{name} cannot change once an agent is trained; {may}")
+        if precise:
+            values = {**values, "world_model": {**values["world_model"], "precision": "float32"}}
         self.config = update(program.default_config, values, changes)
         self.observations, self.actions = exported.observations, exported.actions
         agent = self._make_agent(program, exported)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from common.agent import NORMALISERS, SMALL_ACTOR
+from common.agent import NORMALISERS, SMALL_ACTOR, NoiseSpec, Reactive
 from common.checks import check_choice
-from common.distributions import action_noise_size, uniform_noise
+from common.distributions import Joint, action_noise_size, uniform_noise
 from common.distributions.exploration import add_action_noise
 from common.dynamics.base import State
 from common.errors import UserError
@@ -70,10 +71,7 @@ class SmallActing:
     ) -> tuple[Array, SmallMemory]:
         """Chooses actions; see ``common.agent.Agent``."""
         check_choice("mode", mode, Mode)
-        small, statistics = params[SMALL_ACTOR], params.get(NORMALISERS, {}).get("vectors")
-        rows = {**observation, "action": carry.action}
-        hidden = self._functions.step(small, statistics, carry.hidden, rows)
-        policy = self._functions.policy(small, hidden)
+        hidden, policy = self._see(params, carry, observation)
         if mode == "eval" and self._evaluate == "mode":
             return (action := policy.mode()), SmallMemory(hidden, action)
         keys = jax.random.split(key)
@@ -83,6 +81,27 @@ class SmallActing:
             noise = uniform_noise(keys[1], shape)
             action = add_action_noise(action, noise, self._noise, self._actions)
         return action, SmallMemory(hidden, action)
+
+    def reactive(self) -> Reactive:
+        """Returns how it acts when it is evaluated."""
+        draws = self._evaluate == "sample"
+        uniforms = NoiseSpec("uniform", (action_noise_size(self._actions),))
+
+        def act(
+            params: Params, noise: Mapping[str, Array], carry: SmallMemory, observation: Rows
+        ) -> tuple[Array, SmallMemory]:
+            hidden, policy = self._see(params, carry, observation)
+            action = policy.sample(noise["action"]) if draws else policy.mode()
+            return action, SmallMemory(hidden, action)
+
+        return Reactive({"action": uniforms} if draws else {}, self.initial_carry, act)
+
+    def _see(self, params: Params, carry: SmallMemory, observation: Rows) -> tuple[Array, Joint]:
+        """Returns what is remembered with the newest rows, and the policy."""
+        small, statistics = params[SMALL_ACTOR], params.get(NORMALISERS, {}).get("vectors")
+        rows = {**observation, "action": carry.action}
+        hidden = self._functions.step(small, statistics, carry.hidden, rows)
+        return hidden, self._functions.policy(small, hidden)
 
     def inferred(self, carry: SmallMemory) -> State:
         """Returns the empty latent states ``[N]``: nobody has inferred any."""

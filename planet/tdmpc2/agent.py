@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.agent import Agent
+from common.agent import Agent, Reactive
 from common.errors import UserError
 from common.learning.schedules import parse_schedule
 from common.spaces import ActionSpec, ObservationSpec
-from common.types import Array, Params
+from common.types import Array, Params, Rows
 from planet.config import Config
 from planet.controller import Carry, Controller
 from planet.planner import make_searcher
@@ -59,6 +59,11 @@ def make_tdmpc2(
         z = state.memory if isinstance(state, Carry) else state
         return model.values(params, z, model.best(params, z)).mean(0)
 
+    def follow(
+        params: Params, noise: Mapping[str, Array], carry: tuple, observation: Rows
+    ) -> tuple:
+        return model.best(params, model.encode(params, observation)), carry
+
     return Agent(
         init=learner.init,
         params=params,
@@ -68,6 +73,7 @@ def make_tdmpc2(
         report=lambda params, key, batch: {},  # No picture is ever predicted.
         value=value,
         policy=model.policy,
+        reactive=Reactive({}, lambda num_envs: (), follow),
     )
 
 
