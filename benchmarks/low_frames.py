@@ -4,13 +4,12 @@
 
 prints one table of the named records of benchmarks/results/learning, and draws their curves, with
 what others reached, to NAME_low_frames.png beside them. What is published comes from
-benchmarks/reference/dmc_state_low_frames.csv, or, with --pixels, dmc_pixels_low_frames.csv.
+common/published/data/dmc_state_low_frames.csv, or, with --pixels, dmc_pixels_low_frames.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import pathlib
 import sys
@@ -20,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.options import Parser
-from benchmarks.suites import REFERENCE
 from common.errors import UserError, exit_code
+from common.published.tables import read_rows
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "learning"
 AGENTS = {
@@ -70,12 +69,10 @@ def read_record(path: pathlib.Path) -> Record:
 
 def read_published(pixels: bool) -> Published:
     """Reads what others reached."""
-    kind = "pixels" if pixels else "state"
-    with (REFERENCE / f"dmc_{kind}_low_frames.csv").open(newline="") as file:
-        return {
-            (one["agent"], one["task"], int(one["frames"])): float(one["mean"])
-            for one in csv.DictReader(file)
-        }
+    return {
+        (one["agent"], one["task"], int(one["frames"])): float(one["mean"])
+        for one in read_rows(f"dmc_{'pixels' if pixels else 'state'}_low_frames.csv")
+    }
 
 
 def table(records: Sequence[Record], published: Published, frames: int) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
 from typing import Literal
 
 from benchmarks.rwrl.points import POINTS, RWRL_TASKS
-
-REFERENCE = pathlib.Path(__file__).resolve().parent / "reference"
+from common.published.tables import column, read_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,21 +77,8 @@ def suite(name: str) -> Suite:
     return SUITES[name]()
 
 
-def read_reference(file: str) -> dict[str, dict[str, str]]:
-    """Reads a table of reference scores: row by game or task, cell by column."""
-    with (REFERENCE / file).open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    key = "game" if "game" in rows[0] else "task"
-    return {row[key]: row for row in rows}
-
-
-def column(rows: Mapping[str, Mapping[str, str]], name: str) -> dict[str, float]:
-    """One column of a table as numbers; empty cells are left out."""
-    return {key: float(row[name]) for key, row in rows.items() if row[name]}
-
-
 def _atari(name: str, protocol: Protocol) -> Suite:
-    rows = read_reference(f"{name}_scores.csv")
+    rows = read_scores(f"{name}_scores.csv")
     records = {game: row for game, row in rows.items() if "human_record" in row}
     return Suite(
         name,
@@ -108,7 +92,7 @@ def _atari(name: str, protocol: Protocol) -> Suite:
 
 
 def _dmc(name: str, preset: str, inputs: Literal["pixels", "state"]) -> Suite:
-    rows = read_reference("dmc_scores.csv")
+    rows = read_scores("dmc_scores.csv")
     return Suite(
         name,
         {task: f"dmc_{task}" for task in rows},

@@ -28,7 +28,9 @@ GROUND = (
 """Modules of ``common`` beside its rooms; they import nothing but each other."""
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
 """Rooms of ``common`` that are usable without the runtime, lowest first."""
-RUNTIME = ("envs", "replay", "logging", "run", "report", "launch", "command")
+RUNTIME = (
+    "envs", "replay", "logging", "run", "published", "report", "launch", "command",
+)  # fmt: skip
 """The other rooms, lowest first. A room imports only rooms that stand before it."""
 SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")
 RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL", "ray")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 
 from benchmarks.page.results import Result
-from benchmarks.suites import REFERENCE, Suite
+from benchmarks.suites import Suite
+from common.published.tables import DATA, read_rows
 from common.report.html import escape
 
 
 def printed(suite: Suite) -> dict[str, dict[str, str]]:
     """Printed digits by agent and aggregate; empty where no paper printed aggregates."""
-    path = REFERENCE / f"{suite.name}_published_aggregates.csv"
-    if not path.is_file():
+    file = f"{suite.name}_published_aggregates.csv"
+    if not (DATA / file).is_file():
         return {}
-    with path.open(newline="") as lines:
-        rows = {row.pop("agent"): row for row in csv.DictReader(lines)}
+    rows = {row.pop("agent"): row for row in read_rows(file)}
     return {
         agent: {name.replace("_", " "): digits for name, digits in row.items()}
         for agent, row in rows.items()

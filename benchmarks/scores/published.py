@@ -1,19 +1,18 @@
-"""The published references as agents, read from the tables of ``benchmarks/reference``."""
+"""The published references as agents, read from the tables of ``common/published``."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from benchmarks.scores.tables import AgentScores, Curve
-from benchmarks.suites import REFERENCE, Protocol, Suite, column, read_reference
+from benchmarks.suites import Protocol, Suite
 from common.errors import UserError, nearest
+from common.published.tables import column, read_json, read_scores, seed_curves
 
 _FINAL_BIN = 199
 """Bins of 1M frames after which DreamerV2's runs are scored, as its paper did."""
@@ -107,12 +106,7 @@ def _moved_to(means: Mapping[str, float], runs: Mapping[str, np.ndarray]) -> dic
 
 
 def _table(suite: str) -> dict[str, dict[str, str]]:
-    return read_reference(f"{'dmc' if suite.startswith('dmc') else suite}_scores.csv")
-
-
-@functools.cache
-def _json(file: str) -> Any:
-    return json.loads((REFERENCE / file).read_text())
+    return read_scores(f"{'dmc' if suite.startswith('dmc') else suite}_scores.csv")
 
 
 def _atari() -> list[_Reference]:
@@ -140,7 +134,7 @@ def _atari() -> list[_Reference]:
 
 def _dopamine(agent: str) -> Scores:
     """Curves of the mean over seeds; the scores are the table's, of the last iteration."""
-    record = _json("atari_curves_dopamine.json")
+    record = read_json("atari_curves_dopamine.json.gz")
     frames = np.array(record["x"])
     games = record["games_by_agent"][agent]
     return {}, {game: Curve(frames, np.array([x["mean"]])) for game, x in games.items()}, ()
@@ -148,12 +142,12 @@ def _dopamine(agent: str) -> Scores:
 
 def _dreamer_v2(labels: Sequence[str]) -> Scores:
     """The bin at 199M frames of each run; of a run that ended before, its last bin."""
-    record = _json("atari_curves_dreamerv2.json")
+    record = read_json("atari_curves_dreamerv2.json.gz")
     scores, curves, short = {}, {}, collections.Counter()
     for game, by_label in record["games"].items():
         runs = [run for label in labels for run in by_label[label].values()]
         scores[game] = np.array([run[:_FINAL_BIN][-1] for run in runs], float)
-        curves[game] = _curve(record, runs)
+        curves[game] = Curve(*seed_curves(record, runs))
         short.update({game: sum(len(run) < _FINAL_BIN for run in runs)})
     ended = [f"{game} {count}" for game, count in short.items() if count]
     total = sum(map(len, scores.values()))
@@ -162,13 +156,6 @@ def _dreamer_v2(labels: Sequence[str]) -> Scores:
         f"their last score: {', '.join(ended)}"
     )
     return scores, curves, (note,)
-
-
-def _curve(record: Mapping[str, Any], runs: Sequence[Sequence[float]]) -> Curve:
-    returns = np.full((len(runs), max(map(len, runs))), np.nan)
-    for row, run in zip(returns, runs, strict=True):
-        row[: len(run)] = run
-    return Curve(record["x_start"] + record["x_step"] * np.arange(returns.shape[1]), returns)
 
 
 def _atari100k() -> list[_Reference]:
@@ -203,7 +190,7 @@ def _atari100k() -> list[_Reference]:
 
 
 def _atari100k_seeds(method: str) -> Scores:
-    games = _json("atari100k_seeds.json")[method]
+    games = read_json("atari100k_seeds.json")[method]
     return {game: np.array(scores, float) for game, scores in games.items()}, {}, ()
 
 
@@ -262,10 +249,10 @@ def _dmc_state() -> list[_Reference]:
 
 def _dmc_seeds(method: str, low: float, high: float) -> Scores:
     """The mean of each run over what it logged after ``low`` frames until ``high``."""
-    record = _json("dmc_curves.json")["methods"][method]
+    record = read_json("dmc_curves.json.gz")["methods"][method]
     scores, curves = {}, {}
     for task, runs in record["tasks"].items():
-        curves[task] = _curve(record, runs)
+        curves[task] = Curve(*seed_curves(record, runs))
         inside = (curves[task].frames > low) & (curves[task].frames <= high)
         scores[task] = np.mean(curves[task].returns[:, inside], -1)
     return scores, curves, ()

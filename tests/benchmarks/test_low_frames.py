@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import low_frames
+from common.published.tables import read_rows
 
 PUBLISHED = {
     ("tdmpc2", "cup_catch", 100_000): 981.2,
@@ -66,9 +67,8 @@ def test_published_means_are_those_of_their_seeds():
     tasks = "cartpole_swingup cup_catch reacher_easy walker_walk finger_spin".split()
     means = [published["tdmpc2", task, 100_000] for task in tasks]
     assert round(float(np.mean(means))) == 933
-    with (low_frames.REFERENCE / "dmc_state_low_frames.csv").open() as file:
-        for one in low_frames.csv.DictReader(file):
-            seeds = [float(value) for value in one["per_seed"].split()]
-            if seeds:
-                # Seeds are rounded to whole numbers.
-                assert float(one["mean"]) == pytest.approx(np.mean(seeds), abs=0.55), one
+    for one in read_rows("dmc_state_low_frames.csv"):
+        seeds = [float(value) for value in one["per_seed"].split()]
+        if seeds:
+            # Seeds are rounded to whole numbers.
+            assert float(one["mean"]) == pytest.approx(np.mean(seeds), abs=0.55), one

@@ -8,8 +8,9 @@ import pytest
 from benchmarks.scores import published as reading
 from benchmarks.scores.aggregate import aggregate, headline, scored
 from benchmarks.scores.published import published, published_names
-from benchmarks.suites import REFERENCE, SUITES, column, read_reference, suite
+from benchmarks.suites import SUITES, suite
 from common.errors import UserError
+from common.published.tables import DATA, column, read_scores
 
 ATARI = suite("atari")
 PRINTED = "atari_published_aggregates.csv"
@@ -37,19 +38,19 @@ def test_aggregates_of_the_dreamer_v2_paper(line):
 
 def test_shipped_table_of_aggregates_is_that_of_the_paper():
     lines = (",".join(line.split()) for line in TABLE_1.strip().split("\n"))
-    assert (REFERENCE / PRINTED).read_text().split("\n")[1:-1] == list(lines)
+    assert (DATA / PRINTED).read_text().split("\n")[1:-1] == list(lines)
 
 
 @pytest.mark.parametrize("name", ["Rainbow", "IQN", "DreamerV2"])
 def test_scores_of_every_game_of_the_dreamer_v2_paper(name):
-    printed = column(read_reference(GAMES), name.lower())
+    printed = column(read_scores(GAMES), name.lower())
     agent = published(ATARI, [name])[0]
     assert len(printed) == 55
     assert {game: round(agent.scores[game].mean()) for game in ATARI.tasks} == printed
 
 
 def test_references_of_every_game_of_the_dreamer_v2_paper():
-    rows = read_reference(GAMES)
+    rows = read_scores(GAMES)
     for name, scale in (
         ("random", ATARI.low), ("human_gamer", ATARI.gamer), ("human_record", ATARI.record)
     ):  # fmt: skip
@@ -70,7 +71,7 @@ def test_usual_agents_of_atari():
 
 def test_runs_of_dreamer_v2():
     agent = published(ATARI, ["DreamerV2"])[0]
-    rows = read_reference("atari_scores.csv")
+    rows = read_scores("atari_scores.csv")
     stds = column(rows, "dreamerv2_seed_std")
     for game, values in agent.scores.items():
         assert len(values) == agent.seeds[game] == 8
@@ -89,7 +90,7 @@ def test_runs_of_dreamer_v2():
 
 def test_eleven_seeds_are_available_by_name():
     agent = published(ATARI, ["DreamerV2-11seeds"])[0]
-    means = column(read_reference("atari_scores.csv"), "dreamerv2_11seeds")
+    means = column(read_scores("atari_scores.csv"), "dreamerv2_11seeds")
     assert set(agent.seeds.values()) == {11}
     for game, mean in means.items():
         assert agent.scores[game].mean() == pytest.approx(mean, rel=1e-4)
@@ -104,7 +105,7 @@ def test_unknown_names_are_refused():
 def test_every_reference_is_one_column_of_its_table(name):
     benchmark = suite(name)
     agents = published(benchmark, published_names(benchmark))
-    rows = read_reference(f"{name.removesuffix('_proprio')}_scores.csv")
+    rows = read_scores(f"{name.removesuffix('_proprio')}_scores.csv")
     words = ("game", "task", "rom", "dm_domain", "dm_task")
     keys = [key for key in next(iter(rows.values())) if key not in words]
     columns = {tuple(column(rows, key).items()) for key in keys}

@@ -9,8 +9,9 @@ import re
 import pytest
 
 from benchmarks.scores.command import score
-from benchmarks.suites import column, read_reference, suite
+from benchmarks.suites import suite
 from common.config import update
+from common.published.tables import column, read_scores
 from common.run import folder as run_folder
 from tests.fake_agent import Config
 
@@ -72,7 +73,7 @@ def test_table_of_tasks(run):
     _, lines, _ = run("--published", "--tasks")
     rows = {words[0]: words[1:] for words in map(str.split, lines[7:63])}
     assert lines[7].split()[:4] == ["task", "random", "gamer", "record"]
-    printed = read_reference("atari_published_games.csv")
+    printed = read_scores("atari_published_games.csv")
     assert set(printed) < set(rows)
     names = ["random", "human_gamer", "human_record", "rainbow", "iqn", "dreamerv2"]
     for game, row in printed.items():
@@ -135,7 +136,7 @@ def test_other_benchmarks_have_other_columns(run):
     assert len([line for line in lines if not line.startswith("note: ")]) == 16
     _, lines, _ = run("--published", of="dmc")
     assert re.split("  +", lines[0])[1:] == ["mean", "median", "IQM", "optimality gap"]
-    mean = sum(column(read_reference("dmc_scores.csv"), "curl_1m").values()) / 20_000
+    mean = sum(column(read_scores("dmc_scores.csv"), "curl_1m").values()) / 20_000
     assert next(line for line in lines if line.startswith("CURL")).split()[1] == f"{mean:.2f}"
 
 

@@ -1,0 +1,1 @@
+"""What others have published: scores and curves of their agents, and where they come from."""
