@@ -1,4 +1,4 @@
-"""The commands of an agent: train, eval, report, doctor, check-env, import, presets.
+"""The commands of an agent: train, eval, report, compare, watch, doctor, check-env and others.
 
 Heavy libraries are imported inside the commands, after ``prepare`` has said what they
 should do.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common import config as configs
-from common.command import doctor, presets, training, trust
+from common.command import comparing, doctor, presets, training, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import UserError, nearest
@@ -125,6 +125,10 @@ def _export(load_program: LoadProgram, parsed: Flags) -> int:
     out = pathlib.Path(parsed.extra["onnx"]).expanduser()
     print(write_onnx(load_program(), logdir, out, batch, latents))
     return 0
+
+
+def _compare(load_program: LoadProgram, parsed: Flags) -> int:
+    return comparing.run(parsed)
 
 
 def _doctor(load_program: LoadProgram, parsed: Flags) -> int:
@@ -261,6 +265,12 @@ COMMANDS = {
             "latents": "Latent states: drawn as in evaluations, or the likeliest. [one of sample, "
             "mode; default: sample]",
         },
+    ),
+    "compare": Command(
+        _compare,
+        "Shows runs of one task beside what others published at the same frames.",
+        comparing.OPTIONS,
+        lists=("logdir",),
     ),
     "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy."),
     "check-env": Command(

@@ -10,6 +10,7 @@ import inspect
 import re
 import shutil
 import textwrap
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,21 +35,26 @@ class Flags(NamedTuple):
         values: Options of the configuration by their full dotted path.
         extra: Options of the command itself.
         argv: All of its words, as they were given.
+        lists: Options of the command itself that took several words.
     """
 
     configs: tuple[str, ...]
     values: dict[str, Any]
     extra: dict[str, str]
     argv: tuple[str, ...] = ()
+    lists: Mapping[str, tuple[str, ...]] = types.MappingProxyType({})
 
 
-def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> Flags:
+def parse_flags(
+    argv: Sequence[str], config: Any, extra: Sequence[str] = (), lists: Sequence[str] = ()
+) -> Flags:
     """Takes a command line apart: ``--configs a b --key value --key=value``.
 
     Args:
         argv: The words after the command.
         config: The configuration whose options are valid; None for none.
         extra: Names of further options, which belong to the command itself.
+        lists: Those of them that take several words.
 
     Raises:
         UserError: An unknown or ambiguous option, a missing value, or a stray word.
@@ -56,6 +62,7 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
     paths = [option.path for option in options(config)] if config is not None else []
     allowed = [*extra, *(["configs"] if paths else [])]
     flags = Flags((), {}, {}, tuple(argv))
+    several = (*SEVERAL, *lists)
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -65,7 +72,7 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
         name = name.replace("-", "_")
         path = "" if name in allowed else find_option(name, paths, allowed)
         taken = [value] if equals else []
-        while words and not words[0].startswith("--") and (name in SEVERAL or not taken):
+        while words and not words[0].startswith("--") and (name in several or not taken):
             taken.append(words.pop(0))
         if not taken:
             raise UserError(f"--{name} needs a value: --{name} VALUE")
@@ -74,6 +81,9 @@ def parse_flags(argv: Sequence[str], config: Any, extra: Sequence[str] = ()) -> 
             flags.values[path] = taken[0] if path in paths else read_text(taken[0])
         elif name in SEVERAL:
             flags = flags._replace(configs=flags.configs + tuple(taken))
+        elif name in lists:
+            taken = [*flags.lists.get(name, ()), *taken]
+            flags = flags._replace(lists={**flags.lists, name: tuple(taken)})
         else:
             flags.extra[name] = taken[0]
     return flags

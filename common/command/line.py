@@ -72,7 +72,8 @@ def _dispatch(
         print(_command_help(name, word, command, load_program))
         return 0
     config = load_program().default_config if command.configured else None
-    return command.run(load_program, flags.parse_flags(rest, config, tuple(command.options)))
+    parsed = flags.parse_flags(rest, config, tuple(command.options), command.lists)
+    return command.run(load_program, parsed)
 
 
 def with_program(command: Command, load_program: LoadProgram) -> Command:

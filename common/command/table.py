@@ -23,6 +23,7 @@ class Command(NamedTuple):
         further: ``(program) -> options`` that it has with that agent besides; where there are
             any, it takes presets and the agent's options too. None for a command that is the
             same with every agent.
+        lists: Those of its options that take several words.
     """
 
     run: Callable[..., int]
@@ -30,6 +31,7 @@ class Command(NamedTuple):
     options: Mapping[str, str] = types.MappingProxyType({})
     configured: bool = False
     further: Callable[[Any], Mapping[str, str]] | None = None
+    lists: tuple[str, ...] = ()
 
 
 def find(word: str, commands: Mapping[str, Command]) -> Command:

@@ -19,12 +19,13 @@ class Series:
 
     Attributes:
         kind: "line", "dots", "points" (larger, with values on hover), "band" (between
-            ``y`` and ``high``) or "rule" (a dashed level ``y[0]``).
+            ``y`` and ``high``), "whiskers" (the same, at each position alone) or "rule" (a
+            dashed level ``y[0]``).
         x: Positions ``[P]``; unused by "rule".
         y: Values ``[P]``; entries that are not finite interrupt a line.
         style: CSS class, which gives the colour.
         label: Entry of the legend; "" for none.
-        high: Upper values of a band ``[P]``.
+        high: Upper values of a band or of whiskers ``[P]``.
     """
 
     kind: str
@@ -219,6 +220,8 @@ def _draw(one: Series, axes: _Axes) -> str:
     x, y = np.asarray(one.x, float), np.asarray(one.y, float)
     if one.kind == "band":
         return _band(x, y, np.asarray(one.high, float), one.style, axes)
+    if one.kind == "whiskers":
+        return _whiskers(x, y, np.asarray(one.high, float), one.style, axes)
     if one.kind == "line":
         line = f'<path class="line {one.style}" d="{_path(x, y, axes)}"/>'
         known = np.pad(np.isfinite(y), 1)
@@ -262,3 +265,13 @@ def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, style: str, axes: _A
         return ""
     outline = _path(np.r_[x, x[::-1]], np.r_[high, low[::-1]], axes)
     return f'<path class="band {style}" d="{outline}Z"/>'
+
+
+def _whiskers(x: np.ndarray, low: np.ndarray, high: np.ndarray, style: str, axes: _Axes) -> str:
+    parts = []
+    for place, a, b in zip(x, low, high, strict=True):
+        if np.isfinite(a) and np.isfinite(b):
+            (left, bottom), (_, top) = axes.at(place, a), axes.at(place, b)
+            across = "".join(f"M{left - 3:.1f} {y:.1f}h6" for y in (bottom, top))
+            parts.append(f"M{left:.1f} {bottom:.1f}V{top:.1f}{across}")
+    return f'<path class="whiskers {style}" d="{"".join(parts)}"/>' if parts else ""

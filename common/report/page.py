@@ -8,8 +8,11 @@ import pathlib
 
 import numpy as np
 
+from common.errors import UserError
 from common.logging.terminal import format_seconds
+from common.report import beside
 from common.report.charts import Frame, Series, chart, legend, smooth, thin
+from common.report.comparison import compare
 from common.report.data import Curve, RunData
 from common.report.html import document, escape, note, section, write_page
 from common.report.read import read_run
@@ -69,13 +72,14 @@ def render(run: RunData) -> str:
     sections = [
         _headline(run),
         section("Learning curve", _learning_curve(run)),
+        *_beside_others(run),
         section("What it does, and what it imagines", _videos(run)),
         *_metrics(run),
         section("Where the time went", _time(run)),
         section("How it was made", _provenance(run)),
     ]
     subtitle = f"Run folder <code>{escape(run.logdir.resolve())}</code>{_seed(run)}"
-    return document(title, subtitle, sections)
+    return document(title, subtitle, sections, beside.STYLE)
 
 
 def _seed(run: RunData) -> str:
@@ -171,6 +175,15 @@ def _learning_curve(run: RunData) -> str:
     if "eval/return_mean" not in run.metrics:
         notes += note("There was no evaluation yet; training episodes act with noise.")
     return f"{legend(series)}<figure>{drawing}</figure>{notes}"
+
+
+def _beside_others(run: RunData) -> list[str]:
+    """The run beside published agents; nothing where there are none of its task."""
+    try:
+        found = compare([run])
+    except UserError:
+        return []
+    return [section("Beside published agents", beside.section_of(found))] if found.others else []
 
 
 def _evaluations(run: RunData) -> list[Series]:

@@ -4,11 +4,13 @@ STYLE = """
 :root {
   --back: #fbfbfa; --card: #ffffff; --ink: #1d2126; --soft: #626b75; --line: #e2e4e8;
   --train: #8a94a3; --eval: #2563c9; --random: #b4552d; --metric: #2563c9; --bad: #b3261e;
+  --good: #1b7a3d;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #15181c; --card: #1d2127; --ink: #e8eaed; --soft: #9aa4b0; --line: #333a43;
     --train: #8a94a3; --eval: #7aa9f7; --random: #e58f63; --metric: #7aa9f7; --bad: #f2877f;
+    --good: #6fcf8f;
   }
 }
 * { box-sizing: border-box; }
@@ -56,6 +58,7 @@ svg .line.train { stroke-width: 2.5; } svg .line.metric { stroke-width: 1.5; }
 svg .dots { fill: currentColor; opacity: 0.35; }
 svg .points { fill: currentColor; stroke: var(--card); stroke-width: 1.5; }
 svg .band { fill: currentColor; opacity: 0.16; }
+svg .whiskers { stroke: currentColor; stroke-width: 1.5; fill: none; opacity: 0.6; }
 svg .rule { stroke: currentColor; stroke-width: 1.5; stroke-dasharray: 6 5; fill: none; }
 .grid-of-charts { display: grid; gap: 12px;
   grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); }
