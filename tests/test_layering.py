@@ -29,7 +29,8 @@ GROUND = (
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")
 """Rooms of ``common`` that are usable without the runtime, lowest first."""
 RUNTIME = (
-    "envs", "replay", "logging", "run", "published", "report", "launch", "command",
+    "envs", "replay", "logging", "run", "published", "report", "watch", "launch",
+    "command",
 )  # fmt: skip
 """The other rooms, lowest first. A room imports only rooms that stand before it."""
 SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")

@@ -131,6 +131,20 @@ def _compare(load_program: LoadProgram, parsed: Flags) -> int:
     return comparing.run(parsed)
 
 
+def _watch(load_program: LoadProgram, parsed: Flags) -> int:
+    folders = parsed.lists.get("logdir", ())
+    if not folders:
+        raise UserError("name the runs' folders: --logdir runs/*")
+    port = whole_number(parsed, "port", 0, most=65535)
+    from common.watch.server import HOST, open_server, serve
+
+    server = open_server(folders, port)
+    print(f"watching {' '.join(folders)} at http://{HOST}:{server.server_port}/", flush=True)
+    print("Ctrl-C ends it", flush=True)
+    serve(server)
+    return 0
+
+
 def _doctor(load_program: LoadProgram, parsed: Flags) -> int:
     return doctor.run()
 
@@ -270,6 +284,15 @@ COMMANDS = {
         _compare,
         "Shows runs of one task beside what others published at the same frames.",
         comparing.OPTIONS,
+        lists=("logdir",),
+    ),
+    "watch": Command(
+        _watch,
+        "Shows runs while they go on, on a page that this machine alone can open.",
+        {
+            "logdir": "Folders of runs, folders of such folders, or patterns: runs/*.",
+            "port": "Port of 127.0.0.1. [default: one that is free]",
+        },
         lists=("logdir",),
     ),
     "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy."),

@@ -39,7 +39,8 @@ class TerminalSink:
         """Remembers the values; prints where they end a log interval."""
         self._newest.update({name: float(value) for name, value in scalars.items()})
         if self._trigger in scalars:
-            self._console.print(self._line(frames), soft_wrap=True)
+            line = progress_line(self._newest, frames, self._total, self._clock)
+            self._console.print(line, soft_wrap=True)
 
     def video(self, frames: int, name: str, video: np.ndarray) -> None:
         """Prints nothing."""
@@ -53,21 +54,26 @@ class TerminalSink:
     def close(self) -> None:
         """Does nothing."""
 
-    def _line(self, frames: int) -> Text:
-        share = frames / self._total if self._total else 1.0
-        parts = [(self._clock, f"{frames:,} ({share:.1%})")]
-        for label, name, form in _FIELDS:
-            if name in self._newest:
-                parts.append((label, form.format(self._newest[name])))
-        parts.append(("eta", format_seconds(self._left(frames))))
-        line = Text()
-        for label, value in parts:
-            line.append("  " if line else "").append(f"{label} ", "dim").append(value, "bold")
-        return line
 
-    def _left(self, frames: int) -> float:
-        speed = self._newest.get(self._trigger, math.nan)
-        return max(0, self._total - frames) / speed if speed > 0 else math.nan
+def progress_line(newest: Mapping[str, float], now: int, total: int, clock: str = "frames") -> Text:
+    """Returns the line of a moment of a run.
+
+    Args:
+        newest: The newest value of each metric.
+        now: The run's clock.
+        total: Length of the whole run by its clock.
+        clock: "frames" or "updates".
+    """
+    parts = [(clock, f"{now:,} ({now / total if total else 1.0:.1%})")]
+    for label, name, form in _FIELDS:
+        if name in newest:
+            parts.append((label, form.format(newest[name])))
+    speed = newest.get(f"time/{clock}_per_s", math.nan)
+    parts.append(("eta", format_seconds(max(0, total - now) / speed if speed > 0 else math.nan)))
+    line = Text()
+    for label, value in parts:
+        line.append("  " if line else "").append(f"{label} ", "dim").append(value, "bold")
+    return line
 
 
 def format_seconds(seconds: float) -> str:

@@ -190,7 +190,7 @@ def _series(one: Comparison) -> list[Series]:
         style = f"agent{number % 8}"
         points = [point for point in agent.points if point.frames <= end]
         x = np.array([point.frames for point in points])
-        series += _spread(points, x, style, one, -number * 0.006 * end)
+        series += _spread(points, x, style, one, -number * 0.004 * end)
         y = np.array([point.mean for point in points])
         series.append(Series("line", x, y, style, agent.name))
         if len(points) <= MOST_WHISKERS:

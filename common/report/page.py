@@ -23,6 +23,8 @@ _X_LABELS = {
     "frames": "frames (simulator steps, action repeat included)",
     "updates": "updates, from episodes that were there already",
 }
+WIDE = Frame(920, 400)
+"""Of the chart of the whole run."""
 _MOST_DOTS = 1500
 _MOST_POINTS = 400
 _LARGEST_VIDEO = 30_000_000
@@ -66,20 +68,30 @@ def write_report(logdir: pathlib.Path) -> pathlib.Path:
 
 def render(run: RunData) -> str:
     """Returns the whole page."""
-    task = str(run.settings.get("task", run.logdir.resolve().name))
-    agent = str(run.settings.get("agent", "")).capitalize()
-    title = f"{agent} on {task}" if agent else task
     sections = [
         _headline(run),
-        section("Learning curve", _learning_curve(run)),
+        section("Learning curve", learning_curve(run)),
         *_beside_others(run),
         section("What it does, and what it imagines", _videos(run)),
-        *_metrics(run),
-        section("Where the time went", _time(run)),
+        *metric_sections(run),
+        section("Where the time went", shares_of_time(run)),
         section("How it was made", _provenance(run)),
     ]
     subtitle = f"Run folder <code>{escape(run.logdir.resolve())}</code>{_seed(run)}"
-    return document(title, subtitle, sections, beside.STYLE)
+    return document(title(run), subtitle, sections, beside.STYLE)
+
+
+def title(run: RunData) -> str:
+    """Returns who was trained on what."""
+    task = str(run.settings.get("task", run.logdir.resolve().name))
+    agent = str(run.settings.get("agent", "")).capitalize()
+    return f"{agent} on {task}" if agent else task
+
+
+def planned(run: RunData) -> int | None:
+    """Returns the length of a run by its clock, None where its configuration does not say it."""
+    found = run.settings.get("run", {}).get(run.clock) if run.settings else None
+    return found if isinstance(found, int) else None
 
 
 def _seed(run: RunData) -> str:
@@ -104,8 +116,8 @@ def _headline(run: RunData) -> str:
         name, spread = "Training return", "mean of the last 10 episodes; no evaluation yet"
     else:
         name = f"Evaluation return at {_frames_of(run, 'eval/return_mean'):,} {run.clock}"
-    planned = run.settings.get("run", {}).get(run.clock) if run.settings else None
-    share = f"of {planned:,} planned" if isinstance(planned, int) else ""
+    length = planned(run)
+    share = f"of {length:,} planned" if length is not None else ""
     hours = format_seconds(run.seconds)
     speed, updates = _speeds(run)
     and_updates = f"{_number(updates)} updates per second" if run.clock == "frames" else ""
@@ -150,7 +162,8 @@ def _median(curve: Curve | None) -> float:
     return float(np.median(finite)) if len(finite) else math.nan
 
 
-def _learning_curve(run: RunData) -> str:
+def learning_curve(run: RunData, frame: Frame = WIDE) -> str:
+    """Returns a chart of the returns of episodes and evaluations, or a remark."""
     series = []
     frames, returns = run.scores.frames, run.scores.values
     if len(frames):
@@ -166,7 +179,7 @@ def _learning_curve(run: RunData) -> str:
     random = _last(run, "random/return_mean")
     if random == random:
         series.append(Series("rule", np.zeros(1), np.array([random]), "random", "random policy"))
-    drawing = chart(series, Frame(920, 400), _X_LABELS[run.clock], "return of an episode")
+    drawing = chart(series, frame, _X_LABELS[run.clock], "return of an episode")
     if not drawing:
         return note("No episode has ended and no evaluation was made yet.")
     expected = run.clock == "frames"  # Learning from data plays no episode to learn.
@@ -202,23 +215,33 @@ def _evaluations(run: RunData) -> list[Series]:
 def _videos(run: RunData) -> str:
     if not run.videos:
         return note("The run has no videos yet (or run.video is off).")
-    figures = []
-    for name, (frames, path) in sorted(run.videos.items()):
-        policy = not name.startswith("open_loop")
-        words = name.replace("_", " ").capitalize()
-        words = {"Eval policy": "The policy, in the latest evaluation"}.get(words, words)
-        if not policy:
-            words += (
-                ": truth above, the model's prediction, and its error below. Green borders: "
-                "the model sees the truth. Red: it imagines from actions alone"
-            )
-        caption = f"{words} (at {frames:,} {run.clock})."
-        style = "policy" if policy else "strip"
-        figures.append(
-            f'<figure class="{style}">{_player(path)}'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
+    figures = [
+        video_figure(name, frames, run.clock, _player(path))
+        for name, (frames, path) in sorted(run.videos.items())
+    ]
     return f'<div class="videos">{"".join(figures)}</div>'
+
+
+def video_figure(name: str, frames: int, clock: str, player: str) -> str:
+    """Returns a video with what it shows.
+
+    Args:
+        name: Of the video, such as "eval_policy".
+        frames: When it was filmed.
+        clock: What the run counts.
+        player: The element that plays it, as HTML.
+    """
+    policy = not name.startswith("open_loop")
+    words = name.replace("_", " ").capitalize()
+    words = {"Eval policy": "The policy, in the latest evaluation"}.get(words, words)
+    if not policy:
+        words += (
+            ": truth above, the model's prediction, and its error below. Green borders: "
+            "the model sees the truth. Red: it imagines from actions alone"
+        )
+    style = "policy" if policy else "strip"
+    caption = f"<figcaption>{escape(words)} (at {frames:,} {clock}).</figcaption>"
+    return f'<figure class="{style}">{player}{caption}</figure>'
 
 
 def _player(path: pathlib.Path) -> str:
@@ -237,8 +260,8 @@ def _player(path: pathlib.Path) -> str:
     )
 
 
-def _metrics(run: RunData) -> list[str]:
-    """One section of small charts for each group of metrics."""
+def metric_sections(run: RunData) -> list[str]:
+    """Returns a section of small charts for each group of metrics."""
     sections = []
     for group, title in GROUPS.items():
         curves = {
@@ -258,8 +281,8 @@ def _metrics(run: RunData) -> list[str]:
     return sections
 
 
-def _time(run: RunData) -> str:
-    """A bar of what the run spent its time on, the longest first."""
+def shares_of_time(run: RunData) -> str:
+    """Returns a table with bars of what the run spent its time on, the longest first."""
     parts = {
         name.removeprefix(SECONDS): float(np.nansum(curve.values))
         for name, curve in run.metrics.items()
