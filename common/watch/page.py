@@ -23,14 +23,14 @@ from common.report.page import (
 from common.watch.runs import Watched
 
 LAST_LINES = 8
-_CURVE = Frame(560, 300)
+_CURVE = Frame(640, 330)
 _STYLE = """
 main { max-width: 2000px; }
 section h2 { margin-top: 24px; }
 .runs { display: grid; gap: 18px; margin-top: 20px;
   grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); }
 .run { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 14px;
-  min-width: 0; max-width: 900px; }
+  min-width: 0; max-width: 760px; }
 .run h2 { margin: 0; font-size: 17px; overflow-wrap: anywhere; }
 .run p { margin: 2px 0; color: var(--soft); font-size: 13px; overflow-wrap: anywhere; }
 .run figure { border: 0; padding: 4px 0; }
@@ -38,6 +38,7 @@ section h2 { margin-top: 24px; }
 .run details { padding: 4px 10px; } .run summary { font-size: 13px; }
 .run .legend { font-size: 11px; gap: 0 12px; margin: 8px 0 0; }
 .run .policy { width: 200px; } .run .strip { flex: 1 1 300px; }
+.run .strip video, .run .strip img { width: auto; max-height: 280px; }
 .run .shares td:nth-of-type(1) { display: none; }
 .bar { height: 6px; border-radius: 3px; background: var(--line); margin: 6px 0; }
 .bar i { display: block; height: 6px; border-radius: 3px; background: var(--eval); }
