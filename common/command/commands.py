@@ -136,12 +136,9 @@ def _watch(load_program: LoadProgram, parsed: Flags) -> int:
     if not folders:
         raise UserError("name the runs' folders: --logdir runs/*")
     port = whole_number(parsed, "port", 0, most=65535)
-    from common.watch.server import HOST, open_server, serve
+    from common.watch.server import open_server, serve
 
-    server = open_server(folders, port)
-    print(f"watching {' '.join(folders)} at http://{HOST}:{server.server_port}/", flush=True)
-    print("Ctrl-C ends it", flush=True)
-    serve(server)
+    serve(open_server(folders, port))
     return 0
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 SECONDS = "time/seconds/"
@@ -151,6 +150,8 @@ class Meter:
 
     def take(self, frames: int, updates: int) -> dict[str, float]:
         """Returns averages and speeds since the last call, and starts anew."""
+        import jax  # Who only reads what was logged needs none.
+
         now = time.monotonic()
         begin, old_frames, old_updates = self._mark
         # One transfer for everything: each single fetch would wait for the device.

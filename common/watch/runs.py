@@ -25,7 +25,7 @@ MOST_RUNS = 60
 DEEPEST = 4
 """Folders below a given one in which runs are looked for."""
 _FILES = (CONFIG, METRICS, SCORES, VERSIONS)
-_Signature = tuple[tuple[str, int, int], ...]
+_Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class Watched(NamedTuple):
@@ -96,13 +96,13 @@ class Runs:
         known = self._known.get(folder)
         if known and known[0] == signature:
             return known[1]
-        leading_out = [name for name, _, _ in signature if not _inside(folder / name, folder)]
+        leading_out = [name for name, *_ in signature if not _inside(folder / name, folder)]
         if leading_out:
             raise UserError(f"{', '.join(leading_out)} leads out of the folder; it is not shown")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = read_run(folder)
-        newest = max((time for _, time, _ in signature), default=0) / 1e9
+        newest = max((time for _, time, *_ in signature), default=0) / 1e9
         remarks = tuple(str(one.message) for one in caught)
         key = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         watched = Watched(key, run, newest, remarks)
@@ -164,7 +164,7 @@ def _inside(path: pathlib.Path, root: pathlib.Path) -> bool:
 
 
 def _signature(folder: pathlib.Path) -> _Signature:
-    """Returns name, time and size of the files that are shown, which change when they do."""
+    """Returns what tells of the files that are shown whether they are still the same."""
     names = [name for name in _FILES if (folder / name).is_file()]
     videos = folder / VIDEOS
     if videos.is_dir():
@@ -175,5 +175,5 @@ def _signature(folder: pathlib.Path) -> _Signature:
             status = (folder / name).stat()
         except OSError:  # It is gone meanwhile.
             continue
-        found.append((name, status.st_mtime_ns, status.st_size))
+        found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(found)

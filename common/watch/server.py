@@ -235,6 +235,8 @@ def open_server(given: Sequence[str], port: int = 0, every: float = 1.0) -> Serv
 
 
 def serve(server: Server) -> None:
-    """Serves until Ctrl-C, then frees the port."""
+    """Says where, and serves until Ctrl-C; then frees the port."""
     with server, contextlib.suppress(KeyboardInterrupt):
+        print(f"watching {server.given} at http://{HOST}:{server.server_port}/", flush=True)
+        print("Ctrl-C ends it", flush=True)
         server.serve_forever()
