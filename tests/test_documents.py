@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/scaling.md",
     "docs/security.md",
     "docs/selection.md",
+    "docs/watching.md",
 )
 MOST_LINES = 249
 """Of README.md, so that a newcomer reads it."""
@@ -98,7 +99,7 @@ def test_commands_of_the_readme_are_understood():
         program, commands = module.load_program(), COMMANDS | getattr(module, "COMMANDS", {})
         command = with_program(commands[word], lambda program=program: program)
         config = program.default_config if command.configured else None
-        parsed = flags.parse_flags(rest, config, tuple(command.options))
+        parsed = flags.parse_flags(rest, config, tuple(command.options), command.lists)
         presets.resolve(program, parsed.configs, parsed.values)
 
 

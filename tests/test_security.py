@@ -46,6 +46,19 @@ HELD = {
     "The job list in a benchmark's folder": (
         "tests/benchmarks/test_jobs.py::test_jobs_that_only_the_list_names_are_not_started",
     ),
+    "It listens on 127.0.0.1 alone": (
+        "tests/watch/test_watch.py::test_it_listens_on_the_loopback_interface_alone",
+        "tests/watch/test_watch.py::test_other_hosts_are_refused",
+    ),
+    "It serves the runs in the folders": (
+        "tests/watch/test_watch.py::test_no_address_leads_to_another_file",
+        "tests/watch/test_watch.py::test_links_that_lead_out_are_not_followed",
+        "tests/watch/test_watch.py::test_what_became_a_link_meanwhile_is_not_opened",
+    ),
+    "It writes nothing, executes nothing": (
+        "tests/watch/test_watch.py::test_the_page_shows_every_part_of_a_run_and_writes_nothing",
+        "tests/watch/test_watch.py::test_nothing_can_be_asked_for_but_reading",
+    ),
     "A file of arrays takes": (
         "tests/test_npz.py::test_what_cannot_be_read_has_a_reason_in_one_line",
         "tests/test_npz.py::test_any_damage_is_a_reason_or_arrays",
