@@ -64,6 +64,12 @@ def test_presets_are_package_data(setup):
     assert found == set(presets.preset_names())
 
 
+def test_published_data_are_package_data(setup):
+    pattern = setup["options.package_data"]["common"]
+    installed = set((ROOT / "common").glob(pattern))
+    assert installed == set((ROOT / "common" / "published" / "data").iterdir())
+
+
 def test_requirements_are_ranges_and_complete(setup):
     needed = listed(setup["options"]["install_requires"])
     for line in [*needed, *listed("\n".join(setup["options.extras_require"].values()))]:

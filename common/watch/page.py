@@ -60,7 +60,7 @@ _BODY = """
 <script src="/watch.js"></script>
 """
 SCRIPT = """'use strict';
-const PARTS = ['head', 'curve', 'videos', 'lines', 'time', 'metrics'];
+const PARTS = ['head', 'curve', 'films', 'lines', 'time', 'metrics'];
 const CLOSED = {time: 'Where the time went', metrics: 'All metrics'};
 const shown = new Map();
 const byId = id => document.getElementById(id);
@@ -218,7 +218,7 @@ def _left(run: RunData) -> str:
     return format_seconds((length - run.frames) / speed) if length and speed > 0 else "?"
 
 
-def _videos(one: Watched) -> str:
+def _films(one: Watched) -> str:
     """Every newest video; the time in the address makes a new one load."""
     figures = []
     for name, (frames, path) in sorted(one.run.videos.items()):
@@ -252,7 +252,7 @@ PARTS: dict[str, Callable[[Watched], str]] = {
     "row": _row,
     "head": _head,
     "curve": lambda one: learning_curve(one.run, _CURVE),
-    "videos": _videos,
+    "films": _films,
     "lines": _lines,
     "time": lambda one: shares_of_time(one.run),
     "metrics": lambda one: "".join(metric_sections(one.run)),

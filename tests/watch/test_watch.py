@@ -101,7 +101,7 @@ def test_the_page_shows_every_part_of_a_run_and_writes_nothing(make_run, tmp_pat
         assert "frames 40,000 (50.0%)" in part(one, "lines")
         assert part(one, "lines").count("frames/s 85.0") == page.LAST_LINES
         assert "image loss" in part(one, "metrics") and "405.0" in part(one, "row")
-        assert part(one, "videos").count("<video") == 2
+        assert part(one, "films").count("<video") == 2
     assert snapshot(tmp_path) == before
 
 
@@ -110,7 +110,7 @@ def test_a_video_comes_whole_or_in_ranges(make_run, tmp_path):
     (path,) = (run / "videos").glob("eval_policy-*40000.mp4")
     content = path.read_bytes()
     with watching(run) as one:
-        address = re.search(r'src="(/video/\w+/eval_policy\?at=40000)"', part(one, "videos"))[1]
+        address = re.search(r'src="(/video/\w+/eval_policy\?at=40000)"', part(one, "films"))[1]
         status, headers, body = ask(one, address)
         assert (status, headers["Content-Type"], body) == (200, "video/mp4", content)
         status, headers, body = ask(one, address, Range="bytes=2-5")
@@ -187,7 +187,7 @@ def test_what_became_a_link_meanwhile_is_not_opened(make_run, tmp_path):
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"secret")
     with watching(run, every=3600) as one:
-        address = re.search(r'src="(/video/\w+/eval_policy)', part(one, "videos"))[1]
+        address = re.search(r'src="(/video/\w+/eval_policy)', part(one, "films"))[1]
         (path,) = (run / "videos").glob("eval_policy-*40000.mp4")
         for replaced in (path.symlink_to, os.mkfifo):
             path.unlink()
