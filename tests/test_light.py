@@ -66,5 +66,10 @@ def test_environment_workers_load_no_jax():
     assert "return 4 to 4" in done.stdout, done.stdout  # One for each step without.
 
 
+def test_who_watches_runs_or_compares_them_loads_no_jax():
+    code = f"import common.watch.server, common.report.beside; {SAY}"
+    assert not loaded("-c", code) & {"jax", "haiku", "matplotlib", *SIMULATORS}
+
+
 def test_a_heavy_import_would_be_noticed():
     assert "jax" in loaded("-c", f"import common; common.world_model; {SAY}")

@@ -102,3 +102,13 @@ def test_what_a_base_says_of_its_options_is_said_of_those_that_extend_it():
     assert "How large it is, told on two lines. [default: 2]" in text
     assert "How fast this one is. [default: 2.0]" in text
     assert text.startswith("general: A part of a part.")
+
+
+def test_an_option_of_a_command_takes_several_words_where_it_says_so():
+    words = ["--logdir", "a", "b", "--out", "x", "--logdir=c"]
+    parsed = flags.parse_flags(words, None, ("logdir", "out"), lists=("logdir",))
+    assert parsed.lists == {"logdir": ("a", "b", "c")} and parsed.extra == {"out": "x"}
+    with pytest.raises(UserError, match="unexpected 'b'"):
+        flags.parse_flags(words, None, ("logdir", "out"))
+    with pytest.raises(UserError, match="--logdir needs a value"):
+        flags.parse_flags(["--logdir"], None, ("logdir",), lists=("logdir",))

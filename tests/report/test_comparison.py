@@ -162,10 +162,13 @@ def test_a_damaged_configuration_breaks_no_report(make, env):
 
 
 def test_a_report_shows_the_run_beside_others(make):
-    page = assert_self_contained(write_report(make("one", [(20_000, 300), (1e5, 600)])))
+    logdir = make("one", [(20_000, 300), (1e5, 600)])
+    page = assert_self_contained(write_report(logdir))
     for words in ["Beside published agents", "TD-MPC2", "ours: Dreamer", "behind", "SimbaV2 10"]:
         assert words in page.text, words
     assert page.tags.count("svg") == 2
+    drawn = (logdir / "report.html").read_text()
+    assert drawn.count('class="whiskers') >= 4 and 'class="band ours"' not in drawn
 
 
 def test_the_command_writes_what_it_shows(make, tmp_path, capsys):
