@@ -168,7 +168,7 @@ def test_a_report_shows_the_run_beside_others(make):
         assert words in page.text, words
     assert page.tags.count("svg") == 2
     drawn = (logdir / "report.html").read_text()
-    assert drawn.count('class="whiskers') >= 4 and 'class="band ours"' not in drawn
+    assert drawn.count('<path class="whiskers') >= 4 and 'class="band ours"' not in drawn
 
 
 def test_the_command_writes_what_it_shows(make, tmp_path, capsys):
