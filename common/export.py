@@ -22,6 +22,7 @@ from common.errors import UserError
 from common.files import replacing
 from common.npz import read_npz
 from common.spaces import ActionPart, ActionSpec, ObservationSpec, TaskSpec
+from common.trained import located
 from common.types import Params
 
 EXPORT = "export.npz"
@@ -84,12 +85,12 @@ def export(
 
 
 def read_export(path: str | pathlib.Path) -> Exported:
-    """Reads an export, or the one in a run folder.
+    """Reads an export, the one in a run folder, or one that came with the package, "zoo:NAME".
 
     Raises:
         UserError: There is none, or it is damaged, or a parameter is not finite.
     """
-    path = pathlib.Path(path)
+    path = located(path)
     if path.is_dir():
         path = path / EXPORT
     if not path.exists():
@@ -103,8 +104,9 @@ def read_export(path: str | pathlib.Path) -> Exported:
         observations, actions = specs_from_json(meta)
         _check_specs(observations, actions)
         exported = Exported(
-            str(meta["agent"]), dict(meta["config"]), observations, actions, _nested(arrays)
-        )
+            str(meta["agent"]), dict(meta["config"]), observations, actions,
+            _nested({name: _widened(array) for name, array in arrays.items()}),
+        )  # fmt: skip
     except _DAMAGE as error:
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged or no export ({words}); export it again") from error
@@ -229,6 +231,11 @@ def _whole(numbers: Sequence[Any]) -> bool:
 
 def _counts(numbers: Sequence[Any]) -> bool:
     return _whole(numbers) and all(number > 0 for number in numbers)
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    """Small files hold numbers of 16 bits, with which nobody computes."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _upgraded(params: Params) -> Params:

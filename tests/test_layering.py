@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 GROUND = (
     "types", "errors", "checks", "files", "spaces", "rows", "config", "agent", "npz", "export",
-    "guard", "planner", "cluster",
+    "guard", "planner", "cluster", "trained",
 )  # fmt: skip
 """Modules of ``common`` beside its rooms; they import nothing but each other."""
 CORE = ("distributions", "nets", "dynamics", "tokens", "learning", "model")

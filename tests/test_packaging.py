@@ -64,10 +64,11 @@ def test_presets_are_package_data(setup):
     assert found == set(presets.preset_names())
 
 
-def test_published_data_are_package_data(setup):
-    pattern = setup["options.package_data"]["common"]
-    installed = set((ROOT / "common").glob(pattern))
-    assert installed == set((ROOT / "common" / "published" / "data").iterdir())
+def test_published_data_and_trained_agents_are_package_data(setup):
+    patterns = setup["options.package_data"]["common"].split(", ")
+    installed = {path for pattern in patterns for path in (ROOT / "common").glob(pattern)}
+    folders = ROOT / "common" / "published" / "data", ROOT / "common" / "zoo"
+    assert installed == {path for folder in folders for path in folder.iterdir()}
 
 
 def test_requirements_are_ranges_and_complete(setup):

@@ -20,6 +20,7 @@ from common.errors import UserError, nearest
 from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.program import Program
+from common.trained import FOLDER, PREFIX, located, trained_agents
 
 if TYPE_CHECKING:
     from common.run.evaluation import MakePolicy
@@ -166,6 +167,25 @@ def _import(load_program: LoadProgram, parsed: Flags) -> int:
     return 0
 
 
+def _zoo(load_program: LoadProgram, parsed: Flags) -> int:
+    rows = [("agent", "of", "task", "return", "random", "frames", "KiB", "ms an action")]
+    for name, one in trained_agents().items():
+        size = (FOLDER / f"{name}.npz").stat().st_size / 1024
+        random = "" if one.random is None else f"{one.random:.0f}"
+        rows.append(
+            (f"{PREFIX}{name}", one.agent, one.task, f"{one.mean:.0f} ± {one.deviation:.0f}",
+             random, f"{one.frames:,}", f"{size:.0f}", f"{one.milliseconds:.1f}")
+        )  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(
+        f"play one: dreamer eval --logdir {rows[-1][0]} --video it.mp4 (planet for its own); "
+        "in Python, dreamer.load or planet.load takes the name"
+    )
+    return 0
+
+
 def _presets(load_program: LoadProgram, parsed: Flags) -> int:
     if not parsed.configs:
         print(preset_help())
@@ -206,7 +226,7 @@ def existing_run(parsed: Flags) -> pathlib.Path:
     """
     if "logdir" not in parsed.extra:
         raise UserError("name the run's folder: --logdir runs/...")
-    logdir = pathlib.Path(parsed.extra["logdir"]).expanduser()
+    logdir = located(parsed.extra["logdir"]).expanduser()
     if not logdir.is_file():  # An exported file serves as well.
         run_folder.agent_name(logdir)
     return logdir
@@ -292,6 +312,7 @@ COMMANDS = {
         },
         lists=("logdir",),
     ),
+    "zoo": Command(_zoo, "Lists the trained agents that come with the package."),
     "doctor": Command(_doctor, "Looks for what this machine lacks, and names the remedy."),
     "check-env": Command(
         _check_env,
