@@ -1,11 +1,11 @@
 # `make train`: watch an agent learn. `make test`: the whole test suite. `make mutants`: whether
-# the tests notice mistakes. Each sets up .venv first.
+# the tests notice mistakes. `make docs`: the documentation as a site. Each sets up .venv first.
 SHELL := /bin/bash
 LOGDIR ?= runs/quickstart
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: train test lint mutants clean
+.PHONY: train test lint mutants docs clean
 
 train:
 	@bash .ci/setup train
@@ -31,6 +31,13 @@ lint:
 mutants:
 	@bash .ci/setup test
 	.venv/bin/python -m tests.mutants $(ARGS)
+
+docs:
+	@bash .ci/setup docs
+	@echo ">> Building the site; the notebooks run in it, which takes minutes the first time."
+	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
+	.venv/bin/python -m sphinx -W --keep-going -b html -c docs . build/docs $(ARGS)
+	@echo "Open build/docs/index.html in a browser."
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

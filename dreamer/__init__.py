@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from common.run.loading import LoadedAgent
     from common.run.progress import Result, Watch
 
+__all__ = ["load", "train"]
+
 
 def train(
     logdir: str | pathlib.Path,

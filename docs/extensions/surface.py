@@ -1,0 +1,110 @@
+"""Whether the reference shows all that is public; what it leaves out fails the build.
+
+Public are the names that ``MODULES`` list in ``__all__``, with what their classes offer, and
+whatever a page of this site imports in its code: a reader will look it up.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+MODULES = ("common", "dreamer", "planet", "common.envs", "common.logging")
+OWN = re.compile(r"(common|dreamer|planet)(\.|$)")
+CODE = re.compile(r"^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+OPTIONS_OF_A_CELL = re.compile(r"\A(?:---\n.*?---\n|(?::[\w-]+:[^\n]*\n)+)", re.DOTALL)
+log = logging.getLogger(__name__)
+
+
+def code(text: str) -> list[str]:
+    """Returns the Python of a page, block by block, without the options of notebooks' cells."""
+    return [OPTIONS_OF_A_CELL.sub("", block) for block in CODE.findall(text)]
+
+
+def imported(source: str) -> Iterator[str]:
+    """Yields the full names that code imports from this package."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level and OWN.match(node.module or ""):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def public() -> set[str]:
+    """Returns the full names that the packages declare public."""
+    return {
+        f"{name}.{member}" for name in MODULES for member in importlib.import_module(name).__all__
+    }
+
+
+def find(name: str) -> Any:
+    """Returns the object of a full name: a module, what it holds, or what a class of it does."""
+    owner, _, member = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(owner), member) if owner else __import__(member)
+    except ModuleNotFoundError:
+        return inspect.getattr_static(find(owner), member)
+
+
+def offered(name: str) -> Iterator[str]:
+    """Yields the names of what a class of this package offers itself: methods, properties."""
+    owner = find(name)
+    if not inspect.isclass(owner) or not OWN.match(owner.__module__):
+        return
+    for member, value in vars(owner).items():
+        if isinstance(value, classmethod | staticmethod):
+            value = value.__func__
+        ours = getattr(value, "__module__", owner.__module__) == owner.__module__
+        if ours and not member.startswith("_") and (
+            inspect.isfunction(value) or isinstance(value, property)
+        ):  # fmt: skip
+            yield f"{name}.{member}"
+
+
+def missing(shown: set[str], pages: dict[str, str]) -> list[str]:
+    """Says what the reference leaves out, a line each.
+
+    Args:
+        shown: Full names that it has.
+        pages: Text by the name of a page.
+    """
+    names = {name: "is public" for name in public()}
+    for page, text in pages.items():
+        for name in (name for block in code(text) for name in imported(block)):
+            names.setdefault(name, f"is imported on the page {page}")
+    for name in list(names):
+        if name in shown and not inspect.ismodule(find(name)):
+            names |= {member: f"is what {name} offers" for member in offered(name)}
+    left_out = {name: why for name, why in names.items() if name not in shown}
+    return [f"{name} {why}, and docs/api shows none" for name, why in sorted(left_out.items())]
+
+
+def undocumented(shown: set[str]) -> list[str]:
+    """Says which names that the reference has are explained by nothing, a line each."""
+    return [f"{name} has no docstring" for name in sorted(shown) if not inspect.getdoc(find(name))]
+
+
+def _check(app: Sphinx, env: BuildEnvironment) -> None:
+    domain = env.domains.python_domain
+    shown = {*domain.objects, *domain.modules}
+    pages = {page: pathlib.Path(env.doc2path(page)).read_text() for page in env.found_docs}
+    for line in missing(shown, pages):
+        log.warning(line)
+    objects = {
+        name for name, entry in domain.objects.items() if entry.objtype not in ("attribute", "data")
+    }
+    for line in undocumented(objects):
+        log.warning(line)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Looks once all pages are read."""
+    app.connect("env-check-consistency", _check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
