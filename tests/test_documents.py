@@ -27,12 +27,21 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "benchmarks/results/README.md",
+    "docs/agents/core.md",
+    "docs/agents/dreamer.md",
+    "docs/agents/planet.md",
+    "docs/agents/tdmpc2.md",
+    "docs/benchmark.md",
     "docs/challenges.md",
     "docs/component.md",
     "docs/distillation.md",
+    "docs/environment.md",
     "docs/exploration.md",
+    "docs/index.md",
     "docs/logs.md",
     "docs/onnx.md",
+    "docs/promises.md",
+    "docs/quickstart.md",
     "docs/scaling.md",
     "docs/security.md",
     "docs/selection.md",
@@ -67,7 +76,7 @@ def test_documents_name_only_what_exists(name):
         for word in words.split():
             assert word in names or word.endswith(".yaml"), word
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`?make (train|test|lint|clean)`?", text)) <= targets
+    assert set(re.findall(r"`?make (train|test|lint|mutants|docs|clean)`?", text)) <= targets
     for link in re.findall(r"\]\((?!http|#)([^)\s#]+)[^)]*\)", text):
         assert (ROOT / name).parent.joinpath(link).exists(), link
     for anchor in re.findall(r"\]\(#([^)]+)\)", text):

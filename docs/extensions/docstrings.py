@@ -51,9 +51,7 @@ def escaped(line: str) -> str:
     return "".join(parts)
 
 
-def _process(
-    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
-) -> None:
+def _process(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     lines[:] = prepared(list(lines))
 
 

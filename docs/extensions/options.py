@@ -8,7 +8,8 @@
     ```
 
 Each line names one option of that agent. The columns are its name with what its dataclass says of
-it, and its value with each of the presets, or by default without any. A name that is none fails the build.
+it, and its value with each of the presets, or by default without any. A name that is none fails the
+build.
 """
 
 from __future__ import annotations
