@@ -127,7 +127,7 @@ def test_what_the_reference_leaves_out_is_named():
     page = {"page": "```python\nfrom common.nets.heads import HeadConfig\n```\n"}
     assert "dreamer.load is public, and docs/api shows none" in surface.missing(set(), {})
     lines = "\n".join(surface.missing(everything, page))
-    assert "dreamer.load" not in lines and "common.logging.Sink.write" in lines
+    assert "dreamer.load" not in lines and "common.logging.Sink.flush" in lines
     assert "common.nets.heads.HeadConfig is imported on the page page" in lines
     whole = everything | {f"planet.Future.{name}" for name in ("returns",)}
     assert "planet.Future" in lines and "planet.Future" not in "\n".join(surface.missing(whole, {}))
