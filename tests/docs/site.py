@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -36,6 +37,37 @@ def directives(text: str, name: str) -> list[tuple[str, dict[str, str], list[str
         lines = [line for line in body.splitlines() if line.strip() and not line.startswith(":")]
         found.append((argument, options, lines))
     return found
+
+
+def referred(surface: types.ModuleType) -> set[str]:
+    """Full names that the pages of the reference ask Sphinx for, with those of ``:members:``.
+
+    Args:
+        surface: The extension that says what a class offers.
+    """
+    found = set()
+    text = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
+    for kind, name, options in re.findall(
+        r"^\.\. auto(\w+):: (\S+)\n((?: +:[^\n]*\n)*)", text, re.MULTILINE
+    ):
+        found.add(name)
+        asked = re.search(r":members:(.*)", options)
+        listed = {part.strip() for part in asked[1].split(",") if part.strip()} if asked else set()
+        found |= {f"{name}.{member}" for member in listed}
+        if asked and not listed:
+            members = [name] if kind == "class" else own_members(name)
+            found |= {*members, *(one for member in members for one in surface.offered(member))}
+    return found
+
+
+def own_members(name: str) -> list[str]:
+    """Full names of the public functions and classes that a module defines."""
+    module = importlib.import_module(name)
+    listed = getattr(module, "__all__", vars(module))
+    return [
+        f"{name}.{member}" for member in listed
+        if not member.startswith("_") and getattr(getattr(module, member), "__module__", "") == name
+    ]  # fmt: skip
 
 
 def slug(title: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from common.envs import EnvConfig, make
 from common.errors import UserError
 from common.spaces import action_spec
-from tests.docs.site import DOCS, ROOT, directives, extension, pages, slug
+from tests.docs.site import DOCS, ROOT, directives, extension, pages, referred, slug
 from tests.test_documents import fenced
 
 PAGES = pages()
@@ -120,7 +120,17 @@ def test_the_tests_of_promises_exist(name):
     assert function in [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
-def test_what_the_reference_leaves_out_is_named():
+def test_the_reference_has_all_that_is_public_or_imported_on_a_page():
+    surface = extension("surface")
+    shown = referred(surface)
+    assert surface.missing(shown, PAGES) == [] == surface.undocumented(shown)
+    fewer = shown - {"common.logging.Sink.flush", "dreamer.load"}
+    lines = "\n".join(surface.missing(fewer, PAGES))
+    assert "common.logging.Sink.flush is what common.logging.Sink offers" in lines
+    assert "dreamer.load is public" in lines and lines.count("\n") == 1
+
+
+def test_what_the_reference_leaves_out_is_named(monkeypatch):
     surface = extension("surface")
     everything = surface.public()
     assert {"common.world_model", "dreamer.load", "planet.cem", "common.envs.make"} <= everything
@@ -132,6 +142,9 @@ def test_what_the_reference_leaves_out_is_named():
     whole = everything | {f"planet.Future.{name}" for name in ("returns",)}
     assert "planet.Future" in lines and "planet.Future" not in "\n".join(surface.missing(whole, {}))
     assert surface.undocumented({"common.world_model", "common.rows.COST"}) == []
+    monkeypatch.setattr(action_spec, "__doc__", None)
+    said = surface.undocumented({"common.world_model", "common.spaces.action_spec"})
+    assert said == ["common.spaces.action_spec has no docstring"]
 
 
 def test_code_of_pages_is_read_without_the_options_of_cells():
