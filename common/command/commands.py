@@ -1,4 +1,5 @@
 """The commands of an agent: train, eval, report, compare, watch, doctor, check-env and others.
+"""The commands of an agent: train, eval, report, doctor, check-env, data, presets.
 
 Heavy libraries are imported inside the commands, after ``prepare`` has said what they
 should do.
@@ -160,10 +161,30 @@ def _import(load_program: LoadProgram, parsed: Flags) -> int:
         if name not in parsed.extra:
             raise UserError(f"name {_IMPORTED[name].partition('.')[0].lower()}: --{name} ...")
     repeat = whole_number(parsed, "repeat", 1, least=1)
-    config = _resolve(load_program(), parsed)
+    size = whole_number(parsed, "size", 64, least=32, most=1024)
+    program = load_program()
+    config = _resolve(program, parsed)
+    named = "task" in parsed.values or config.task != program.default_config.task
     from common.run.imported import import_log
 
-    print(import_log(parsed.extra["log"], parsed.extra["out"], config.task, config.env, repeat))
+    log, out, task = parsed.extra["log"], parsed.extra["out"], config.task if named else None
+    print(import_log(log, out, task, config.env, repeat, size))
+    return 0
+
+
+def _export_data(load_program: LoadProgram, parsed: Flags) -> int:
+    for name in ("data", "format", "out"):
+        if name not in parsed.extra:
+            raise UserError(f"name {_EXPORTED[name].partition('.')[0].lower()}: --{name} ...")
+    from common.command.exporting import FORMATS, PICTURES, export_data
+
+    kind, pictures = parsed.extra["format"], parsed.extra.get("pictures", PICTURES[0])
+    for name, value, known in (("format", kind, FORMATS), ("pictures", pictures, PICTURES)):
+        if value not in known:
+            raise UserError(f"unknown --{name} {value!r}{nearest(value, known)}")
+    fps = whole_number(parsed, "fps", 20, least=1, most=1000)
+    data, out, task = parsed.extra["data"], parsed.extra["out"], parsed.extra.get("task")
+    print(export_data(data, kind, out, task, fps, pictures))
     return 0
 
 
@@ -252,10 +273,24 @@ _LOGDIR = "Folder of the run."
 _CONFIGS = "Presets by name, or YAML files of your own; later ones win."
 _IMPORTED = {
     "log": "The log. An .hdf5 file as D4RL has them, a folder of TFRecord files as RLDS or RL "
-    "Unplugged have them, or minari:NAME for a local Minari dataset.",
+    "Unplugged have them, the folder of a LeRobot dataset, or minari:NAME for a local Minari "
+    "dataset. The last two say themselves what they hold, and need no --task.",
     "out": "The new folder. It is there as a whole, or not at all.",
     "repeat": "Simulator steps of each logged action. [default: 1]",
+    "size": "Height and width to which pictures of a LeRobot dataset are resized, where no task "
+    "says it. [default: 64]",
     "configs": _CONFIGS,
+}
+_EXPORTED = {
+    "data": "The episodes. A run's folder, one of .npz files, or one that holds a folder of such "
+    "files for each policy.",
+    "format": "The format. LeRobot's, or Minari's. [one of lerobot, minari]",
+    "out": "What to write. A new folder; of Minari the name of a new dataset, cup/catch-v0.",
+    "task": "The task that was played, if it is a module's function and the folder does not say "
+    "what its actions are.",
+    "fps": "Frames per second of a LeRobot dataset. [default: 20]",
+    "pictures": "What pictures become in a LeRobot dataset: a video, which changes them a "
+    "little, or PNG files. [one of video, png; default: video]",
 }
 COMMANDS = {
     "train": Command(
@@ -325,6 +360,11 @@ COMMANDS = {
         "Writes a log of another program as a folder of episodes for --data.",
         _IMPORTED,
         configured=True,
+    ),
+    "export-data": Command(
+        _export_data,
+        "Writes episodes as a dataset of LeRobot or Minari.",
+        _EXPORTED,
     ),
     "presets": Command(
         _presets,

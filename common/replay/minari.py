@@ -5,15 +5,16 @@ truncations beside T + 1 observations.
 
 Actions are scaled between [-1, 1] here and the bounds of the action space there. What is
 float32 and has bounds of -1 and 1 comes back to the bit. Choices, Discrete or MultiDiscrete,
-come in as one-hot, and numbers beyond the bounds are cut off.
+are one-hot here, and numbers beyond the bounds are cut off.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -22,14 +23,14 @@ from common.errors import UserError
 from common.replay.episodes import Episode
 from common.replay.logs.transitions import Transitions, checked_episode, middle_and_half
 from common.rows import ROW_KEYS
-from common.spaces import ActionPart, ActionSpec, ObservationSpec, action_spec
+from common.spaces import ActionSpec, ObservationSpec, action_spec
 from common.spaces import observation_specs as describe_observations
 
 _NAME = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 
 
 def write_minari(
-    name: str, episodes: Iterable[Episode], action_space: gymnasium.spaces.Box | None = None
+    name: str, episodes: Iterable[Episode], action_space: gymnasium.Space | None = None
 ) -> None:
     """Writes episodes as a local Minari dataset.
 
@@ -37,11 +38,11 @@ def write_minari(
         name: Its id, such as "cartpole/swingup-v0"; there must be none of that name.
         episodes: Of one body: the same keys and shapes in all. Observations become a Dict
             space, nested where keys hold a "/".
-        action_space: Bounds to which actions are scaled; None for [-1, 1].
+        action_space: The space that actions are turned into; None for a Box of [-1, 1].
 
     Raises:
         UserError: Minari is not installed, the name is none or is taken, or there are no
-            episodes.
+            episodes, or their actions are none of that space.
     """
     minari = _minari()
     if not _NAME.fullmatch(name):
@@ -51,8 +52,10 @@ def write_minari(
         raise UserError("there are no episodes to write")
     if action_space is None:
         action_space = gymnasium.spaces.Box(-1, 1, episodes[0]["action"].shape[1:], np.float32)
-    (part,) = action_spec(action_space).parts
-    buffers = [_to_buffer(minari, one, action_space, part) for one in episodes]
+    spec = action_spec(action_space)
+    if (size := episodes[0]["action"].shape[1]) != spec.size:
+        raise UserError(f"the episodes have actions of {size} numbers, their space {spec.size}")
+    buffers = [_to_buffer(minari, one, spec) for one in episodes]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About authors and links that we do not have.
         try:
@@ -68,22 +71,35 @@ def write_minari(
             raise UserError(f"Minari did not take {name!r}: {error}") from error
 
 
-def read_minari(
+class Opened(NamedTuple):
+    """A dataset that is being read.
+
+    Attributes:
+        amount: Its episodes.
+        observations: What is read of them.
+        actions: The flat action vector.
+        episodes: Reads them one by one. It raises a UserError where an episode does not hold what
+            the spaces say.
+    """
+
+    amount: int
+    observations: Mapping[str, ObservationSpec]
+    actions: ActionSpec
+    episodes: Iterator[Episode]
+
+
+def open_minari(
     name: str,
     observations: Mapping[str, ObservationSpec] | None = None,
     actions: ActionSpec | None = None,
-) -> tuple[int, Iterator[Episode]]:
+) -> Opened:
     """Opens a local Minari dataset.
 
     Args:
         name: Its id.
-        observations: What the task shows that is to be learned; None for the dataset's own.
+        observations: What the task shows that is to be learned; None for the dataset's own. Keys
+            are those of the same environment as a task; a Box alone is "vector".
         actions: The task's flat action vector; None for the dataset's own.
-
-    Returns:
-        The number of its episodes, and an iterator that reads them one by one. Observation
-        keys are those of the same environment as a task; a Box alone is "vector". The iterator
-        raises a UserError where an episode does not hold what the spaces say.
 
     Raises:
         UserError: Minari is not installed, there is no such dataset here, its spaces
@@ -101,8 +117,9 @@ def read_minari(
     if actions is not None and _kinds(actions) != _kinds(own):
         raise UserError(f"{name} has the actions {_kinds(own)}, this task has {_kinds(actions)}")
     specs = observations or describe_observations(dataset.observation_space), own
-    found = dataset.iterate_episodes()
-    return dataset.total_episodes, (_checked(name, one, *specs) for one in found if len(one))
+    found = (one for one in dataset.iterate_episodes() if len(one))
+    episodes = (_checked(name, one, *specs) for one in found)
+    return Opened(dataset.total_episodes, *specs, episodes)
 
 
 def _kinds(actions: ActionSpec) -> str:
@@ -140,25 +157,36 @@ def _transitions(found: Any) -> Transitions:
     )
 
 
-def _to_buffer(
-    minari: Any,
-    episode: Episode,
-    space: gymnasium.spaces.Box,
-    part: ActionPart,
-) -> Any:
-    middle, half = middle_and_half(part)
-    actions = middle + half * episode["action"][1:].astype(np.float64)
-    steps, last = len(actions), bool(episode["is_last"][-1])
+def _to_buffer(minari: Any, episode: Episode, spec: ActionSpec) -> Any:
+    steps, last = len(episode["action"]) - 1, bool(episode["is_last"][-1])
     terminal = bool(episode["is_terminal"][-1])
     at_end = np.arange(steps) == steps - 1
     observations = {key: value for key, value in episode.items() if key not in ROW_KEYS}
     return minari.data_collector.EpisodeBuffer(
         observations=_nested(observations),
-        actions=actions.reshape(steps, *space.shape).astype(space.dtype),
+        actions=_actions(episode["action"][1:], spec),
         rewards=episode["reward"][1:],
         terminations=at_end & terminal,
         truncations=at_end & (last and not terminal),
     )
+
+
+def _actions(taken: np.ndarray, spec: ActionSpec) -> Any:
+    """Flat vectors ``[T, A]`` as actions of the space ``[T, ...]``, a dict of such for a Dict."""
+    (part, *others) = spec.parts
+    if others or part.kind == "categorical" or np.dtype(part.dtype).kind != "f":
+        return _stacked([spec.decode(one) for one in taken])
+    # Decoding would lose the last bits of numbers near 0.
+    middle, half = middle_and_half(part)
+    actions = (middle + half * taken.astype(np.float64)).reshape(len(taken), *part.shape)
+    actions = actions.astype(part.dtype)
+    return functools.reduce(lambda inner, key: {key: inner}, reversed(part.place), actions)
+
+
+def _stacked(actions: Sequence[Any]) -> Any:
+    if not isinstance(actions[0], dict):
+        return np.stack(actions)
+    return {key: _stacked([one[key] for one in actions]) for key in actions[0]}
 
 
 def _observation_space(episode: Episode) -> gymnasium.spaces.Dict:

@@ -11,7 +11,7 @@ import pytest
 from common.envs import EnvConfig, make_one
 from common.errors import UserError
 from common.replay.logs.source import open_log
-from common.replay.minari import read_minari, write_minari
+from common.replay.minari import open_minari, write_minari
 from common.spaces import ObservationSpec, action_spec
 from tests.replay.test_episodes import assert_same
 from tests.replay.test_episodes import episode as plain_episode
@@ -23,6 +23,12 @@ minari = pytest.importorskip("minari")
 def datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path / "minari"
+
+
+def read_minari(name):
+    """How many episodes a dataset has, and the episodes."""
+    found = open_minari(name)
+    return found.amount, found.episodes
 
 
 def episodes():
