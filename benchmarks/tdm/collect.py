@@ -21,32 +21,14 @@ from common.config import update
 from common.envs.base import Envs
 from common.envs.dmc import describe
 from common.errors import UserError
-from common.replay.episodes import Episode, read_episodes, write_episodes
-from common.rows import without_log
-from common.run.driver import NumpyRows, Policy
+from common.replay.episodes import read_episodes, write_episodes
+from common.run.driver import Policy
 from common.run.evaluation import play
 from common.run.recorded import read_collection, write_record
+from common.run.recording import Recorder
 
 AT_ONCE = 8
 """Environments that are played side by side."""
-
-
-class Recorder:
-    """Keeps the rows of environments that are played side by side."""
-
-    def __init__(self) -> None:
-        self._rows: list[NumpyRows] = []
-
-    def __call__(self, rows: NumpyRows) -> None:
-        """Takes the rows ``[N, ...]`` of one step."""
-        self._rows.append(without_log(rows))
-
-    def episodes(self) -> list[Episode]:
-        """Returns the first episode of every environment."""
-        arrays = {key: np.stack([rows[key] for rows in self._rows]) for key in self._rows[0]}
-        arrays["action"] = arrays["action"].astype(np.float32)
-        ends = arrays["is_last"].argmax(0) + 1
-        return [{k: v[:end, env] for k, v in arrays.items()} for env, end in enumerate(ends)]
 
 
 def collect(options: Options) -> list[dict[str, Any]]:

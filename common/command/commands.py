@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import config as configs
 from common.command import comparing, doctor, presets, training, trust
+from common.command import doctor, presets, recording, training, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import UserError, nearest
@@ -204,6 +205,18 @@ def _zoo(load_program: LoadProgram, parsed: Flags) -> int:
         f"play one: dreamer eval --logdir {rows[-1][0]} --video it.mp4 (planet for its own); "
         "in Python, dreamer.load or planet.load takes the name"
     )
+def _record(load_program: LoadProgram, parsed: Flags) -> int:
+    for name in ("policy", "out"):
+        if name not in parsed.extra:
+            raise UserError(f"name {_RECORDED[name].partition('.')[0].lower()}: --{name} ...")
+    episodes = whole_number(parsed, "episodes", 10, least=1, most=1_000_000)
+    rate = configs.coerce(parsed.extra.get("rate", 0.0), float, "--rate")
+    if not 0 <= rate <= 1000:
+        raise UserError(f"--rate must be 0 to 1000 steps per second, not {rate:g}")
+    who = parsed.extra["policy"]
+    if "rate" in parsed.extra and who != recording.HUMAN:
+        raise UserError(f"--rate is for --policy {recording.HUMAN}")
+    print(recording.record_as(load_program(), who, parsed, episodes, rate))
     return 0
 
 
@@ -279,6 +292,14 @@ _IMPORTED = {
     "repeat": "Simulator steps of each logged action. [default: 1]",
     "size": "Height and width to which pictures of a LeRobot dataset are resized, where no task "
     "says it. [default: 64]",
+    "configs": _CONFIGS,
+}
+_RECORDED = {
+    "policy": "Who plays. Yourself by the keys of a terminal, chance, or the folder or exported "
+    "file of a trained agent, whose task and env options are taken. [human, random, or a path]",
+    "episodes": "Episodes to play. [default: 10]",
+    "out": "The new folder. It is there as a whole, or not at all.",
+    "rate": "Of a human, steps per second; 0 takes one step for each key. [default: 0]",
     "configs": _CONFIGS,
 }
 _EXPORTED = {
@@ -359,6 +380,12 @@ COMMANDS = {
         _import,
         "Writes a log of another program as a folder of episodes for --data.",
         _IMPORTED,
+        configured=True,
+    ),
+    "record": Command(
+        _record,
+        "Plays episodes, yourself or by a policy, into a folder for --data.",
+        _RECORDED,
         configured=True,
     ),
     "export-data": Command(

@@ -14,12 +14,12 @@ from common.command.trust import check_task
 from common.config import read_mapping, update
 from common.envs import EnvConfig, make
 from common.errors import UserError
-from common.export import read_export, specs_from_json
+from common.export import read_export, specs_to_json
 from common.files import cannot_write
 from common.replay.episodes import Episode, read_episodes
 from common.replay.lerobot.write import write_lerobot
 from common.replay.minari import write_minari
-from common.replay.spaces import action_space
+from common.replay.spaces import action_space, recorded_actions
 from common.run.clocks import Silence
 from common.run.folder import CONFIG, EXPORT, REPLAY
 from common.run.recorded import COLLECTION, read_collection, write_record
@@ -67,16 +67,11 @@ def export_data(
         write_minari(out, episodes, action_space(actions) if actions else None)
         return f"{len(episodes)} episodes of {data} are the Minari dataset {out}"
     actions = actions or _numbers(episodes[0]["action"].shape[1])
-    record = {"task": played, "log": str(data), "actions": specs(actions)}
+    record = {"task": played, "log": str(data)} | specs_to_json({}, actions)
     options = {"fps": fps, "task": played or "act", "video": pictures == "video"}
     folder = pathlib.Path(out).expanduser()
     amount, frames = _whole(folder, episodes, actions, options, record)
     return f"{amount:,} episodes of {data}, {frames:,} frames, are the LeRobot dataset {folder}"
-
-
-def specs(actions: ActionSpec) -> list[dict[str, Any]]:
-    """Returns a flat action vector as a record holds it."""
-    return [dataclasses.asdict(part) for part in actions.parts]
 
 
 def _folders(data: pathlib.Path) -> list[pathlib.Path]:
@@ -140,7 +135,7 @@ def _played(
         record = record or {}
         task = record["task"] if isinstance(record.get("task"), str) else None
         if "actions" in record:
-            return _recorded(record, source), task
+            return recorded_actions(record, source), task
         if task and isinstance(record.get("env"), dict):
             config = update(EnvConfig(), record["env"])
             check_task(task, config.kwargs, word, source)
@@ -148,13 +143,3 @@ def _played(
             envs.close()
             return envs.action_spec, task
     return None, None
-
-
-def _recorded(record: Mapping[str, Any], source: pathlib.Path) -> ActionSpec:
-    try:
-        actions = specs_from_json({"observations": {}, "actions": record["actions"]})[1]
-        action_space(actions)  # Whatever is wrong with it shows here.
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"{source} is damaged ({words}); restore it, or delete it") from error
-    return actions

@@ -1,13 +1,43 @@
-"""Gymnasium spaces of what was recorded, from the description that lies beside the episodes."""
+"""Spaces of what was recorded, from the description that lies beside the episodes."""
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from common.errors import UserError
+from common.export import specs_from_json
 from common.spaces import ActionPart, ActionSpec
+
+
+def recorded_actions(record: Mapping[str, Any], source: pathlib.Path) -> ActionSpec:
+    """Returns the flat action vector that a record describes under "actions".
+
+    Args:
+        record: As ``common.run.recorded`` writes it, with what ``specs_to_json`` returns.
+        source: Its file, for the message.
+
+    Raises:
+        UserError: It describes none.
+    """
+    try:
+        actions = specs_from_json({"observations": {}, "actions": record["actions"]})[1]
+        action_space(actions)  # Whatever is wrong with it shows here.
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        words = " ".join(str(error).split())
+        raise UserError(f"{source} is damaged ({words}); restore it, or delete it") from error
+    return actions
 
 
 def action_space(spec: ActionSpec) -> gymnasium.Space:

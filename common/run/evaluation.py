@@ -233,7 +233,7 @@ def evaluate(
         begin = begin or time.monotonic()  # The first step may have compiled the policy.
         plan.add(driver)
         if silence.too_long():
-            left = _time_left(steps - 1, plan.longest() - 1, time.monotonic() - begin)
+            left = time_left(steps - 1, plan.longest() - 1, time.monotonic() - begin)
             total = len(plan.played) + plan.left
             print(
                 f"playing: step {steps:,}, {len(plan.played)} of {total} episodes are over{left}",
@@ -284,7 +284,17 @@ class _Plan:
         return self._envs.max_steps * max(self._wanted)
 
 
-def _time_left(steps: int, longest: int, seconds: float) -> str:
+def time_left(steps: int, longest: int, seconds: float) -> str:
+    """Says how long it will take at most, after a comma.
+
+    Args:
+        steps: Steps so far.
+        longest: How many there may be at most; 0 where that is not known.
+        seconds: What they took.
+
+    Returns:
+        "" where nothing is known yet.
+    """
     if longest < 1 or steps < 1:
         return ""
     left = datetime.timedelta(seconds=round(seconds / steps * max(longest - steps, 0)))

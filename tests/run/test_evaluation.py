@@ -244,4 +244,4 @@ def test_says_how_much_time_is_left(monkeypatch, capsys):
     ],
 )
 def test_the_time_left_is_never_below_zero(steps, longest, words):
-    assert evaluation._time_left(steps, longest, 0.5 * steps) == words
+    assert evaluation.time_left(steps, longest, 0.5 * steps) == words

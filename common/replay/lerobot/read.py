@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from common.export import specs_from_json
 from common.replay.lerobot import layout as names
 from common.replay.lerobot.films import CHANNELS, Film, decode
 from common.replay.lerobot.layout import Entry, Feature, Layout, read_layout
 from common.replay.lerobot.tables import numbers, read_table
 from common.replay.logs.transitions import Transitions
+from common.replay.spaces import recorded_actions
 from common.spaces import MIN_IMAGE_SIZE, ActionPart, ActionSpec, ObservationSpec
 
 RECORD = "collection.json"
@@ -151,14 +151,14 @@ def _chosen(found: Layout, specs: Mapping[str, ObservationSpec]) -> Wanted:
 
 def _recorded_actions(folder: pathlib.Path) -> ActionSpec | None:
     """The action space of the task that a dataset was exported from; None where nothing says."""
-    try:
-        return specs_from_json(json.loads((folder / RECORD).read_text(encoding="utf-8")))[1]
-    except FileNotFoundError:
+    path = folder / RECORD
+    if not path.is_file():
         return None
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{folder / RECORD} is damaged ({error}); restore it, or delete it"
-        ) from error
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or delete it") from error
+    return recorded_actions(record, path)
 
 
 def _taken_actions(found: Layout) -> ActionSpec:
