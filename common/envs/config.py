@@ -28,8 +28,8 @@ class EnvConfig(Options):
             environments, or to build them; then it is ended by force and they start anew, as
             after a crash. 0 waits for ever.
         action_repeat: Simulator steps per action; 0 takes the suite's usual number
-            (2 for control-suite tasks, 4 for Atari, 1 for everything else), -1 the number
-            with which PlaNet was published for the task, else the usual one.
+            (2 for control-suite tasks, 4 for Atari and DeepMind Lab, 1 for everything else), -1 the
+            number with which PlaNet was published for the task, else the usual one.
         image_size: Height and width of rendered images, in pixels.
         stack: Images that each image holds along its channels, the newest last; for agents
             without a memory, such as TD-MPC2. Not for Atari.

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import gymnasium
 
+from common.envs import suites
 from common.envs.base import Env, Envs, env_seed
 from common.envs.challenges.pipeline import Challenged
 from common.envs.challenges.published import TASKS
@@ -33,6 +34,11 @@ FAMILIES = (
     "maze_<world>",
     "rwrl_<domain>_<task>",
     "gym_<id>",
+    "crafter_<world>",
+    "minigrid_<id>",
+    "vizdoom_<id>",
+    "metaworld_<task>",
+    "dmlab_<level>",
     "<module>:<factory>",
 )
 _PREFIXES = tuple(family.partition("<")[0] for family in FAMILIES if not family.startswith("<"))
@@ -156,9 +162,7 @@ def _check(name: Task, config: EnvConfig, alone: bool) -> None:
         return
     _check_challenges(name, config)
     if config.kwargs and name.startswith((*CONTROL_SUITE, "atari_")):
-        raise UserError(
-            f"env.kwargs is for gym_, memory_ and maze_ tasks and factories; {name!r} takes none"
-        )
+        raise UserError(f"env.kwargs is for other tasks and factories; {name!r} takes none")
     if config.stack > 1 and name.startswith("atari_"):
         raise UserError(f"env.stack is for other tasks than {name!r}, which shows one image; set 1")
     if not alone and name.startswith("atari_"):
@@ -196,7 +200,8 @@ def _action_repeat(name: str, wanted: int) -> int:
         from common.envs import dmc
 
         return dmc.repeat_of(name.removeprefix("dmc_"), wanted)
-    return wanted if wanted > 0 else 4 if name.startswith("atari_") else 1
+    usual = {"atari_": 4, **suites.REPEATS}
+    return wanted if wanted > 0 else usual.get(name.partition("_")[0] + "_", 1)
 
 
 def episode_steps(task: str, config: EnvConfig) -> int:
@@ -237,7 +242,7 @@ def check_name(task: Task) -> None:
 def _suite_tasks() -> list[str]:
     from common.envs import atari, dmc, worlds
 
-    tasks = [*worlds.WORLDS, *_RWRL]
+    tasks = [*worlds.WORLDS, *_RWRL, *suites.EXAMPLES]
     for prefix, names in (("dmc_", dmc.task_names), ("atari_", atari.rom_names)):
         with contextlib.suppress(UserError):  # Not installed: nothing to suggest.
             tasks += [prefix + name for name in names()]
@@ -284,6 +289,9 @@ def _bare(task: Task, config: EnvConfig, seed: int) -> Env:
 
         limit = config.time_limit or _episode_steps(task, replace(config, action_repeat=1))
         return _from_factory(find(task), replace(config, time_limit=limit), seed)
+    if task.startswith(suites.PREFIXES):
+        config = replace(config, action_repeat=_action_repeat(task, config.action_repeat))
+        return _from_factory(suites.find(task), config, seed)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # The user's own modules.
     if task.startswith("gym_"):

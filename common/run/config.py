@@ -89,8 +89,9 @@ class Settings(Options):
 
     Attributes:
         task: What to learn: dmc_<domain>_<task>, atari_<game>, memory_<world>, maze_<world>,
-            rwrl_<domain>_<task>, gym_<id> or <module>:<factory>; several, separated by commas, take
-            turns by episode.
+            rwrl_<domain>_<task>, gym_<id>, crafter_<world>, minigrid_<id>, vizdoom_<id>,
+            metaworld_<task>, dmlab_<level> or <module>:<factory>; several, separated by commas,
+            take turns by episode.
         seed: Seed of weights, environments, acting and replay.
         env: Environments.
         replay: Kept experience.

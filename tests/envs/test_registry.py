@@ -63,7 +63,7 @@ def test_keyword_arguments_that_do_not_fit():
 
 @pytest.mark.parametrize("task", ["dmc_walker_walk", "atari_pong"])
 def test_suites_take_no_keyword_arguments(task):
-    with pytest.raises(UserError, match="env.kwargs is for gym_"):
+    with pytest.raises(UserError, match="env.kwargs is for other tasks"):
         make(task, EnvConfig(kwargs={"a": 1}), 0)
 
 
