@@ -33,7 +33,10 @@ RUNTIME = (
     "command",
 )  # fmt: skip
 """The other rooms, lowest first. A room imports only rooms that stand before it."""
-SIMULATORS = ("mujoco", "dm_control", "ale_py", "shimmy")
+SIMULATORS = (
+    "mujoco", "dm_control", "ale_py", "shimmy", "crafter", "minigrid", "vizdoom", "metaworld",
+    "deepmind_lab",
+)  # fmt: skip
 RUNTIME_LIBRARIES = ("orbax", "tensorboardX", "matplotlib", "imageio", "rich", "PIL", "ray")
 UNSAFE = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib")
 MOST_LINES_OF_A_FILE = 400

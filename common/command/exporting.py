@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import pathlib
 import shutil
 import time
@@ -16,6 +15,7 @@ from common.envs import EnvConfig, make
 from common.errors import UserError
 from common.export import read_export, specs_to_json
 from common.files import cannot_write
+from common.logging import format_seconds
 from common.replay.episodes import Episode, read_episodes
 from common.replay.lerobot.write import write_lerobot
 from common.replay.minari import write_minari
@@ -112,8 +112,8 @@ def _told(episodes: Sequence[Episode]) -> Iterator[Episode]:
         yield episode
         if silence.too_long():
             seconds = (time.monotonic() - begin) / done * (len(episodes) - done)
-            left = datetime.timedelta(seconds=round(seconds))
-            print(f"{done:,} of {len(episodes):,} episodes, about {left} left", flush=True)
+            left = format_seconds(seconds)
+            print(f"episodes: {done:,} of {len(episodes):,}, {left} left", flush=True)
 
 
 def _numbers(size: int) -> ActionSpec:

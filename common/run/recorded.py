@@ -10,17 +10,26 @@ import json
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import gymnasium
+import numpy as np
+
 from common.config import read_mapping
+from common.envs.base import adapted_space
 from common.envs.registry import action_repeat
 from common.errors import UserError
 from common.files import cannot_write
-from common.replay.episodes import Episode, write_episodes
+from common.logging import format_seconds
+from common.replay.episodes import Episode, read_episodes, write_episodes
+from common.replay.spaces import action_space, recorded_actions
+from common.rows import ROW_KEYS
 from common.run import versions
 from common.run.clocks import Silence
 from common.run.folder import CONFIG, REPLAY
+from common.spaces import ObservationSpec
 
 COLLECTION = "collection.json"
 
@@ -43,6 +52,36 @@ def read_collection(folder: pathlib.Path) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise UserError(f"{path} is no record of a collection; restore it, or delete it")
     return found
+
+
+def recorded_spaces(
+    folder: str | pathlib.Path,
+) -> tuple[gymnasium.spaces.Dict, gymnasium.Space]:
+    """Returns the spaces of what a folder of episodes holds, as a world model takes them.
+
+    Args:
+        folder: Of ``.npz`` files.
+
+    Returns:
+        The observations of the rows, uint8 images and float32 vectors; and the action space of
+        what was recorded, or, where no record says it, a Box of [-1, 1].
+
+    Raises:
+        UserError: There are no episodes, or the record of the collection is damaged.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    first = read_episodes(folder)[0]
+    specs = {}
+    for key, value in first.items():
+        if key not in ROW_KEYS:
+            kind = "image" if value.dtype == np.uint8 else "vector"
+            specs[key] = ObservationSpec(value.shape[1:], kind)
+    record = read_collection(folder) or {}
+    if "actions" in record:
+        space = action_space(recorded_actions(record, folder / COLLECTION))
+    else:
+        space = gymnasium.spaces.Box(-1, 1, first["action"].shape[1:], np.float32)
+    return adapted_space(specs), space
 
 
 def recorded_repeat(folder: pathlib.Path) -> int | None:
@@ -130,14 +169,17 @@ def write_collection(
     lengths: list[int] = []
 
     def counted() -> Iterator[Episode]:
-        silence = Silence()
+        silence, begin = Silence(), time.monotonic()
         for episode in episodes:
             yield episode
             returns.append(round(float(episode["reward"].sum()), 4))
             lengths.append(len(episode["reward"]) - 1)
             if silence.too_long():
-                of_all = f" of {amount:,}" if amount else ""
-                print(f"{len(returns):,}{of_all} episodes", flush=True)
+                done, of_all = len(returns), ""
+                if amount:
+                    seconds = (time.monotonic() - begin) / done * (amount - done)
+                    of_all = f" of {amount:,}, {format_seconds(seconds)} left"
+                print(f"episodes: {done:,}{of_all}", flush=True)
 
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # Of one that was killed.
