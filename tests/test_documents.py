@@ -41,13 +41,14 @@ DOCUMENTS = (
     "docs/index.md",
     "docs/logs.md",
     "docs/onnx.md",
+    "docs/own_data.md",
     "docs/promises.md",
     "docs/quickstart.md",
-    "docs/own_data.md",
     "docs/scaling.md",
     "docs/security.md",
     "docs/selection.md",
     "docs/watching.md",
+    "docs/zoo.md",
 )
 MOST_LINES = 249
 """Of README.md, so that a newcomer reads it."""

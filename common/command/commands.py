@@ -1,5 +1,4 @@
 """The commands of an agent: train, eval, report, compare, watch, doctor, check-env and others.
-"""The commands of an agent: train, eval, report, doctor, check-env, data, presets.
 
 Heavy libraries are imported inside the commands, after ``prepare`` has said what they
 should do.
@@ -14,15 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common import config as configs
-from common.command import comparing, doctor, presets, training, trust
-from common.command import doctor, presets, recording, training, trust
+from common.command import comparing, doctor, presets, recording, trained, training, trust
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import UserError, nearest
 from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.program import Program
-from common.trained import FOLDER, PREFIX, located, trained_agents
+from common.trained import located
 
 if TYPE_CHECKING:
     from common.run.evaluation import MakePolicy
@@ -190,21 +188,10 @@ def _export_data(load_program: LoadProgram, parsed: Flags) -> int:
 
 
 def _zoo(load_program: LoadProgram, parsed: Flags) -> int:
-    rows = [("agent", "of", "task", "return", "random", "frames", "KiB", "ms an action")]
-    for name, one in trained_agents().items():
-        size = (FOLDER / f"{name}.npz").stat().st_size / 1024
-        random = "" if one.random is None else f"{one.random:.0f}"
-        rows.append(
-            (f"{PREFIX}{name}", one.agent, one.task, f"{one.mean:.0f} ± {one.deviation:.0f}",
-             random, f"{one.frames:,}", f"{size:.0f}", f"{one.milliseconds:.1f}")
-        )  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
-    print(
-        f"play one: dreamer eval --logdir {rows[-1][0]} --video it.mp4 (planet for its own); "
-        "in Python, dreamer.load or planet.load takes the name"
-    )
+    print(trained.listing())
+    return 0
+
+
 def _record(load_program: LoadProgram, parsed: Flags) -> int:
     for name in ("policy", "out"):
         if name not in parsed.extra:
