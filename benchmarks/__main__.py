@@ -39,6 +39,10 @@ def _dispatch(argv: list[str]) -> int:
         from benchmarks.selection.command import run_command
 
         return run_command(rest)
+    if name == "tune":
+        from benchmarks.tune.command import run_command
+
+        return run_command(rest)
     if name == "incontext":
         from benchmarks.incontext.command import run_command
 
@@ -48,7 +52,7 @@ def _dispatch(argv: list[str]) -> int:
 
         return run_command(rest[1:])
     if name not in SUITES:
-        others = ["tdm", "select", "incontext", "planning models"]
+        others = ["tdm", "select", "tune", "incontext", "planning models"]
         raise UserError(f"unknown suite {name!r}{nearest(name, [*SUITES, *others])}")
     if not rest or rest[0] in HELP:
         print(_overview())
@@ -77,6 +81,7 @@ def _overview() -> str:
         "",
         "dynamics that generalise over bodies: python -m benchmarks tdm",
         "the best of several trained agents by few episodes: python -m benchmarks select",
+        "a search over options, by Ray Tune: python -m benchmarks tune",
         "learning in a context, without updates: python -m benchmarks incontext",
         "planners in models of each kind: python -m benchmarks planning models",
         "other benchmarks: python -m benchmarks.learning, benchmarks.memory, benchmarks.planning, "

@@ -62,6 +62,10 @@ class Command:
             self._running.terminate()
         return self._running.pid
 
+    def poll(self) -> int | None:
+        """Returns the exit code of what was started; None while it goes on."""
+        return self._running.poll()
+
     def wait(self) -> int:
         """Waits for the end of what was started; returns its exit code."""
         while self._running.poll() is None:

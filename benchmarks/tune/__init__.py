@@ -1,0 +1,1 @@
+"""Search over options: trials are runs, stopped early where others learned faster."""
