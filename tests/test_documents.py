@@ -47,6 +47,7 @@ DOCUMENTS = (
     "docs/scaling.md",
     "docs/security.md",
     "docs/selection.md",
+    "docs/tuning.md",
     "docs/watching.md",
     "docs/zoo.md",
 )

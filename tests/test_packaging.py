@@ -79,8 +79,8 @@ def test_requirements_are_ranges_and_complete(setup):
     assert "mujoco>=3.17,<4" in needed  # dm_control fails with older and with newer ones.
     computed_with = {"jaxlib"}  # It comes with jax.
     assert {name.lower().replace("_", "-") for name in versions.LIBRARIES} - names == computed_with
-    extras = "dmc", "atari", "gpu", "cluster", "track", "onnx", "minari", "lerobot", "docs", "dev"
-    for extra in extras:
+    extras = "dmc atari gpu cluster tune track onnx minari lerobot docs dev"
+    for extra in extras.split():
         assert setup["options.extras_require"][extra].strip()
     site, own = (set(listed(setup["options.extras_require"][name])) for name in ("docs", "dev"))
     assert site <= own  # Its tests build the site.

@@ -47,8 +47,8 @@ def run_command(argv: Sequence[str]) -> int:
             raise UserError(f"--{name} is {getattr(given, name)}; expected at least {least}")
     if not 0 < given.grace <= 1:
         raise UserError(f"--grace is {given.grace:g}; expected a share of a run, above 0 to 1")
-    searching.check()
     question, config = _question(given, words[cut + 1 :])
+    searching.check()
     record = Record(given.logdir.expanduser().absolute(), question)
     try:
         return _search(record, question, given, config, argv)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from benchmarks.tune.progress import Watch
 from benchmarks.tune.record import Question, Record, Trial, ranked
 from benchmarks.tune.search import Request, search
 from benchmarks.tune.space import Dimension, decode, encode, own_values, read_space, words
+from common.cluster import connected
 from common.command.presets import resolve
 from common.errors import UserError
 
@@ -263,8 +265,6 @@ BASE = ["tune", "--configs", *CONFIGS, "--task", TASK]
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, more, said):
-    import re
-
     space = tmp_path / "space.yaml"
     space.write_text("model_opt.lr: {log: [1e-4, 1e-2]}")
     folder = tmp_path / "search"
@@ -292,8 +292,8 @@ def starts(logdir, number):
 
 @pytest.mark.slow
 def test_a_search_stops_what_is_worse_and_goes_on_after_a_stop(tmp_path, monkeypatch, capsys):
-    from common.cluster import connected
-
+    pytest.importorskip("optuna")
+    pytest.importorskip("pandas")
     logdir, hold, asked = tmp_path / "s", tmp_path / "hold", question()
     first = {LR.path: 1e-2}  # As good as it gets: what comes later is worse.
     with connected("test", [str(pathlib.Path(__file__).resolve().parents[2])]):
