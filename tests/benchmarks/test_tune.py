@@ -91,7 +91,7 @@ def test_a_space_names_options_by_any_unique_ending(tmp_path, program):
     [
         ("", "is empty"),
         ("[1, 2]", "must hold a mapping"),
-        ("model_opt.lt: {log: [1e-4, 1e-2]}", "did you mean model_opt.lr"),
+        ("model_opt.lt: {log: [1e-4, 1e-2]}", "did you mean '?model_opt.lr"),
         ("model_opt: {log: [1e-4, 1e-2]}", "group of options"),
         ("model_opt.lr: 3", "expected {choice"),
         ("model_opt.lr: {lug: [1e-4, 1e-2]}", "expected {choice"),
@@ -255,7 +255,7 @@ BASE = ["tune", "--configs", *CONFIGS, "--task", TASK]
         (["--trials", "0"], "--trials is 0"),
         (["--grace", "0"], "--grace is 0"),
         (["--jobs", "x"], "invalid int"),
-        (["--trails", "3"], "did you mean --trials"),
+        (["--trails", "3"], "did you mean '--trials'"),
         (["--agent", "dremer"], "did you mean 'dreamer'|dreamer"),
         (["--", "--seed", "3"], "the search sets --seed"),
         (["--", "--run.eval_episodes", "0"], "curve of their evaluations"),
