@@ -118,7 +118,7 @@ def _tune(
             search_alg=Numbered(record, question, first, environment, watch, stop),
             scheduler=ASHAScheduler(
                 time_attr="frames",
-                max_t=question.frames,
+                max_t=question.frames + 1,  # What comes to its end is done, not stopped.
                 grace_period=question.grace,
                 reduction_factor=REDUCTION,
             ),
