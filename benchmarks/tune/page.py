@@ -124,7 +124,7 @@ def _parallel(best: Sequence[Trial], space: Sequence[Dimension]) -> str:
     low, high = min(areas), max(areas)
     height, top, bottom, left = 330, 44, 34, 90
     poles = len(space) + 1
-    width = max(560, 170 * poles)
+    width = max(1100, 170 * poles)  # As wide as the curves, so that letters are as large.
     across = [left + (width - 2 * left) * i / (poles - 1) for i in range(poles)]
     level = lambda share: top + (1 - share) * (height - top - bottom)  # noqa: E731
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Options and areas">']
