@@ -59,6 +59,7 @@ def runs(tmp_path, monkeypatch):
     return words
 
 
+@pytest.mark.slow
 def test_every_planner_in_every_model_once(runs, tmp_path, capsys):
     results = tmp_path / "results"
     words = ["planning", "models", *runs, "--episodes", "1", "--results", str(results)]

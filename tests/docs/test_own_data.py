@@ -23,6 +23,7 @@ TINY = {
 """What makes the script one of seconds."""
 
 
+@pytest.mark.slow
 def test_what_the_page_shows_runs(tmp_path, monkeypatch, capsys):
     imageio = pytest.importorskip("imageio.v3")
     monkeypatch.chdir(tmp_path)

@@ -47,6 +47,7 @@ def test_eight_devices_compute_what_one_does(name: str):
     assert found["largest"] == SORTED.get(name, 0)
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_numbers_of_devices(tmp_path: pathlib.Path):
     options = ("--configs", "dmc_proprio", "debug", "--run.video", "false", "--replay.batch", "4")
     options = ("dreamer", "train", *options, "--logdir", str(tmp_path / "run"))

@@ -103,6 +103,7 @@ def test_a_member_learns_what_a_single_run_does(tmp_path, way, load, presets):
         assert_same(files(member.logdir), files(tmp_path / "alone" / member.name), 1e-5)
 
 
+@pytest.mark.slow
 def test_different_games_share_one_program(tmp_path):
     """Atari's preset shows all games alike: 18 actions, gray pictures of 64 x 64."""
     program = load_dreamer()

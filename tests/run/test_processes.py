@@ -82,6 +82,7 @@ def test_two_processes_learn_what_one_does_of_the_same_rows(tmp_path: pathlib.Pa
     assert_close(exported.params, jax.device_get(learner.params), begin)
 
 
+@pytest.mark.slow
 def test_from_given_episodes_two_processes_make_the_run_of_one(tmp_path: pathlib.Path):
     """Whole runs: every update draws the same rows, whoever learns from them."""
     specs = {"vector": ObservationSpec((4,), "vector")}

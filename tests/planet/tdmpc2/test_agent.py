@@ -242,6 +242,7 @@ def test_it_learns_from_episodes_that_are_given(learned, tmp_path):
     assert main(["train", *words, *data]) == 0
 
 
+@pytest.mark.slow
 def test_from_pixels(tmp_path):
     """From the newest three images, that are shifted at random."""
     words = ["--configs", "tdmpc2_vision", "--task", "dmc_cartpole_swingup", "--logdir"]
