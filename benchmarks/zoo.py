@@ -51,6 +51,7 @@ def add(
         UserError: The folder holds no run, or its export is too large.
     """
     run, program = read_run(logdir), find_program(read_export(logdir).agent)
+    versions = [re.sub(r" --logdir \S+", "", line) for line in run.versions]
     make_folder(folder)
     with replacing(folder / f"{name}.npz") as temporary:
         _shrink(logdir / EXPORT, temporary)
@@ -69,7 +70,7 @@ def add(
     entry = Trained(
         agent=program.name,
         task=config.task,
-        command=re.sub(r" --logdir \S+", "", _value(run.versions, "command")),
+        command=_value(versions, "command"),
         frames=int(run.evaluations[-1, 0]),
         curve=np.round(run.evaluations[:, :2], 1).tolist(),
         episodes=episodes,
@@ -80,7 +81,7 @@ def add(
         random=None if run.random is None else round(run.random, 1),
         milliseconds=round(_latency(agent, seen[:_TIMED]), 2),
         machine=processor(),
-        versions=run.versions,
+        versions=versions,
     )
     entries = trained_agents(folder) if (folder / INDEX).exists() else {}
     entries[name] = entry
