@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from benchmarks.lines import append_line
 from common.errors import UserError
 from common.files import cannot_write
 
@@ -117,12 +117,7 @@ class Record:
             self.returns.append(line["return"])
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
+        append_line(self._file, self._path, line)
         self._take(line)
 
     def _check(self, asked: Mapping[str, Any], question: Mapping[str, Any]) -> None:

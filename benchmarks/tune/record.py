@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from benchmarks.lines import append_line
 from benchmarks.tune.space import Dimension
 from common.errors import UserError
 from common.files import cannot_write, replacing
@@ -163,12 +163,7 @@ class Record:
         self.trials[one.number] = one
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
+        append_line(self._file, self._path, line)
         self._take(line)
 
 
