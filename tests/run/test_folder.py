@@ -20,6 +20,7 @@ OTHERS = {
     ("benchmarks/page/command.py", folder.REPORT),  # The pages of the benchmarks are named
     ("benchmarks/rwrl/command.py", folder.REPORT),
     ("benchmarks/tdm/report.py", folder.REPORT),  # alike, and lie in no run folder.
+    ("benchmarks/tune/page.py", folder.REPORT),
     ("common/export.py", folder.EXPORT),
 }
 
