@@ -79,16 +79,42 @@ def measure(
     Returns:
         The measurement; every call is waited for.
     """
+
+    def compiled() -> tuple[Callable[..., Any], int]:
+        jitted = jax.jit(function, donate_argnums=0 if feed_back else ())
+        ready = jitted.lower(*args).compile()
+        memory = ready.memory_analysis()
+        return ready, memory.temp_size_in_bytes if memory else 0
+
+    return measure_made(compiled, function, args, repeats, feed_back)
+
+
+def measure_made(
+    make: Callable[[], tuple[Callable[..., Any], int]],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    repeats: int,
+    feed_back: bool,
+) -> Measurement:
+    """Does as ``measure`` with what another compiler makes of a function.
+
+    Args:
+        make: Returns what is called and the bytes that it needs besides arguments and results; its
+            time is that of compiling.
+        function: The same in JAX, whose operations are counted.
+        args: Arguments of both.
+        repeats: Timed calls.
+        feed_back: As of ``measure``.
+    """
     load = os.getloadavg()[0]
     # Counted on one implementation of the convolutions, so that it is the same everywhere.
     with conv.use_implementation("matmul"):
         flops = count_flops(lambda *args: function(*args), *args)
     with _turn(fcntl.LOCK_SH):
         start = time.perf_counter()
-        compiled = jax.jit(function, donate_argnums=0 if feed_back else ()).lower(*args).compile()
+        compiled, scratch = make()
         compile_seconds = time.perf_counter() - start
         matmul_gflops(1)
-    memory = compiled.memory_analysis()
     with _turn(fcntl.LOCK_EX):
         before = matmul_gflops()
         seconds, core_seconds = _time(compiled, args, WARM_UP + repeats, feed_back)
@@ -104,7 +130,7 @@ def measure(
         flops=flops,
         gflops=flops / median / 1e9,
         matmul_gflops=max(before, after),
-        scratch_gib=memory.temp_size_in_bytes / 2**30 if memory else 0.0,
+        scratch_gib=scratch / 2**30,
         peak_gib=peak_gib(),
         load_average=load,
     )

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.speed import harness
 from benchmarks.speed.harness import Measurement, measure
 from benchmarks.speed.shapes import SHAPES, WALKER, Shape
 from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
+from common.run import onnx
 from common.run.config import Settings
 from common.tokens import tdm
 from common.tokens.steps import pad
@@ -36,6 +38,8 @@ SEEDS = 8
 """Agents whose updates are one program."""
 CHAIN = 16
 """Updates of one agent that are one program."""
+STEPS_OF_A_GRAPH = 50
+"""Calls of a graph, which take a millisecond, for each repeat that was asked for."""
 
 
 def update(shape: Shape, repeats: int) -> Measurement:
@@ -98,6 +102,24 @@ def policy(shape: Shape, repeats: int, envs: int) -> Measurement:
     args = agent.initial_carry(envs), params, jax.random.key(1), rows
     times = 1 if _plans_to_act(shape) else 20
     return measure(act, args, times * repeats, feed_back=True)
+
+
+def onnx_policy(shape: Shape, repeats: int) -> Measurement:
+    """One step of the policy as an ONNX graph, in one environment and on one core."""
+    agent = shape.agent()
+    params = jax.jit(lambda key: agent.params(agent.init(key)))(jax.random.key(0))
+    step = onnx.make_step(agent.reactive, params, shape.observations, shape.actions, 1)
+    inputs = tuple(np.zeros(one.shape, one.dtype) for one in step.inputs)
+
+    def make() -> tuple[Callable[..., Any], int]:
+        session = onnx.open_session(onnx.converter()(step).SerializeToString())
+        taken = {one.name for one in session.get_inputs()}
+        named = zip(step.inputs, inputs, strict=True)
+        feed = {one.name: value for one, value in named if one.name in taken}
+        return lambda *_: session.run(None, feed), 0
+
+    times = STEPS_OF_A_GRAPH
+    return harness.measure_made(make, step.run, inputs, times * repeats, feed_back=False)
 
 
 def planner(shape: Shape, repeats: int, envs: int) -> Measurement:
@@ -211,6 +233,7 @@ PIECES: dict[str, Callable[[Shape, int], Measurement]] = {
     "model": model,
     "policy-1": lambda shape, repeats: policy(shape, repeats, 1),
     "policy-8": lambda shape, repeats: policy(shape, repeats, 8),
+    "onnx": onnx_policy,
     "planner-1": lambda shape, repeats: planner(shape, repeats, 1),
     "planner-8": lambda shape, repeats: planner(shape, repeats, 8),
     "planner-separate": lambda shape, repeats: token_planner(shape, repeats, separate_rollout),
@@ -238,8 +261,11 @@ def _has(shape: Shape, piece: str) -> bool:
 
     Only PlaNet plans; the token-level model and TD-MPC2 have no coders. TD-MPC2's search is
     timed with all that is around it, as a policy, since it needs its policy and its values.
+    A graph is made of those that need no search.
     """
     model = shape.options.get("model")
+    if piece == "onnx":
+        return shape.load_program is not load_planet or _plans_to_act(shape)
     if piece in ("planner-separate", "planner-uncached"):
         return model == "tdm"
     if piece.startswith("planner"):
@@ -305,6 +331,8 @@ def frames(piece: str, config: DreamerConfig | PlanetConfig) -> int:
         return config.planner.horizon * UNCACHED_CANDIDATES
     times = {"update-seeds": SEEDS, "update-chain": CHAIN}.get(piece, 1)
     kind, _, envs = piece.replace("-separate", "-1").partition("-")
+    if kind == "onnx":
+        return 1
     if kind == "policy":
         return int(envs)
     if kind == "planner":

@@ -93,6 +93,8 @@ def test_selection():
         "small/decoder-library",
     ]
     assert not any("library" in name for name in workloads.select([]))
+    graphs = workloads.select(["onnx"])  # Of all that have a policy, which PlaNet has not.
+    assert "proprio/onnx" in graphs and "planet/onnx" not in graphs and "tdm/onnx" not in graphs
     with pytest.raises(UserError, match="unknown workload 'updates'; did you mean 'update'"):
         workloads.select(["updates"])
 
@@ -116,7 +118,8 @@ def test_tdmpc2_has_published_sizes_and_plans_where_it_acts():
     assert workloads.SHAPES["tdmpc2_cpu"].config().tdmpc2.units == 256
     for name in ("tdmpc2", "tdmpc2_cpu"):
         pieces = [f"{name}/{piece}" for piece in ("update", "policy-1", "policy-8")]
-        assert workloads.select([name]) == workloads.select([f"{name}/*"]) == pieces
+        assert workloads.select([name]) == pieces
+        assert workloads.select([f"{name}/*"]) == [*pieces, f"{name}/onnx"]
     assert workloads.frames("update", config) == 256 * 4
     assert workloads.frames("policy-8", config) == 8
 

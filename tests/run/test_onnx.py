@@ -15,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.speed import harness
+from benchmarks.speed.shapes import SHAPES
+from benchmarks.speed.workloads import PIECES, STEPS_OF_A_GRAPH
 from common.command import presets
 from common.config import update
 from common.distributions import action_noise_size, uniform_noise
@@ -234,6 +237,18 @@ def test_the_runner_needs_no_jax_and_serves_several(tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert ran.stdout.split(") ") == ["(3, 2", "True False\n"]  # Only an episode's begin forgets.
+
+
+def test_a_step_is_timed(monkeypatch):
+    pytest.importorskip("jax2onnx")
+    monkeypatch.setattr(harness, "MATMUL_SIZE", 64)
+    shape = dataclasses.replace(SHAPES["proprio"], presets=("dmc_proprio", "debug"))
+    found = PIECES["onnx"](shape, 2)
+    assert len(found.seconds) == 2 * STEPS_OF_A_GRAPH and 0 < found.minimum <= found.median
+    agent = shape.agent()
+    weights = agent.params(agent.init(jax.random.key(0))).values()
+    # Each weight is used once, but for those of decoders, critics and the prior, not at all.
+    assert 0 < found.flops < 2 * sum(x.size for part in weights for x in jax.tree.leaves(part))
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
