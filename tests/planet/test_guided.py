@@ -140,6 +140,7 @@ def test_a_dreamer_learns_and_the_planner_collects(learned, capsys):
     assert capsys.readouterr().out.count("returns:") == 3
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_ended(learned):
     words = f"train --configs gym dreamer_v3 debug --task {CART_POLE} --planner.acts true --logdir"
     more = ["--run.frames", "300", "--run.eval_episodes", "1", "--planner.policy_candidates", "4"]

@@ -83,7 +83,10 @@ def test_members_are_runs_of_their_own(tmp_path, latents):
 
 @pytest.mark.parametrize(
     ("load", "presets", "way"),
-    [(load_dreamer, ["gym", "debug"], "side by side"), (load_planet, ["tdmpc2"], "in turn")],
+    [
+        (load_dreamer, ["gym", "debug"], "side by side"),
+        pytest.param(load_planet, ["tdmpc2"], "in turn", marks=pytest.mark.slow),
+    ],
     indirect=["way"],
 )
 def test_a_member_learns_what_a_single_run_does(tmp_path, way, load, presets):

@@ -102,7 +102,13 @@ def test_values_and_the_policy_are_asked_for_latent_states(agent, state):
     assert drawn.shape == (2, 2) and np.abs(drawn).max() <= 1
 
 
-@pytest.mark.parametrize("actions", [choice(3), MIXED], ids=["choices", "mixed"])
+@pytest.mark.parametrize(
+    "actions",
+    [
+        pytest.param(choice(3), marks=pytest.mark.slow, id="choices"),
+        pytest.param(MIXED, id="mixed"),
+    ],
+)
 def test_choices_are_made_too(actions):
     """By the same planner; a random one in as many cases as exploration_noise says."""
     config = dataclasses.replace(CONFIG, exploration_noise=0.3)
