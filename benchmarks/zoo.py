@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import re
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.learning.record import read_run
+from benchmarks.learning.record import read_run, versions_of
 from benchmarks.options import Parser
 from common.errors import UserError, exit_code
 from common.export import EXPORT, read_export
@@ -51,7 +50,7 @@ def add(
         UserError: The folder holds no run, or its export is too large.
     """
     run, program = read_run(logdir), find_program(read_export(logdir).agent)
-    versions = [re.sub(r" --logdir \S+", "", line) for line in run.versions]
+    versions = versions_of(run)
     make_folder(folder)
     with replacing(folder / f"{name}.npz") as temporary:
         _shrink(logdir / EXPORT, temporary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,6 +72,11 @@ def read_run(logdir: pathlib.Path) -> RunCurve:
         random=next((row[RANDOM] for row in metrics if RANDOM in row), None),
         seconds=max(row.get("time/elapsed_s", 0.0) for row in metrics),
     )
+
+
+def versions_of(run: RunCurve) -> list[str]:
+    """Returns what a run ran with, but for its folder, which means nothing elsewhere."""
+    return [re.sub(r" --logdir \S+", "", line) for line in run.versions]
 
 
 def write_record(

@@ -7,6 +7,7 @@ python -m benchmarks rwrl report --logdir runs/rwrl --out runs/rwrl/page
 from __future__ import annotations
 
 import base64
+import json
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -15,19 +16,18 @@ from benchmarks.jobs import plan as plans
 from benchmarks.options import Parser
 from benchmarks.rwrl.figures import draw
 from benchmarks.rwrl.measures import LEAST, SHARE, WINDOW
-from benchmarks.rwrl.results import Row, by_point, read_rows, table, write_csv
+from benchmarks.rwrl.results import Row, by_point, curves, read_rows, table, write_csv
 from common.errors import UserError
 from common.report.html import document, escape, note, section, write_page
 from common.run import versions
 
-REPORT, PICTURE, TABLE = "report.html", "returns.png", "results.csv"
+REPORT, PICTURE, TABLE, CURVES = "report.html", "returns.png", "results.csv", "curves.jsonl"
 
 
 def score(argv: Sequence[str]) -> int:
     """Prints what the runs reached; returns the exit code."""
-    lines = table(
-        _rows(_parser("score", "Prints what the finished runs of a sweep reached."), argv)
-    )
+    parser = _parser("score", "Prints what the finished runs of a sweep reached.")
+    lines = table(read_rows(_plan(parser, argv)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
@@ -36,15 +36,17 @@ def score(argv: Sequence[str]) -> int:
 
 
 def report(argv: Sequence[str]) -> int:
-    """Writes what they reached as one page, a picture and a table; returns the exit code."""
+    """Writes what they reached: a page, a picture, a table, all curves; returns the exit code."""
     parser = _parser("report", "Writes a page with returns by strength, constraints and measures.")
     parser.add_argument("--out", type=pathlib.Path, help="where to write [default: LOGDIR/page]")
-    rows = _rows(parser, argv)
+    plan = _plan(parser, argv)
+    rows, lines = read_rows(plan), curves(plan)
     given = parser.parse(argv)
     folder = given.out or pathlib.Path(given.logdir) / "page"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / TABLE, table(rows))
+        (folder / CURVES).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         draw(by_point(rows), folder / PICTURE)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}") from error
@@ -59,11 +61,11 @@ def _parser(command: str, description: str) -> Parser:
     return parser
 
 
-def _rows(parser: Parser, argv: Sequence[str]) -> list[Row]:
+def _plan(parser: Parser, argv: Sequence[str]) -> plans.Plan:
     plan = plans.read(pathlib.Path(parser.parse(argv).logdir))
     if plan.suite != "rwrl":
         raise UserError(f"{plan.logdir} holds a benchmark of {plan.suite}, not of rwrl")
-    return read_rows(plan)
+    return plan
 
 
 def _page(rows: Sequence[Row], picture: pathlib.Path, command: str) -> str:

@@ -6,11 +6,13 @@ import csv
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from benchmarks.jobs import states
 from benchmarks.jobs.plan import Plan
+from benchmarks.learning.record import read_run, versions_of
 from benchmarks.rwrl.measures import Measures, measure
 from benchmarks.rwrl.points import NONE, POINTS, find_point
 from common.errors import UserError
@@ -133,6 +135,23 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 def _mean(numbers: Iterable[float | None], digits: int = 0) -> str:
     known = [x for x in numbers if x is not None]
     return f"{np.mean(known):.{digits}f}" if known else ""
+
+
+def curves(plan: Plan) -> list[dict[str, Any]]:
+    """Returns the evaluations of every finished run, with its challenge in full and its versions.
+
+    An evaluation is ``[frames, mean, deviation, minimum, maximum]`` of the returns.
+    """
+    found = []
+    for job in plan.jobs:
+        if states.finished(plan, job):
+            run = read_run(plan.folder(job))
+            found.append({
+                "point": job.game, "seed": run.seed, "random": run.random,
+                "seconds": round(run.seconds), "evaluations": np.round(run.evaluations, 1).tolist(),
+                "challenge": run.config["env"]["challenge"], "versions": versions_of(run),
+            })  # fmt: skip
+    return found
 
 
 def write_csv(path: pathlib.Path, lines: Sequence[Sequence[str]]) -> None:

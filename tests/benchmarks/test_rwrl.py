@@ -128,9 +128,18 @@ def make_run(plan, job, score, point):
     leave(plan, job, 30_000, finished=30_000)
     folder = plan.folder(job)
     costs = {"eval/cost_mean": 12.5} if point.challenge == "safety" else {}
-    lines = [{"frames": 0, "random/return_mean": 50.0}, {"frames": 9, "eval/return_mean": 1.0},
-             {"frames": 30_000, "eval/return_mean": float(score), **costs}]  # fmt: skip
+    others = {"eval/return_std": 2.0, "eval/return_min": 0.0, "eval/return_max": 900.0}
+    lines = [{"frames": 0, "random/return_mean": 50.0},
+             {"frames": 9, "eval/return_mean": 1.0, **others},
+             {"frames": 30_000, "eval/return_mean": float(score), **others, **costs},
+             {"frames": 30_000, "time/elapsed_s": 61.2}]  # fmt: skip
     write_lines(folder / METRICS, lines)
+    (folder / run_folder.CONFIG).write_text(
+        f"agent: dreamer\nseed: {job.seed}\ntask: {job.task}\n"
+        "env: {challenge: {dimensions: 3}}\n"
+    )
+    command = f"command dreamer train --logdir {folder} --run.frames 30e3"
+    (folder / run_folder.VERSIONS).write_text(f"{command}\npython 3.11\n")
     violated = {"violated/upright": 3} if costs else {}
     episodes = [{"frames": i, "return": score + i, **violated} for i in range(30)]
     write_lines(folder / run_folder.SCORES, episodes)
@@ -184,6 +193,13 @@ def test_the_page_holds_the_table_and_its_picture(sweep, tmp_path, capsys):
     table = (tmp_path / "page" / "results.csv").read_text().splitlines()
     assert len(table) == 9 and table[0].startswith("task,challenge,strength")
     assert (tmp_path / "page" / "returns.png").stat().st_size > 10_000
+    lines = (tmp_path / "page" / "curves.jsonl").read_text().splitlines()
+    assert len(lines) == 15 and json.loads(lines[0]) == {
+        "point": "cartpole_swingup.none-0", "seed": 0, "random": 50, "seconds": 61,
+        "evaluations": [[9, 1, 2, 0, 900], [30_000, 800, 2, 0, 900]],
+        "challenge": {"dimensions": 3},
+        "versions": ["command dreamer train --run.frames 30e3", "python 3.11"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
