@@ -12,6 +12,7 @@ import dreamer
 import planet
 from common.errors import UserError
 from common.export import read_export
+from common.replay.episodes import read_episodes
 from common.run.evaluation import play, trained_policy
 from common.run.loading import LoadedAgent
 from common.run.program import find_program
@@ -53,12 +54,16 @@ def test_it_plays_as_well_as_it_is_said_to(name):
     assert abs(results.all.returns.mean() - one.mean) < spread
 
 
-def test_an_agent_plays_by_the_command(capsys):
+def test_an_agent_plays_and_records_by_the_command(capsys, tmp_path):
     name = min(AGENTS, key=lambda name: (FOLDER / f"{name}.npz").stat().st_size)
     program = {"dreamer": dreamer, "planet": planet}[AGENTS[name].agent].program
     assert program.main(["eval", "--logdir", f"zoo:{name}", "--episodes", "1"]) == 0
     played = float(capsys.readouterr().out.splitlines()[0].partition("returns: ")[2])
     assert played > 0.8 * AGENTS[name].mean
+    words = ["--policy", f"zoo:{name}", "--episodes", "1", "--out", str(tmp_path / "data")]
+    assert program.main(["record", *words]) == 0
+    (episode,) = read_episodes(tmp_path / "data")
+    assert episode["reward"].sum() > 0.8 * AGENTS[name].mean
 
 
 def test_a_world_model_has_the_same_name():

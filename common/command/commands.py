@@ -283,7 +283,8 @@ _IMPORTED = {
 }
 _RECORDED = {
     "policy": "Who plays. Yourself by the keys of a terminal, chance, or the folder or exported "
-    "file of a trained agent, whose task and env options are taken. [human, random, or a path]",
+    "file of a trained agent, or zoo:NAME, whose task and env options are taken. [human, random, "
+    "a path, or zoo:NAME]",
     "episodes": "Episodes to play. [default: 10]",
     "out": "The new folder. It is there as a whole, or not at all.",
     "rate": "Of a human, steps per second; 0 takes one step for each key. [default: 0]",

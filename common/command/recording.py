@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import TYPE_CHECKING
 
 from common.command import presets, trust
@@ -10,6 +9,7 @@ from common.command.flags import Flags
 from common.config import update
 from common.errors import UserError
 from common.run.program import Program, find_program
+from common.trained import located
 
 if TYPE_CHECKING:
     from common.run.config import Settings
@@ -25,7 +25,7 @@ def record_as(program: Program, who: str, parsed: Flags, episodes: int, rate: fl
 
     Args:
         program: The agent whose command it is, for its options.
-        who: ``HUMAN``, ``RANDOM``, or the path of a run or exported file of any agent.
+        who: ``HUMAN``, ``RANDOM``, or a run, exported file or ``zoo:NAME`` of any agent.
         parsed: The command line.
         episodes: How many.
         rate: Of a human: steps per second; 0 for one step for each key.
@@ -58,10 +58,10 @@ def _trained(who: str, parsed: Flags) -> tuple[Settings, MakePolicy]:
     from common.run.evaluation import trained_policy
     from common.run.loading import LoadedAgent
 
-    path = pathlib.Path(who).expanduser()
+    path = located(who).expanduser()
     if not path.exists():
         raise UserError(
-            f"unknown --policy {who!r}; expected {HUMAN}, {RANDOM}, or the path of a run"
+            f"unknown --policy {who!r}; expected {HUMAN}, {RANDOM}, the path of a run, or zoo:NAME"
         )
     if parsed.configs:
         raise UserError("--configs is for other policies; a trained run has its own options")
