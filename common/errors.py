@@ -80,6 +80,22 @@ def warn_once(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def to_install(*names: str, python: tuple[int, ...] = sys.version_info[:2]) -> str:
+    """Returns the commands that install libraries, for the end of a message.
+
+    dm_control names labmaze, which the control suite does not need and of which there is no wheel
+    for Python 3.13 and later: there it is installed without what it names.
+
+    Args:
+        names: What pip is told.
+        python: Major and minor version.
+    """
+    alone = [name for name in names if name == "dm_control" and python >= (3, 13)]
+    others = [name for name in names if name not in alone]
+    commands = [f"pip install {' '.join(others)}"] if others else []
+    return " && ".join([*commands, *(f"pip install --no-deps {name}" for name in alone)])
+
+
 def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:
     """Returns a hint that completes the sentence "unknown x 'name'".
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from common.command.memory import available_memory
+from common.errors import to_install
 from common.run.versions import DISTRIBUTION, LIBRARIES, ROOT, version_of
 
 PROBE_SECONDS = 120
@@ -84,7 +85,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
     """Judges the version of Python."""
     shown = f"{'.'.join(map(str, version))} on {platform.platform(terse=True)}"
     if version < (3, 11):
-        return Finding("python", "problem", shown, "install Python 3.11 or 3.12")
+        return Finding("python", "problem", shown, "install Python 3.11, 3.12 or 3.13")
     return Finding("python", "ok", shown)
 
 
@@ -98,7 +99,7 @@ def check_libraries(version_of: Callable[[str], str | None]) -> Iterator[Finding
     missing = [name for name, version in versions.items() if version is None]
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if missing:
-        remedy = f"pip install --upgrade {' '.join(missing)}"
+        remedy = to_install(*missing)
         yield Finding("libraries", "problem", f"missing: {', '.join(missing)}; {shown}", remedy)
     else:
         yield Finding("libraries", "ok", shown)

@@ -17,7 +17,7 @@ from common.envs.challenges.safety import Safety, Tally
 from common.envs.config import EnvConfig
 from common.envs.render import Camera, choose_backend
 from common.envs.variants import draw, split_seed, variant
-from common.errors import UserError, nearest
+from common.errors import UserError, nearest, to_install
 from common.rows import LOG_PREFIX
 from common.spaces import ObservationSpec, action_spec
 
@@ -26,6 +26,8 @@ CAMERAS = {"quadruped": 2}
 # With PlaNet (google-research/planet, scripts/tasks.py) every domain has a repeat of its own.
 PLANET_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "finger": 2}
 SHORT_NAMES = {"cup_catch": ("ball_in_cup", "catch")}
+MUJOCO = "'mujoco>=3.17,<4'"
+"""Versions that dm_control works with."""
 
 
 def repeat_of(name: str, wanted: int) -> int:
@@ -243,7 +245,7 @@ def load(name: str, seed: int) -> tuple[str, Any]:
 
         raise UserError(
             f"dm_control does not work with mujoco {mujoco.__version__} ({error}); "
-            "run pip install 'mujoco>=3.17,<4'"
+            f"run {to_install(MUJOCO)}"
         ) from error
     if body is not None:
         environment.physics.reload_from_xml_string(*variant(_suite(), domain, task, body))
@@ -275,7 +277,7 @@ def _suite() -> Any:
         from dm_control import suite
     except Exception as error:  # A renderer that fails raises many types.
         if isinstance(error, ModuleNotFoundError):
-            hint = "run pip install dm_control 'mujoco>=3.17,<4'"
+            hint = f"run {to_install('dm_control', MUJOCO)}"
         else:
             hint = f"MUJOCO_GL is {backend!r}; unset it, or set it to 'disable' for state only"
         raise UserError(f"the control suite does not load ({error}); {hint}") from error

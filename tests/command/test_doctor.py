@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.command import doctor
+from common.errors import to_install
 
 GOOD = dict.fromkeys(doctor.LIBRARIES, "1.0") | {"mujoco": "3.17.0"}
 
@@ -32,6 +33,14 @@ def test_libraries(changes, problems):
     for finding, words in zip(found, problems, strict=True):
         assert words in finding.detail
         assert finding.remedy.startswith("pip ")
+
+
+def test_what_is_missing_can_be_installed_with_any_python():
+    names = "optax", "dm_control", "'mujoco>=3.17,<4'"
+    assert to_install(*names, python=(3, 12)) == f"pip install {' '.join(names)}"
+    alone = "pip install --no-deps dm_control"
+    assert to_install(*names, python=(3, 13)) == f"pip install optax {names[-1]} && {alone}"
+    assert to_install("dm_control", python=(3, 14)) == alone
 
 
 @pytest.mark.parametrize(
