@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import common
 import dreamer
 import planet
+from common.command import flags, presets
 from common.errors import UserError
 from common.export import read_export
 from common.replay.episodes import read_episodes
@@ -29,7 +31,12 @@ def test_every_file_is_listed_and_small():
         assert (FOLDER / f"{name}.npz").stat().st_size <= MOST_BYTES
         frames, means = np.array(one.curve).T
         assert frames[-1] == one.frames and (np.diff(frames) > 0).all() and len(means) > 1
-        assert one.command.startswith(f"{one.agent} train ") and one.task in one.command
+        agent, train, *words = shlex.split(one.command)
+        program = find_program(one.agent)
+        parsed = flags.parse_flags(words, program.default_config, ("configs",))
+        config = presets.resolve(program, parsed.configs, parsed.values)
+        assert (agent, train, config.task) == (one.agent, "train", one.task)
+        assert config.run.frames == one.frames
         assert one.least <= one.mean and one.mean > 2 * one.random
 
 
