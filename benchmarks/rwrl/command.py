@@ -83,12 +83,16 @@ def _page(rows: Sequence[Row], picture: pathlib.Path, command: str) -> str:
         f"{SHARE * LEAST} episodes)."
     )
     made = "".join(f"<li>{escape(x)}</li>" for x in (command, *versions.describe().splitlines()))
+    whole = f'<div class="wide"><table><tr>{cells("th", heads)}</tr>{body}</table></div>'
     sections = [
         section("Return by strength", f'<img src="data:image/png;base64,{data}" alt="returns">'),
-        section("Table", f"<table><tr>{cells('th', heads)}</tr>{body}</table>" + note(words)),
+        section("Table", whole + note(words)),
         section("How it was made", f"<ul>{made}</ul>"),
     ]
     amount = len({row.task for row in rows})
     title = f"rwrl: {len(rows)} runs, {amount} task{'' if amount == 1 else 's'}"
-    style = "img{max-width:100%}table{font-size:.85em}td,th{padding:.2em .5em;overflow-wrap:normal}"
+    style = (
+        ".wide{overflow-x:auto}img{max-width:100%}table{font-size:.85em}"
+        "td,th{padding:.2em .5em;overflow-wrap:normal}"
+    )
     return document(title, "Challenges of applied reinforcement learning", sections, style)
