@@ -2,7 +2,8 @@
 # the tests notice mistakes. `make docs`: the documentation as a site. Each sets up .venv first.
 SHELL := /bin/bash
 LOGDIR ?= runs/quickstart
-WORKERS ?= 2
+# One more than two cores: tests that start programs wait for them.
+WORKERS ?= 3
 ARGS ?=
 
 .PHONY: train test lint mutants docs clean
