@@ -4,7 +4,7 @@
 
 writes ``NAME.json``, ``NAME.csv`` and ``NAME.png`` from run folders of one task that
 differ in their seed. The JSON holds every seed's curve, the random policy beside it,
-configuration, versions and hardware.
+configuration, versions and hardware. With ``--add`` the seeds that the record has stay in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import pathlib
 import sys
 
-from benchmarks.learning.record import read_run, write_record
+from benchmarks.learning.record import read_recorded, read_run, write_record
 from benchmarks.options import Parser
 from common.errors import exit_code
 
@@ -28,13 +28,16 @@ def main() -> int:
     )
     parser.add_argument("name", help="name of the record")
     parser.add_argument("runs", nargs="+", type=pathlib.Path, help="run folders")
+    parser.add_argument("--add", action="store_true", help="keep the seeds that the record has")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
     return exit_code(lambda: _run(parser.parse()))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    runs = [read_run(path) for path in arguments.runs]
-    for path in write_record(arguments.results, arguments.name, runs):
+    results, name = arguments.results, arguments.name
+    runs = read_recorded(results, name) if arguments.add else []
+    runs += [read_run(path) for path in arguments.runs]
+    for path in write_record(results, name, runs):
         print(path)
     return 0
 

@@ -6,7 +6,7 @@ import csv
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,13 +79,40 @@ def versions_of(run: RunCurve) -> list[str]:
     return [re.sub(r" --logdir \S+", "", line) for line in run.versions]
 
 
+def read_recorded(directory: pathlib.Path, name: str) -> list[RunCurve]:
+    """Reads the runs of a record back, so that further seeds can be added to it.
+
+    Raises:
+        UserError: There is no such record.
+    """
+    path = directory / f"{name}.json"
+    if not path.exists():
+        raise UserError(f"there is no record {path} to add to; leave --add away to begin one")
+    found = json.loads(path.read_text())
+    with path.with_suffix(".csv").open(newline="") as file:  # Which rounds nothing.
+        rows = [[float(x) for x in list(row.values())[1:]] for row in csv.DictReader(file)]
+    return [
+        RunCurve(
+            seed=curve["seed"],
+            task=found["task"],
+            config={**found["config"], "seed": curve["seed"]},
+            versions=curve.get("versions", found["versions"]),
+            episodes=np.array(curve["episodes"]).reshape(-1, 2),
+            evaluations=np.array([row[1:] for row in rows if row[0] == curve["seed"]]),
+            random=found["random_return"][i],
+            seconds=found["wall_clock_seconds"][i],
+        )
+        for i, curve in enumerate(found["curves"])
+    ]
+
+
 def write_record(
     directory: pathlib.Path, name: str, runs: Sequence[RunCurve]
 ) -> list[pathlib.Path]:
     """Writes ``name.json``, ``name.csv`` (evaluations, long format) and ``name.png``.
 
     Raises:
-        UserError: The runs are of different tasks, or share a seed.
+        UserError: The runs are of different tasks or options, or share a seed.
     """
     tasks = sorted({run.task for run in runs})
     seeds = [run.seed for run in runs]
@@ -93,6 +120,8 @@ def write_record(
         raise UserError(f"the runs are of different tasks: {', '.join(tasks)}; record each alone")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"two runs share a seed ({seeds}); leave one of them out")
+    for run in runs[1:]:
+        _check_options(runs[0], run)
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.{suffix}" for suffix in ("json", "csv", "png")]
     paths[0].write_text(json.dumps(_record(name, runs), indent=1) + "\n")
@@ -103,6 +132,24 @@ def write_record(
             writer.writerows([run.task, run.seed, int(row[0]), *row[1:]] for row in run.evaluations)
     _plot(paths[2], name, runs)
     return paths
+
+
+def _check_options(one: RunCurve, other: RunCurve) -> None:
+    """Refuses runs that differ in more than their seed; an option that one lacks is a newer one."""
+    for path, a, b in _differences(one.config, other.config):
+        if path != "seed":
+            raise UserError(
+                f"{path} is {a} in the run of seed {one.seed} and {b} in that of seed "
+                f"{other.seed}; record them apart"
+            )
+
+
+def _differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() & other.keys()):
+            yield from _differences(one[key], other[key], f"{path}.{key}" if path else key)
+    elif one != other:
+        yield path, one, other
 
 
 def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
@@ -122,6 +169,7 @@ def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
         "curves": [
             {
                 "seed": run.seed,
+                "versions": run.versions,
                 "evaluations": np.round(run.evaluations, 2).tolist(),
                 "episodes": np.round(run.episodes, 2).tolist(),
             }

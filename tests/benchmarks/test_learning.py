@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.learning import __main__ as command
-from benchmarks.learning.record import read_run, write_record
+from benchmarks.learning.record import read_recorded, read_run, write_record
 from common.config import update
 from common.errors import UserError
 from common.logging import JsonlSink
@@ -75,6 +75,31 @@ def test_runs_that_do_not_belong_together_are_refused(make_run, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_seed_is_added_to_a_record_whose_runs_are_gone(make_run, tmp_path):
+    results = tmp_path / "results"
+    exact = ((500, 10.123456), (1000, 20.0))
+    runs = [read_run(make_run(seed, evaluations=exact)) for seed in (3, 1)]
+    write_record(results, "together", runs)
+    write_record(results, "later", runs[:1])
+    again = [*read_recorded(results, "later"), runs[1]]
+    write_record(results, "later", again)
+    files = [(results / f"{name}.csv").read_text() for name in ("together", "later")]
+    assert files[0] == files[1] and "13.123456" in files[1]
+    records = [json.loads((results / f"{name}.json").read_text()) for name in ("together", "later")]
+    assert records[0] == {**records[1], "name": "together"}
+    with pytest.raises(UserError, match="no record .*none.json to add to; leave --add away"):
+        read_recorded(results, "none")
+
+
+def test_runs_of_other_options_are_refused(make_run, tmp_path):
+    one, other = (read_run(make_run(seed)) for seed in (0, 1))
+    del other.config["replay"]["batch"]  # As an older version that did not have it.
+    write_record(tmp_path / "results", "x", [one, other])
+    other.config["run"]["frames"] = 99
+    with pytest.raises(UserError, match="run.frames is 100 in the run of seed 0 and 99 in that of"):
+        write_record(tmp_path / "results", "x", [one, other])
+
+
 def test_command(make_run, tmp_path, monkeypatch, capsys):
     results = tmp_path / "results"
 
@@ -84,6 +109,9 @@ def test_command(make_run, tmp_path, monkeypatch, capsys):
 
     code, printed = run("balance", make_run(0))
     assert code == 0 and printed.out.splitlines()[0] == str(results / "balance.json")
+    code, printed = run("balance", make_run(4), "--add")
+    assert code == 0
+    assert json.loads((results / "balance.json").read_text())["seeds"] == [0, 4]
     code, printed = run("none", make_run(7, evaluations=()))
     assert code == 2 and printed.err.endswith("holds no evaluation yet; let the run reach "
                                               "run.eval_every\n")  # fmt: skip
