@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from benchmarks.jobs import plan as plans
 from benchmarks.options import Parser
-from benchmarks.rwrl.figures import draw
+from benchmarks.rwrl.figures import BEST, draw
 from benchmarks.rwrl.measures import LEAST, SHARE, WINDOW
 from benchmarks.rwrl.results import Row, by_point, curves, read_rows, table, write_csv
 from common.errors import UserError
@@ -22,6 +22,8 @@ from common.report.html import document, escape, note, section, write_page
 from common.run import versions
 
 REPORT, PICTURE, TABLE, CURVES = "report.html", "returns.png", "results.csv", "curves.jsonl"
+SMALLEST = 190
+"""Pixels of the page that a chart is wide at least; the picture scrolls where it has fewer."""
 
 
 def score(argv: Sequence[str]) -> int:
@@ -74,25 +76,40 @@ def _page(rows: Sequence[Row], picture: pathlib.Path, command: str) -> str:
     plain = lambda x: escape(x.replace("_", " "))  # noqa: E731
     cells = lambda kind, line: "".join(f"<{kind}>{plain(x)}</{kind}>" for x in line)  # noqa: E731
     body = "".join(f"<tr>{cells('td', line)}</tr>" for line in lines)
+    drawn = (
+        "Mean return of the last evaluation, with the challenge on, against its strength: a dot is "
+        "a run, of one seed; the line their mean; the dashed line a random policy in the same "
+        f"environments. At best a task returns {BEST}."
+    )
     words = (
-        "Returns are means over seeds of each run's last evaluation, with the challenge on; a dot "
-        "is a run, the dashed line a random policy in the same environments. Costs are sums of an "
-        "episode's violated shares, violations frames of all training. The measures are the "
-        f"suite's, of the returns while training: its window is {WINDOW} episodes, and of runs "
+        "Returns are means over seeds of each run's last evaluation, with the challenge on; each "
+        "is that of every seed, random that of a random policy in the same environments. Costs are "
+        "sums of an episode's violated shares, violations frames of all training. The measures are "
+        f"the suite's, of the returns while training: its window is {WINDOW} episodes, and of runs "
         f"with fewer than {SHARE * WINDOW} a quarter of their episodes (none below "
         f"{SHARE * LEAST} episodes)."
     )
     made = "".join(f"<li>{escape(x)}</li>" for x in (command, *versions.describe().splitlines()))
     whole = f'<div class="wide"><table><tr>{cells("th", heads)}</tr>{body}</table></div>'
+    challenges = len({challenge for _, challenge in by_point(rows)})
+    image = (
+        f'<div class="wide"><img src="data:image/png;base64,{data}" '
+        f'alt="Return by strength" style="min-width:{SMALLEST * challenges}px"></div>'
+    )
     sections = [
-        section("Return by strength", f'<img src="data:image/png;base64,{data}" alt="returns">'),
-        section("Table", whole + note(words)),
+        section("Return by strength", note(drawn) + image),
+        section("Table", note(words) + whole),
         section("How it was made", f"<ul>{made}</ul>"),
     ]
-    amount = len({row.task for row in rows})
-    title = f"rwrl: {len(rows)} runs, {amount} task{'' if amount == 1 else 's'}"
+    amounts = _amount(len(rows), "run"), _amount(len({row.task for row in rows}), "task")
+    title = f"rwrl: {', '.join(amounts)}"
     style = (
-        ".wide{overflow-x:auto}img{max-width:100%}table{font-size:.85em}"
-        "td,th{padding:.2em .5em;overflow-wrap:normal}"
+        "main{max-width:1180px}.wide{overflow-x:auto}img{max-width:100%}"
+        "td,th{overflow-wrap:normal}th{white-space:normal;vertical-align:bottom}"
+        "td:nth-child(-n+2){white-space:nowrap}td:nth-child(6){min-width:7.5em}"
     )
     return document(title, "Challenges of applied reinforcement learning", sections, style)
+
+
+def _amount(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

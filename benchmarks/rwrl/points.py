@@ -26,20 +26,20 @@ class Point(NamedTuple):
     words: tuple[str, ...]
 
 
-_SWEEPS: dict[str, tuple[str, Sequence[object]]] = {
-    "action_delay": ("delay.actions", (3, 6, 9)),
-    "observation_delay": ("delay.observations", (3, 6, 9)),
-    "reward_delay": ("delay.rewards", (10, 20, 40)),
-    "action_noise": ("gaussian.actions", (0.1, 0.2, 0.3)),
-    "observation_noise": ("gaussian.observations", (0.1, 0.2, 0.3)),
-    "dropped": ("dropped.observations_prob", (0.01, 0.05, 0.1)),
-    "stuck": ("stuck.observations_prob", (0.01, 0.05, 0.1)),
-    "repetition": ("repetition.actions_steps", (1, 2, 3)),
-    "dimensions": ("dimensions", (10, 20, 50)),
-    "perturbed": ("perturb.strength", ("easy", "medium", "hard")),
-    "safety": ("safety.coeff", (1, 0.5, 0.3)),
+_SWEEPS: dict[str, tuple[str, Sequence[object], str]] = {
+    "action_delay": ("delay.actions", (3, 6, 9), "delay (agent steps)"),
+    "observation_delay": ("delay.observations", (3, 6, 9), "delay (agent steps)"),
+    "reward_delay": ("delay.rewards", (10, 20, 40), "delay (agent steps)"),
+    "action_noise": ("gaussian.actions", (0.1, 0.2, 0.3), "noise (standard deviation)"),
+    "observation_noise": ("gaussian.observations", (0.1, 0.2, 0.3), "noise (standard deviation)"),
+    "dropped": ("dropped.observations_prob", (0.01, 0.05, 0.1), "probability per step"),
+    "stuck": ("stuck.observations_prob", (0.01, 0.05, 0.1), "probability per step"),
+    "repetition": ("repetition.actions_steps", (1, 2, 3), "repetitions of an action"),
+    "dimensions": ("dimensions", (10, 20, 50), "random numbers added"),
+    "perturbed": ("perturb.strength", ("easy", "medium", "hard"), "strength"),
+    "safety": ("safety.coeff", (1, 0.5, 0.3), "coefficient, less is harder"),
 }
-"""The option that each challenge varies, and its strengths; less of the coefficient is harder."""
+"""The option that each challenge varies, its strengths, and what they are, with their unit."""
 
 _ALWAYS = {
     "repetition": ("repetition.actions_prob", "1"),
@@ -56,7 +56,7 @@ def _words(*pairs: object) -> tuple[str, ...]:
 
 def _points() -> Iterator[Point]:
     yield Point(NONE, "0", ())
-    for challenge, (option, strengths) in _SWEEPS.items():
+    for challenge, (option, strengths, _) in _SWEEPS.items():
         for strength in strengths:
             words = _words(*_ALWAYS.get(challenge, ()), option, strength)
             yield Point(challenge, str(strength), words)
@@ -66,6 +66,13 @@ def _points() -> Iterator[Point]:
 
 POINTS = {f"{point.challenge}-{point.strength}": point for point in _points()}
 """Every point by its name, such as "action_delay-3"."""
+
+SCALES = {
+    NONE: "",
+    **{name: scale for name, (_, _, scale) in _SWEEPS.items()},
+    "combined": "preset",
+}
+"""What the strengths of each challenge are, with their unit, to name an axis."""
 
 
 def find_point(game: str) -> tuple[str, Point]:
