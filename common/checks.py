@@ -69,7 +69,11 @@ class Range(NamedTuple):
             if low and (value < self.high if self.below else value <= self.high):
                 return ""
         shown = repr(value) if isinstance(value, str) else value
-        return f"is {shown}; expected {self}"
+        strange = isinstance(value, numbers.Real) and not math.isfinite(value)
+        finite = (
+            " and finite" if strange and (math.isinf(self.low) != math.isinf(self.high)) else ""
+        )
+        return f"is {shown}; expected {self}{finite}"
 
     def __str__(self) -> str:
         """Says what is expected."""

@@ -234,10 +234,13 @@ class Config(Settings):
             refuse(self, f"{AT}behavior.replay_value.scale above 0 needs {AT}joint true")
         if behavior.start_gradients and not self.joint:
             refuse(self, f"{AT}behavior.start_gradients true needs {AT}joint true")
-        check_cost(self, self.constraint, self.env.counts_cost)
+        check_cost(self, self.constraint, self.env.counts_cost, self.world_model.predict_cost)
         if behavior.method == "cloning" and not self.run.data:
             needed = f"set {AT}run.data, or {AT}behavior.method imagination"
             refuse(self, f"{AT}behavior.method cloning imitates logged actions; {needed}")
+        if behavior.method == "cloning" and behavior.penalty:
+            fault = f"{AT}behavior.penalty is of imagined returns, and {AT}behavior.method cloning"
+            refuse(self, f"{fault} imagines none; leave one of them out")
         self._check_exploration()
         self._check_distillation()
 
@@ -291,4 +294,4 @@ class Config(Settings):
 
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
-        return self.world_model.remarks(platform)
+        return super().remarks(platform) + self.world_model.remarks(platform)

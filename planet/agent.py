@@ -166,7 +166,9 @@ class PlaNet(PlanningAgent):
         counted, metrics = {"vectors": step.statistics}, step.metrics
         if self.config.constraint.counts:
             weight = state.normalisers[MULTIPLIER]
-            counted[MULTIPLIER] = next_multiplier(weight, batch[COST], self.config.constraint)
+            counted[MULTIPLIER] = next_multiplier(
+                weight, batch[COST], self.config.constraint, ~batch["is_first"]
+            )
             metrics = metrics | {"constraint/weight": counted[MULTIPLIER]}
         state = TrainState({self.name: step.params}, step.optimizer, counted)
         return state, step._replace(metrics=metrics)

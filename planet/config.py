@@ -84,7 +84,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
         super().__post_init__()
-        check_cost(self, self.constraint, self.env.counts_cost)
+        check_cost(self, self.constraint, self.env.counts_cost, self.world_model.predict_cost)
         if self.constraint.counts and self.model != "world_model":
             fault = f"{AT}model {self.model} predicts no costs; set {AT}constraint.method none"
             refuse(self, f"{fault}, or {AT}model world_model")
@@ -107,4 +107,5 @@ class Config(Settings):
 
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
-        return self.world_model.remarks(platform) if self.model == "world_model" else []
+        own = self.world_model.remarks(platform) if self.model == "world_model" else []
+        return super().remarks(platform) + own

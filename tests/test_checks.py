@@ -104,7 +104,7 @@ class Outer(Options):
         ({"seed": 2**31}, "Sizes.seed is 2147483648; expected 0 to 2147483647"),
         ({"finite": math.nan}, "Sizes.finite is nan; expected a finite number"),
         ({"finite": -math.inf}, "Sizes.finite is -inf; expected a finite number"),
-        ({"weight": math.inf}, "Sizes.weight is inf; expected at least 0"),
+        ({"weight": math.inf}, "Sizes.weight is inf; expected at least 0 and finite"),
         ({"rate": 0.0}, "Sizes.rate is 0.0; expected a number above 0"),
         ({"share": 1.5}, "Sizes.share is 1.5; expected 0 to 1"),
         ({"chance": 1.0}, "Sizes.chance is 1.0; expected at least 0 and below 1"),

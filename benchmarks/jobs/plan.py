@@ -20,6 +20,7 @@ from benchmarks.suites import Suite
 from common.command import flags
 from common.command.presets import preset_names, resolve
 from common.errors import UserError, nearest
+from common.run.config import Settings
 
 JOBS = "jobs.json"
 LOGS = "logs"
@@ -146,7 +147,11 @@ def make(
         raise UserError(f"--fleet is {fleet}; expected at least 1")
     known = preset_names()
     named = [name if name in known else _absolute(name) for name in configs or suite.configs]
-    frames = _frames(agent, named, options)
+    config = _resolved(agent, named, options)
+    if suite.options and (challenges := config.env.challenge.named()):
+        raise UserError(
+            f"the job list sets the challenge of every run; leave env.challenge.{challenges[0]} out"
+        )
     jobs = [
         Job(game, seed, suite.tasks[game], suite.options.get(game, ()))
         for game in choose_games(suite, games)
@@ -154,7 +159,7 @@ def make(
     ]
     logdir = logdir.expanduser().absolute()
     words = tuple(named), tuple(options)
-    return Plan(logdir, suite.name, agent, *words, frames, tuple(jobs), fleet)
+    return Plan(logdir, suite.name, agent, *words, config.run.frames, tuple(jobs), fleet)
 
 
 def choose_games(suite: Suite, names: Iterable[str]) -> list[str]:
@@ -191,8 +196,8 @@ def _absolute(preset: str) -> str:
     return str(path.absolute()) if path.exists() else preset
 
 
-def _frames(agent: str, configs: Sequence[str], options: Sequence[str]) -> int:
-    """Returns the length of the runs after all options are found to be right."""
+def _resolved(agent: str, configs: Sequence[str], options: Sequence[str]) -> Settings:
+    """Returns the configuration of the runs after all options are found to be right."""
     program = importlib.import_module(f"{agent}.program").load_program()
     parsed = flags.parse_flags(options, program.default_config, ("logdir",))
     given = {*parsed.extra, *parsed.values, *(["configs"] if parsed.configs else [])}
@@ -200,7 +205,7 @@ def _frames(agent: str, configs: Sequence[str], options: Sequence[str]) -> int:
         if name in given:
             remedy = "give it before the --" if name == "configs" else "leave it out"
             raise UserError(f"the job list sets --{name} of every run; {remedy}")
-    return resolve(program, configs, parsed.values).run.frames
+    return resolve(program, configs, parsed.values)
 
 
 def read(logdir: pathlib.Path) -> Plan:

@@ -15,7 +15,7 @@ from benchmarks.scores.assemble import SHORT, Run, assemble
 from benchmarks.scores.rows import COLUMNS, find_game, read_number, read_rows, read_whole
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Protocol, Suite
-from common.config import difference, read_mapping, update
+from common.config import read_mapping, update
 from common.envs.config import EnvConfig
 from common.errors import UserError
 from common.run.folder import CONFIG, METRICS
@@ -157,9 +157,7 @@ def _protocol(config: Mapping[str, Any], suite: Suite) -> Protocol:
 
 def _challenges(env: Mapping[str, Any]) -> tuple[str, ...]:
     """Names the options that make a run's environments harder than the benchmark's."""
-    found = update(EnvConfig(), {"challenge": env.get("challenge", {})})
-    on = difference(EnvConfig(), found)
-    return tuple(f"{one.path.removeprefix('challenge.')} {one.after}" for one in on)
+    return update(EnvConfig(), {"challenge": env.get("challenge", {})}).challenge.named()
 
 
 def _evaluations(logdir: pathlib.Path) -> tuple[Sequence[int], Sequence[float], int]:

@@ -49,6 +49,7 @@ def check_env(
         again = _roll(copy, seed, min(REPEATED_STEPS, steps))
     if not _equal(found.rows, again):
         found.problems.append("two copies with the same seed differ: runs cannot be repeated")
+    found.problems.extend(config.challenge.remarks())
     return "\n".join(found.lines())
 
 

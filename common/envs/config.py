@@ -79,3 +79,12 @@ class EnvConfig(Options):
     def counts_cost(self) -> bool:
         """Whether rows say what a step did that it must not."""
         return self.cost or bool(self.challenge.safety.constraints)
+
+    def after(self, episodes: int) -> EnvConfig:
+        """Returns it for environments that have so many episodes behind them, each of them."""
+        perturb = self.challenge.perturb
+        if not (perturb.param and episodes):
+            return self
+        perturb = dataclasses.replace(perturb, episodes=perturb.episodes + episodes)
+        challenge = dataclasses.replace(self.challenge, perturb=perturb)
+        return dataclasses.replace(self, challenge=challenge)

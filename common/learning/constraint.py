@@ -60,20 +60,25 @@ class ConstraintConfig(Options):
 NO_CONSTRAINT = ConstraintConfig()
 
 
-def check_cost(config: Options, constraint: ConstraintConfig, counted: bool) -> None:
+def check_cost(
+    config: Options, constraint: ConstraintConfig, counted: bool, predicted: bool
+) -> None:
     """Raises the OptionError of a configuration whose environments count no cost.
 
     Args:
-        config: The configuration, whose options are named ``constraint`` and ``env``.
+        config: The configuration, whose options are named ``constraint``, ``env`` and
+            ``world_model``.
         constraint: Of it.
         counted: Whether its environments count one.
+        predicted: Whether its world model predicts one.
     """
-    if constraint.counts and not counted:
+    if (constraint.counts or predicted) and not counted:
+        name = f"constraint.method {constraint.method}"
         refuse(
             config,
-            f"{AT}constraint.method {constraint.method} needs environments that count a cost; set "
-            f"{AT}env.challenge.safety.constraints for the control suite, or {AT}env.cost true for "
-            "Gymnasium environments whose info has one",
+            f"{AT}{name if constraint.counts else 'world_model.predict_cost true'} needs "
+            f"environments that count a cost; set {AT}env.challenge.safety.constraints for the "
+            f"control suite, or {AT}env.cost true for Gymnasium environments whose info has one",
         )
 
 
@@ -97,15 +102,22 @@ def penalised(reward: Array, cost: Array, multiplier: Array) -> Array:
     return reward - multiplier * cost
 
 
-def next_multiplier(multiplier: Array, cost: Array, config: ConstraintConfig) -> Array:
+def next_multiplier(
+    multiplier: Array, cost: Array, config: ConstraintConfig, steps: Array | None = None
+) -> Array:
     """Returns λ after an update; see the module's docstring.
 
     Args:
         multiplier: λ before.
         cost: Costs of any shape, in any steps.
         config: The limit, and how fast λ moves.
+        steps: Which of them are steps, booleans; the others, rows that begin an episode, have no
+            action and no cost. None counts all.
     """
     if config.method != "lagrangian":
         return multiplier
-    over = jax.lax.stop_gradient(cost).mean() - config.limit
+    mean = jax.lax.stop_gradient(cost).mean(where=steps)
+    if steps is not None:
+        mean = jnp.where(steps.any(), mean, config.limit)
+    over = mean - config.limit
     return jnp.clip(multiplier + config.lr * over, 0.0, config.max)

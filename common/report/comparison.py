@@ -106,6 +106,9 @@ class Comparison:
 def comparable(run: RunData) -> tuple[str, Target, Inputs]:
     """Returns who was run, on which task, and what it saw: what runs of one curve share.
 
+    Who was run is said with the challenges of its environments, such as "dreamer with
+    delay.actions 3".
+
     Raises:
         UserError: Nobody has published that task with that input, or the run has no evaluation.
     """
@@ -124,7 +127,12 @@ def comparable(run: RunData) -> tuple[str, Target, Inputs]:
     if not _finite_evaluations(run)[0].size:
         raise UserError(f"{run.logdir}: there is no evaluation to compare yet")
     inputs: Inputs = "pixels" if pixels or target.suite == "atari" else "state"
-    return str(run.settings.get("agent", "run")), target, inputs
+    agent = str(run.settings.get("agent", "run"))
+    try:
+        challenges = update(EnvConfig(), {"challenge": env.get("challenge", {})}).challenge.named()
+    except UserError:  # A folder of another version, or a damaged one.
+        challenges = ()
+    return agent + (f" with {', '.join(challenges)}" if challenges else ""), target, inputs
 
 
 def compare(runs: Sequence[RunData]) -> Comparison:

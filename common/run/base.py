@@ -46,6 +46,7 @@ class BaseRun(ABC):
         CLOCK: What the run counts its progress by, in the plural.
         COUNTERS: Names of the integers below that a checkpoint keeps.
         frames: Simulator steps so far, all environments together; 0 where none is made.
+        episodes: Episodes that ended so far; 0 where none is played.
         updates: Updates so far.
         evaluations: Evaluations so far.
     """
@@ -53,6 +54,7 @@ class BaseRun(ABC):
     CLOCK: str
     COUNTERS: tuple[str, ...] = ("updates", "evaluations")
     frames: int = 0
+    episodes: int = 0
     updates: int
     evaluations: int
 
@@ -78,17 +80,15 @@ class BaseRun(ABC):
         self._program, self._config, self._schedule = program, config, config.run
         self._logdir, self._lock, self._parts = logdir, lock, parts
         self._envs, self._learner = parts.environments.training, parts.learner
-        self._processes = parts.processes
+        self._processes, self._ending = parts.processes, Ending(parts.processes, parts.told)
         for name in self.COUNTERS:
             setattr(self, name, earlier.get(name, 0))
         self._finished = self.finished(earlier)
         self._evaluation_due = earlier.get("evaluation_due", False)
-        self._ending = Ending(parts.processes, parts.told)
         self._saved, self._save_due = time.monotonic(), False
-        self._silence, self._stopwatch = Silence(), Stopwatch()
+        self._silence, self._stopwatch, self._left_out = Silence(), Stopwatch(), LeftOut()
         self._batches: Prefetcher[Windows, tuple[Windows, Rows]] | None = None
         self._inferred: tuple[Windows, Rows] | None = None
-        self._left_out = LeftOut()
         self._replay: Replay
         self._logger: Logger | None = None
         self._open(earlier)
@@ -343,7 +343,7 @@ class BaseRun(ABC):
 
         Of several processes the first one does.
         """
-        makers = self._parts.environments.evaluation
+        makers = self._parts.environments.evaluation(self.episodes // self._num_envs)
 
         def work(stop: Callable[[], bool]) -> bool:
             result = play_in(makers, episodes, seed, policy, film=film, stop=stop)

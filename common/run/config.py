@@ -132,4 +132,4 @@ class Settings(Options):
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
         del platform
-        return []
+        return self.env.challenge.remarks()

@@ -29,13 +29,14 @@ class Environments(NamedTuple):
 
     Attributes:
         training: The environments that it collects from, open.
-        evaluation: Builds those of an evaluation, by the name of the task, and may build
-            fewer than asked for; they are closed after it.
+        evaluation: Of how many episodes each training environment has had, what builds those
+            of an evaluation, by the name of the task; it may build fewer than asked for. They are
+            closed after it.
         lent: Whether whoever started the run closes the training environments.
     """
 
     training: Envs
-    evaluation: Mapping[Task, MakeEnvs]
+    evaluation: Callable[[int], Mapping[Task, MakeEnvs]]
     lent: bool = False
 
     def close(self) -> None:
@@ -67,7 +68,7 @@ def for_evaluation(task: Task, config: EnvConfig) -> dict[Task, MakeEnvs]:
 
 
 def open_environments(
-    config: Settings, given: Envs | MakeEnvs | None, seed: int, amount: int
+    config: Settings, given: Envs | MakeEnvs | None, seed: int, amount: int, played: int = 0
 ) -> Environments:
     """Opens the environments of a run.
 
@@ -76,12 +77,13 @@ def open_environments(
         given: Environments that are open already, or a function that builds some.
         seed: Seed of the training environments.
         amount: How many of them.
+        played: Episodes that each had before, in a run that goes on.
 
     Raises:
         UserError: They cannot be built, or evaluations are wanted and cannot be played.
     """
     if given is None:
-        envs = make(config.task, config.env, seed, amount)
+        envs = make(config.task, config.env.after(played), seed, amount)
         if not envs.max_steps:
             print(
                 "no time limit is known: if episodes do not end by themselves, set "
@@ -89,17 +91,20 @@ def open_environments(
                 f"{LONGEST:,} agent steps",
                 flush=True,
             )
-        return Environments(envs, for_evaluation(config.task, config.env))
+        return Environments(
+            envs, lambda episodes: for_evaluation(config.task, config.env.after(episodes))
+        )
     if not hasattr(given, "step_async"):
         _check_takes_seed_and_amount(given)
         envs = _build(given, seed, amount)
-        return Environments(envs, {config.task: functools.partial(_build_copies, given)})
+        copies = {config.task: functools.partial(_build_copies, given)}
+        return Environments(envs, lambda episodes: copies)
     if config.run.eval_episodes or config.run.random_episodes:
         raise UserError(
             "evaluations need fresh environments; hand in a function (seed, amount) -> Envs "
             "instead, or set run.eval_episodes and run.random_episodes to 0"
         )
-    return Environments(given, {}, lent=True)
+    return Environments(given, lambda episodes: {}, lent=True)
 
 
 def _check_takes_seed_and_amount(given: MakeEnvs) -> None:

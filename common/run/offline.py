@@ -18,7 +18,7 @@ from common.rows import row_specs
 from common.run import folder as run_folder
 from common.run.base import BaseRun
 from common.run.clocks import Every
-from common.run.recorded import check_repeats
+from common.run.recorded import check_repeats, warn_of_challenges
 
 
 def episode_folders(data: str | pathlib.Path, task: str) -> list[pathlib.Path]:
@@ -69,6 +69,7 @@ class OfflineRun(BaseRun):
         self._replay = Replay(config.replay, None, specs, 1, config.seed)
         folders = episode_folders(config.run.data, config.task)
         check_repeats(folders, self._envs.action_repeat)
+        warn_of_challenges(folders, config.env.challenge)
         for folder in folders:
             self._replay.read(folder, self._envs.action_spec, leave_out=True)
         if not self._replay.can_sample(config.replay.window):

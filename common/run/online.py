@@ -33,7 +33,6 @@ class OnlineRun(BaseRun):
         frames: Simulator steps so far, all environments together.
         agent_steps: Actions so far.
         rows: Rows so far, those of resets included.
-        episodes: Episodes that ended so far.
     """
 
     CLOCK = "frames"

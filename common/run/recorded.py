@@ -17,10 +17,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from common.config import read_mapping
+from common.config import read_mapping, update
 from common.envs.base import adapted_space
+from common.envs.challenges import ChallengeConfig
+from common.envs.config import EnvConfig
 from common.envs.registry import action_repeat
-from common.errors import UserError
+from common.errors import UserError, warn_once
 from common.files import cannot_write
 from common.logging import format_seconds
 from common.replay.episodes import Episode, read_episodes, write_episodes
@@ -100,14 +102,38 @@ def recorded_repeat(folder: pathlib.Path) -> int | None:
     if record is not None:
         found = record.get("action_repeat")
         return found if type(found) is int and found > 0 else None
-    path = folder.parent / CONFIG
-    if folder.name != REPLAY or not path.exists():
-        return None
-    values = read_mapping(path)
+    values = _run_options(folder)
     try:
         return action_repeat(str(values["task"]), int(values["env"]["action_repeat"]))
     except (LookupError, TypeError, ValueError):  # Of another program, or of a version without it.
         return None
+
+
+def _run_options(folder: pathlib.Path) -> Mapping[str, Any]:
+    """The configuration of the run whose replay a folder is; nothing where it is none."""
+    path = folder.parent / CONFIG
+    return read_mapping(path) if folder.name == REPLAY and path.exists() else {}
+
+
+def warn_of_challenges(folders: Sequence[pathlib.Path], here: ChallengeConfig) -> None:
+    """Warns of episodes that were recorded with other challenges, where something says with which.
+
+    Args:
+        folders: Of episodes.
+        here: The challenges of the environments that are played in.
+
+    Raises:
+        UserError: The record of a collection is damaged.
+    """
+    for folder in folders:
+        said = read_collection(folder) or _run_options(folder)
+        try:
+            found = update(EnvConfig(), {"challenge": said["env"]["challenge"]}).challenge.named()
+        except (LookupError, TypeError, UserError):  # As above.
+            continue
+        if found != here.named():
+            there, now = (", ".join(names) or "none" for names in (found, here.named()))
+            warn_once(f"{folder} was recorded with env.challenge: {there}; evaluations have {now}")
 
 
 def check_repeats(folders: Sequence[pathlib.Path], repeat: int) -> None:

@@ -151,7 +151,9 @@ def _train(
     devices = Devices(config.run.devices, config.replay.batch, processes)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
     seed = config.seed + (newest or 0) + APART * processes.index
-    environments = open_environments(config, given.envs, seed, _share(config, processes.amount))
+    amount, known = _share(config, processes.amount), checkpoint.metadata(directory) or {}
+    played = known.get("episodes", 0) // (amount * processes.amount)
+    environments = open_environments(config, given.envs, seed, amount, played)
     try:
         envs = environments.training
         if not config.run.data:

@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.jobs import plan as plans
+from benchmarks.page.figures import new_figure
+from benchmarks.rwrl import figures
 from benchmarks.rwrl.measures import measure
-from benchmarks.rwrl.points import POINTS, find_point
+from benchmarks.rwrl.points import POINTS, SCALES, find_point
 from benchmarks.rwrl.results import by_point, read_rows
 from benchmarks.suites import suite
 from common.command import flags
@@ -189,7 +191,8 @@ def test_the_page_holds_the_table_and_its_picture(sweep, tmp_path, capsys):
     assert capsys.readouterr().out.endswith("report.html\n")
     page = (tmp_path / "page" / "report.html").read_text()
     assert "data:image/png;base64," in page and page.count("<tr>") == 1 + 8
-    assert 'src="http' not in page
+    assert 'src="http' not in page and "<h1>rwrl: 15 runs, 2 tasks</h1>" in page
+    assert page.index("a dot is a run") < page.index("<img") < page.index("Costs are sums")
     table = (tmp_path / "page" / "results.csv").read_text().splitlines()
     assert len(table) == 9 and table[0].startswith("task,challenge,strength")
     assert (tmp_path / "page" / "returns.png").stat().st_size > 10_000
@@ -200,6 +203,58 @@ def test_the_page_holds_the_table_and_its_picture(sweep, tmp_path, capsys):
         "challenge": {"dimensions": 3},
         "versions": ["command dreamer train --run.frames 30e3", "python 3.11"],
     }  # fmt: skip
+
+
+def test_one_run_is_no_runs(tmp_path, capsys):
+    games = ["walker_walk.none-0"]
+    plan = plans.make(suite("rwrl"), tmp_path, "dreamer", (), games, 1, ("--run.frames", "30e3"))
+    plans.write(plan)
+    make_run(plan, plan.jobs[0], 700, POINTS["none-0"])
+    assert main(["rwrl", "report", "--logdir", str(tmp_path)]) == 0
+    assert "<h1>rwrl: 1 run, 1 task</h1>" in (tmp_path / "page" / "report.html").read_text()
+
+
+UNTRIED = ("cartpole_swingup", "safety")
+
+
+def words_of(texts):
+    return [text.get_text() for text in texts]
+
+
+def test_a_chart_names_its_axes_and_what_is_drawn(sweep, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(figures, "new_figure", lambda *x: kept.append(new_figure(*x)) or kept[0])
+    rows = [row for row in read_rows(sweep) if (row.task, row.challenge) != UNTRIED]
+    figures.draw(by_point(rows), tmp_path / "it.png")
+    delay, untried, other, safety = kept[0].axes
+    for one, task in ((delay, "cartpole swingup"), (other, "walker walk")):
+        assert one.get_ylabel() == f"{task}\nreturn" and one.get_xlabel() == "delay (agent steps)"
+        assert words_of(one.get_xticklabels()) == ["none", "3", "9"]
+        assert {x.get_verticalalignment() for x in one.get_xticklabels()} == {"baseline"}
+    assert safety.get_xlabel() == "coefficient, less is harder"
+    assert words_of(untried.texts) == ["not run"] and not untried.lines
+    assert {one.get_ylim() for one in kept[0].axes} == {(-40, 1040)}
+    assert words_of(kept[0].legends[0].get_texts()) == [
+        "a run (one seed)", "mean of the runs", "random policy",
+    ]  # fmt: skip
+    dots, mean, random = (list(line.get_ydata()) for line in delay.lines)
+    assert dots == [800, 700, 600, 500, 200, 100]
+    assert mean == [750, 550, 150] and random == [50, 50, 50]
+
+
+def test_every_challenge_says_what_its_strengths_are():
+    assert set(SCALES) == {point.challenge for point in POINTS.values()}
+    assert [name for name, scale in SCALES.items() if not scale] == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("configs", "options"),
+    [((), ["--env.challenge.delay.actions", "9"]), (("dmc_proprio", "rwrl_easy"), [])],
+)
+def test_no_other_challenge_is_filed_under_a_point(configs, options, tmp_path):
+    with pytest.raises(UserError, match="sets the challenge of every run; leave env.challenge.del"):
+        plans.make(suite("rwrl"), tmp_path, "dreamer", configs, ["*.none-0"], 1, options)
+    plans.make(suite("dmc_proprio"), tmp_path, "dreamer", configs, ["walker_walk"], 1, options)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from common.checks import OptionError
+from common.config import update
 from common.model.world_model import world_model
 from common.run.config import RunConfig
 from dreamer.behavior import Behavior
@@ -29,6 +30,12 @@ def cloning(config):
     """The same agent, which imitates."""
     behavior = dataclasses.replace(config.behavior, method="cloning")
     return dataclasses.replace(config, behavior=behavior, run=RunConfig(data="logs"))
+
+
+def test_a_penalty_of_what_is_imagined_is_refused_where_nothing_is():
+    imitates = cloning(CONFIG)
+    with pytest.raises(OptionError, match="cloning imagines none; leave one of them out"):
+        update(imitates, {"behavior.penalty": 1.0})
 
 
 @pytest.mark.parametrize("name", ACTORS)

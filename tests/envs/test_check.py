@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from common.config import update
 from common.envs import EnvConfig, check_env, make
 from common.errors import UserError
 from tests.envs.toys import Counter, Faulty, Fixed, Pictures, Single
@@ -111,3 +112,9 @@ def test_existing_environments_stay_open():
 def test_broken_environments_raise():
     with pytest.raises(UserError, match="holds nan"):
         check_env(lambda: Faulty("nan"))
+
+
+def test_a_challenge_that_changes_nothing_is_a_problem():
+    config = update(EnvConfig(), {"challenge.safety.coeff": 0.5})
+    found = check_env("gym_CartPole-v1", config, steps=5)
+    assert "problem: env.challenge.safety has no constraint on" in found

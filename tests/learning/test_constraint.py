@@ -36,6 +36,15 @@ def test_the_multiplier_follows_its_recursion():
     assert float(found) == 0
 
 
+def test_rows_that_begin_an_episode_are_no_steps():
+    config = ConstraintConfig("lagrangian", limit=0.5, weight=0.2, lr=0.5)
+    cost, steps = jnp.array([[0.0, 1.0, 0.6], [0.0, 0.8, 0.0]]), jnp.arange(3) > 0
+    found = next_multiplier(jnp.float32(0.2), cost, config, jnp.stack([steps, steps]))
+    assert float(found) == pytest.approx(0.2 + 0.5 * (2.4 / 4 - 0.5))
+    found = next_multiplier(jnp.float32(0.2), cost, config, jnp.zeros((2, 3), bool))
+    assert float(found) == pytest.approx(0.2)
+
+
 def test_a_fixed_weight_stays_and_without_a_method_there_is_none():
     config = ConstraintConfig("fixed", weight=3.0)
     weight = initial_multiplier(config)[MULTIPLIER]
@@ -47,6 +56,8 @@ def test_a_fixed_weight_stays_and_without_a_method_there_is_none():
 def test_a_constraint_needs_a_cost(default):
     with pytest.raises(OptionError, match="needs environments that count a cost; set .*env.cost"):
         update(default, {"constraint.method": "fixed"})
+    with pytest.raises(OptionError, match="world_model.predict_cost true needs environments that"):
+        update(default, {"world_model.predict_cost": True})
     counted = update(default, {"constraint.method": "fixed", "env.cost": True})
     assert counted.settled().world_model.predict_cost
     assert not default.settled().world_model.predict_cost

@@ -96,6 +96,16 @@ def test_what_runs_differ_in_is_said(make):
     )  # fmt: skip
 
 
+def test_runs_of_other_challenges_are_no_seeds(make):
+    curve = [(20_000, 300), (100_000, 900)]
+    late = "pixels: false, state: true, challenge: {delay: {actions: 9}}"
+    one = read_run(make("a", curve, env="pixels: false, state: true"))
+    other = read_run(make("b", curve, env=late))
+    with pytest.raises(UserError, match="are no seeds of one curve"):
+        compare([one, other])
+    assert compare([other]).label == "Dreamer with delay.actions 9"
+
+
 def test_protocols_differ_in_words(make):
     env = "pixels: false, state: true, action_repeat: 4"
     run = read_run(make("one", [(20_000, 1), (1e5, 2)], env=env, more="eval_episodes: 3"))

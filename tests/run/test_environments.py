@@ -12,9 +12,9 @@ import pytest
 
 from common.command import line as cli
 from common.config import update
-from common.envs import waiting
+from common.envs import make, make_one, waiting
 from common.errors import UserError, warn_once
-from common.run import checkpoint, folder
+from common.run import checkpoint, environments, folder
 from common.run import train as training
 from common.run.environments import open_environments
 from common.run.evaluation import play, trained_policy
@@ -81,6 +81,35 @@ def test_one_environment_a_process_trains_and_is_evaluated(tmp_path, capsys):
     assert not Single.alive
     assert list(evaluated(tmp_path, 3).lengths) == [12, 12, 12]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_evaluations_and_a_run_that_goes_on_meet_the_body_as_it_is_by_then(tmp_path, monkeypatch):
+    seen = []
+
+    def build(task, config, seed, *args, **options):
+        seen.append(config.challenge.perturb.episodes)
+        return make(task, config, seed, *args, **options)
+
+    monkeypatch.setattr(environments, "make", build)
+    body = {"param": "pole_length", "scheduler": "drift_pos"}
+    options = {
+        "task": "dmc_cartpole_swingup", "env.challenge.perturb": body, "env.time_limit": 10,
+        "env.action_repeat": 1, "env.pixels": False, "env.state": True,
+    }  # fmt: skip
+    program = fake_agent.load_program()
+    for frames in (100, 140):
+        given = update(program.default_config, {**options, "run.frames": frames})
+        assert training.train(program, given, tmp_path).finished
+    # Begun, the random policy, at 50 and 100 frames; then begun again, at 140.
+    assert seen == [0, 0, 5, 10, 10, 14]
+    drifted = make_one(given.task, given.env.after(60), 0)
+    drifted.reset()
+    early = make_one(given.task, given.env, 0)
+    early.reset()
+    lengths = [
+        env.environment.physics.named.model.geom_size["pole_1", 1] for env in (early, drifted)
+    ]
+    assert lengths[1] > 1.1 * lengths[0]
 
 
 def test_an_unknown_time_limit_is_said_before_training(capsys):

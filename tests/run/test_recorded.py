@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from common.config import update
 from common.envs import EnvConfig, make_one
+from common.envs.challenges import ChallengeConfig
+from common.envs.challenges.config import DelayConfig
 from common.envs.registry import action_repeat
 from common.errors import UserError
 from common.run import folder as run_folder
-from common.run.recorded import check_repeats, read_collection, recorded_repeat
+from common.run.recorded import (
+    check_repeats,
+    read_collection,
+    recorded_repeat,
+    warn_of_challenges,
+    write_record,
+)
 from tests import fake_agent
 
 
@@ -60,6 +69,20 @@ def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / "collection.json").write_text(text)
     with pytest.raises(UserError, match=r"collection\.json is .*; restore it, or delete it"):
         recorded_repeat(tmp_path)
+
+
+def test_other_challenges_are_warned_of(tmp_path, capsys):
+    late = EnvConfig(challenge=ChallengeConfig(delay=DelayConfig(actions=3)))
+    mine = write_run(tmp_path / "a", task="dmc_cup_catch", **{"env.challenge.delay.actions": 3})
+    other = write_run(tmp_path / "b", task="dmc_cup_catch")
+    (tmp_path / "silent").mkdir()
+    (tmp_path / "c").mkdir()
+    write_record(tmp_path / "c", {"env": dataclasses.asdict(EnvConfig())})
+    folders = [mine, other, tmp_path / "silent", tmp_path / "c"]
+    warn_of_challenges(folders, late.challenge)
+    lines = capsys.readouterr().err.splitlines()
+    assert [str(folder) in line for folder, line in zip((other, folders[3]), lines, strict=True)]
+    assert lines[0].endswith("with env.challenge: none; evaluations have delay.actions 3")
 
 
 def test_all_folders_are_compared(tmp_path, capsys):

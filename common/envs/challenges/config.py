@@ -6,9 +6,11 @@ import dataclasses
 from typing import Annotated, Literal
 
 from common.checks import AT, Count, NonNegative, Options, Range, Share, Whole, refuse
+from common.config import difference
 
 Late = Annotated[Whole, Range(high=1000)]
 Steps = Annotated[Count, Range(high=1000)]
+Deviation = Annotated[float, Range(0, 1e6)]
 Scheduler = Literal[
     "constant", "random_walk", "drift_pos", "drift_neg", "cyclic_pos", "cyclic_neg", "uniform",
     "saw_wave",
@@ -47,8 +49,8 @@ class GaussianConfig(Options):
         observations: Its standard deviation, of vectors as the environment gives them.
     """
 
-    actions: NonNegative = 0.0
-    observations: NonNegative = 0.0
+    actions: Deviation = 0.0
+    observations: Deviation = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,8 @@ class PerturbConfig(Options):
         min: The least.
         max: The largest.
         std: Standard deviation of a step.
+        episodes: Episodes that are over already. A run that goes on, and its evaluations, count
+            those of each of its environments, and draw a course of that length anew.
     """
 
     param: str = ""
@@ -109,6 +113,7 @@ class PerturbConfig(Options):
     min: NonNegative = 0.0
     max: NonNegative = 0.0
     std: NonNegative = 0.0
+    episodes: Annotated[Whole, Range(high=10_000_000)] = 0
 
     def __post_init__(self) -> None:
         """Raises an OptionError where options do not fit each other."""
@@ -180,6 +185,26 @@ class ChallengeConfig(Options):
             name = "coeff" if self.multiobj.coeff else "observed"
             wanted = f"name some in {AT}safety.constraints, or all"
             refuse(self, f"{AT}multiobj.{name} is about constraints, of which none is on; {wanted}")
+
+    def named(self) -> tuple[str, ...]:
+        """Names every option that is not as it is without challenges: "delay.actions 3"."""
+        changes = difference(ChallengeConfig(), self)
+        return tuple(f"{one.path} {one.after}" for one in changes)
+
+    def remarks(self) -> list[str]:
+        """What to warn of: options that change nothing as the others are; a line each."""
+        perturb, safety, at = self.perturb, self.safety, "env.challenge"
+        found = []
+        if perturb != PerturbConfig() and not perturb.param:
+            found.append(f"{at}.perturb changes no body: name a quantity in perturb.param, or auto")
+        if perturb.param and perturb.scheduler == "constant" and not perturb.start:
+            found.append(
+                f"{at}.perturb.param {perturb.param} stays what it is: choose a perturb.scheduler, "
+                "or a perturb.start"
+            )
+        if safety != SafetyConfig() and not safety.constraints:
+            found.append(f"{at}.safety has no constraint on: name some in safety.constraints")
+        return found
 
     @property
     def of_the_body(self) -> str:

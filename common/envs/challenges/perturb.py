@@ -36,7 +36,9 @@ class Perturbation:
         self.param, self._course = _course(domain, config)
         self._config, self._rng = config, np.random.default_rng([seed, 1])
         self._episodes, self._sign = 0, 1.0
-        self.value = self._course.start
+        self.value, self._shown = self._course.start, np.nan
+        for _ in range(config.episodes):
+            self._go_on()
 
     def next(self, suite: Any) -> tuple[str, Mapping[str, Any]] | None:
         """Goes on to the next episode; returns its MJCF and the files of it where they changed.
@@ -44,15 +46,20 @@ class Perturbation:
         Args:
             suite: ``dm_control.suite``.
         """
-        due = self._episodes % self._config.period == 0
-        self._episodes += 1
-        if not due:
+        self._go_on()
+        if self.value == self._shown:
             return None
-        self._advance()
+        self._shown = self.value
         xml, assets = _model(suite, self._domain, self._task)
         tree = ET.fromstring(xml)
         EDITS[self._domain, self.param](tree, self.value)
         return ET.tostring(tree, encoding="unicode"), assets
+
+    def _go_on(self) -> None:
+        """Goes on to the next episode."""
+        if self._episodes % self._config.period == 0:
+            self._advance()
+        self._episodes += 1
 
     def _advance(self) -> None:
         """Lets a step d change the value; see ``PerturbConfig.scheduler``."""

@@ -54,15 +54,26 @@ def from_specs(**specs: Mapping[str, Any]) -> ChallengeConfig:
         UserError: A name is unknown, or a value is none that its option can have.
     """
     flat = {key: value for key, value in specs.items() if key != "noise_spec"}
-    flat |= {f"noise_spec.{key}": value for key, value in specs.get("noise_spec", {}).items()}
+    noise = _mapping("noise_spec", specs.get("noise_spec", {}))
+    flat |= {f"noise_spec.{key}": value for key, value in noise.items()}
     values: dict[str, Any] = {}
-    for spec, content in flat.items():
+    for spec, given in flat.items():
         if spec not in _NAMES:
             raise UserError(f"unknown specification {spec!r}{nearest(spec, _NAMES)}")
+        content = _mapping(spec, given)
         if not content.get("enable", False):
             continue
         values |= _translated(spec, _USUAL.get(spec, {}) | dict(content))
     return update(ChallengeConfig(), values)
+
+
+def _mapping(spec: str, content: Any) -> Mapping[str, Any]:
+    """Returns a specification; the suite's None says that there is none."""
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise UserError(f'{spec} is {content!r}; expected a dict such as {{"enable": True}}')
+    return content
 
 
 def _translated(spec: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,9 +85,14 @@ def _translated(spec: str, content: Mapping[str, Any]) -> dict[str, Any]:
         if not content.pop("reward", False):
             content["coeff"] = 0.0
     for key, value in content.items():
+        if f"{spec}.{key}" == "safety_spec.limits":
+            raise UserError(
+                "safety_spec.limits has no option here; safety_spec.safety_coeff moves all limits"
+            )
         if key not in known:
             raise UserError(f"unknown entry {spec}.{key}{nearest(key, known)}")
         if key == "constraints":
-            value = tuple(name.removesuffix("_constraint") for name in value)
+            names = (value,) if isinstance(value, str) else value
+            value = tuple(name.removesuffix("_constraint") for name in names)
         values[known[key]] = value
     return values

@@ -134,6 +134,20 @@ def test_a_body_stays_for_its_period():
     assert values[0] == values[1] == values[2] != values[3] == values[5] != values[6]
 
 
+@pytest.mark.parametrize("scheduler", ["random_walk", "drift_pos", "cyclic_neg", "saw_wave"])
+def test_a_course_is_taken_up_where_it_was(scheduler):
+    options = dict(param="pole_length", scheduler=scheduler, period=3)
+    whole = course(20, **options)
+    assert course(9, **options, episodes=11) == whole[11:]
+
+
+def test_the_first_body_is_always_given_and_later_ones_where_they_differ():
+    config = PerturbConfig(param="pole_length", scheduler="drift_pos", period=3, episodes=1)
+    perturbation = Perturbation("cartpole", "swingup", config, 0)
+    given = [perturbation.next(suite()) is not None for _ in range(6)]
+    assert given == [True, False, True, False, False, True]
+
+
 def play(task, amount, **perturb):
     """Plays short episodes; returns the environment and its rows."""
     config = update(EnvConfig(), {**STATE, "time_limit": 2, "challenge": {"perturb": perturb}})

@@ -11,6 +11,7 @@ from common.envs.challenges.specs import from_specs
 from common.envs.registry import action_repeat
 from common.errors import UserError
 from dreamer.config import Config
+from planet.config import Config as PlanetConfig
 
 
 def test_the_documented_names_and_those_of_the_code_mean_the_same():
@@ -40,6 +41,36 @@ def test_the_documented_names_and_those_of_the_code_mean_the_same():
             },
         )
     )
+
+
+def test_none_is_no_challenge_and_a_single_constraint_needs_no_list():
+    assert from_specs(delay_spec=None, noise_spec=None) == ChallengeConfig()
+    found = from_specs(safety_spec={"enable": True, "constraints": "slider_pos_constraint"})
+    assert found.safety.constraints == ("slider_pos",)
+
+
+def test_what_changes_nothing_is_warned_of():
+    quiet = [
+        {}, {"perturb": {"param": "auto", "scheduler": "uniform"}}, {"delay.actions": 3},
+        {"perturb": {"param": "pole_mass", "start": 0.2}}, {"safety.constraints": ("all",)},
+    ]  # fmt: skip
+    assert not any(update(ChallengeConfig(), one).remarks() for one in quiet)
+    for options, words in [
+        ({"perturb.scheduler": "uniform"}, "changes no body: name a quantity in perturb.param"),
+        ({"perturb.param": "pole_mass"}, "pole_mass stays what it is: choose a perturb.scheduler"),
+        ({"safety.coeff": 0.3}, "no constraint on: name some in safety.constraints"),
+    ]:
+        (line,) = update(ChallengeConfig(), options).remarks()
+        assert words in line and line.startswith("env.challenge.")
+    for config in (Config(), PlanetConfig()):
+        found = update(config, {"env.challenge.safety.coeff": 0.3}).remarks("cpu")
+        assert found == ["env.challenge." + line.partition(".challenge.")[2]]
+
+
+def test_challenges_have_names():
+    found = update(ChallengeConfig(), {"delay.actions": 3, "safety.constraints": ("all",)})
+    assert found.named() == ("delay.actions 3", "safety.constraints ('all',)")
+    assert ChallengeConfig().named() == ()
 
 
 def test_bodies_constraints_and_objectives():
@@ -75,7 +106,11 @@ def test_bodies_constraints_and_objectives():
             {"delay_spec": {"enable": True, "action": 1}},
             "delay_spec.action; did you mean 'actions'",
         ),
-        ({"safety_spec": {"enable": True, "limits": {}}}, "unknown entry safety_spec.limits"),
+        (
+            {"safety_spec": {"enable": True, "limits": {}}},
+            "limits has no option here; .*safety_coeff",
+        ),
+        ({"delay_spec": 3}, 'delay_spec is 3; expected a dict such as {"enable": True}'),
         ({"delay_spec": {"enable": True, "actions": -1}}, "delay.actions is -1"),
         ({"multiobj_spec": {"enable": True, "objective": "speed"}}, "can be 'safety' only"),
     ],
