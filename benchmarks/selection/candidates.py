@@ -141,6 +141,7 @@ def _alike(agent: LoadedAgent) -> dict[str, Any]:
         "tasks": config.task,
         "action repeats": action_repeat(config.task, config.env.action_repeat),
         **{f"env.{name}": env[name] for name in SAME},
+        "env.challenge": ", ".join(config.env.challenge.named()) or "none",
         "observations": agent.observations,
         "actions": agent.actions,
     }

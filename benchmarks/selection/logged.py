@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.replay import read_episodes
 from common.replay.chunks import check_chunk
 from common.replay.episodes import Episode
-from common.rows import row_specs
+from common.rows import COST, row_specs
 from common.run.folder import REPLAY
 from common.run.loading import LoadedAgent
 from common.run.offline import episode_folders
@@ -56,7 +56,7 @@ def read_logged(candidates: Sequence[Candidate], data: str | None, seed: int) ->
         UserError: There are none, or they do not fit the policies.
     """
     agent = candidates[0].agent
-    task, specs = agent.config.task, row_specs(agent.observations, agent.actions)
+    task = agent.config.task
     if data:
         folders = episode_folders(data, task)
         check_repeats(folders, action_repeat(task, agent.config.env.action_repeat))
@@ -73,6 +73,7 @@ def read_logged(candidates: Sequence[Candidate], data: str | None, seed: int) ->
         found = read_episodes(folder)
         if not found:
             continue
+        specs = row_specs(agent.observations, agent.actions, COST in found[0])
         check_chunk(folder, found[0], specs, "name others by --data")
         every += _spread(found, -(-EPISODES // len(folders)))
         starts += [one_row(one, 0) for one in _spread(found, -(-STARTS // len(folders)))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from benchmarks.page.style import light_color
 from benchmarks.selection.bandit import METHODS, Arms, regret, simulate
 from benchmarks.selection.process import Belief
 from benchmarks.selection.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 REPEATS = 30
 """Bandits that each method is tried in, whose returns are drawn from the verified episodes."""
@@ -86,33 +89,62 @@ def regret_table(found: Mapping[str, Any]) -> str:
     lines.append(f"| this selection | {' | '.join(own)} |")
     words = [f"a candidate at random: {found['at random']:.1f}"]
     if "by models alone" in found:
-        words.append(f"by the models alone: {found['by values alone']:.1f}")
+        words.append(f"by the models alone: {found['by models alone']:.1f}")
     return "\n".join([*lines, "", f"regret of {'; '.join(words)}"])
 
 
 def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
-    """Draws the regrets of ``compare`` by episode, and the error of their means."""
+    """Draws the regrets of ``compare`` by episode, and the error of their means.
+
+    Args:
+        result: What the command records, with "task", "candidates" and "regret".
+        path: The PNG.
+    """
     found = result["regret"]
-    figure = new_figure(5.5, 3.6, 120)
+    own = found["this selection"]
+    figure = new_figure(5.5, 4.4, 120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
+    top = max(found["at random"], found.get("by models alone", 0), *own)
     for number, (method, line) in enumerate(found["methods"].items()):
         mean, error = np.array(line["mean"]), np.array(line["error"])
-        style = "--" if method.endswith(COLD) else "-"
+        style = ".--" if method.endswith(COLD) else ".-"
         episodes, color = np.arange(1, len(mean) + 1), light_color(number % len(METHODS))
-        axes.plot(episodes, mean, style, color=color, label=method, linewidth=1.3)
+        width = 2.4 - 0.7 * (number % len(METHODS))  # What lies below another line shows beside it.
+        sizes = {"linewidth": width, "markersize": 2 * width + 1.5}
+        axes.plot(episodes, mean, style, color=color, label=method, **sizes)
         low = np.maximum(mean - error, 0)
         axes.fill_between(episodes, low, mean + error, color=color, alpha=0.12, linewidth=0)
+        top = max(top, (mean + error).max())
+    axes.plot(range(1, len(own) + 1), own, "k.-", ms=2.5, lw=0.6, label="this selection")
     axes.axhline(found["at random"], color="0.5", ls="--", lw=1, label="no episode: at random")
     if "by models alone" in found:
         label = "no episode: by the models"
         axes.axhline(found["by models alone"], color="0.5", ls=":", lw=1.2, label=label)
-    axes.set_title(f"{result['task']}, {len(result['candidates'])} candidates", fontsize=9)
+    words = f"bands: standard error of {found['repeats']} draws"
+    title = f"{result['task']}, {len(result['candidates'])} candidates; {words}"
+    axes.set_title(title.replace("$", r"\$"), fontsize=8)
     axes.set_xlabel("episodes", fontsize=8)
     axes.set_ylabel("regret: best return - chosen one's", fontsize=8)
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_ylim(bottom=0)
+    _scale(axes, len(own), top)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     figure.savefig(path)
+
+
+def _scale(axes: Axes, episodes: int, top: float) -> None:
+    """Sets ticks and limits: whole episodes, and regrets logarithmic where they go beyond 10."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0.5, episodes + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
+    if top <= 10:
+        axes.set_ylim(-0.03 * (top or 1), 1.05 * (top or 1))
+        return
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(-0.1, 1.4 * top)
+    marks = [0, *(one * 10**decade for decade in range(int(np.log10(top)) + 1) for one in (1, 3))]
+    shown = [mark for mark in marks if mark <= top]
+    axes.set_yticks(shown, [f"{mark:,}" for mark in shown], minor=False)
+    axes.set_yticks([], minor=True)

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.page.figures import new_figure
 from benchmarks.selection import command, imagined, logged, summary
 from benchmarks.selection.candidates import load_candidates
 from benchmarks.selection.record import EPISODES
 from common.envs import EnvConfig, make
+from common.envs.challenges import ChallengeConfig
+from common.envs.challenges.config import DelayConfig
 from common.export import EXPORT, export
 from common.nets.heads import HeadConfig
 from common.planner import PlannerConfig
@@ -137,6 +140,19 @@ def test_each_logged_episode_has_a_memory_of_its_own(runs):
         np.testing.assert_allclose(action[0], 2 * (seen + done), rtol=1e-5)
 
 
+def test_states_with_a_cost_are_compared_in_too(runs, tmp_path):
+    episodes = read_episodes(runs / "dreamer" / "replay")
+    paid = [one | {"cost": np.ones(len(one["reward"]), np.float32)} for one in episodes]
+    write_episodes(tmp_path, paid)
+    candidates = load_candidates(paths(runs, "dreamer", "other"), False, 0, None)
+    free, costly = (
+        logged.read_logged(candidates, data, seed=3)
+        for data in (str(runs / "dreamer"), str(tmp_path))
+    )
+    assert free.rows.keys() == costly.rows.keys()
+    np.testing.assert_array_equal(free.rows["vector"], costly.rows["vector"])
+
+
 def test_distances_are_means_over_states():
     actions = np.random.default_rng(0).normal(size=(3, 6, 2))
     actions[2] = np.eye(2)[[0, 1, 0, 1, 1, 1]]
@@ -226,6 +242,36 @@ def test_the_best_is_chosen_verified_and_recorded(runs, tmp_path, capsys, monkey
     assert "episode " not in capsys.readouterr().out.split("| candidate")[0]
 
 
+@pytest.mark.parametrize(
+    ("scale", "own", "episodes", "regrets"),
+    [
+        (0.7, [0.7, 0.1], [1, 2], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+        (0.0, [0.0], [1], [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (40.0, [9.0, 0.0, 0.0], [1, 2, 3], [0, 1, 3, 10, 30]),
+        (2000.0, [0.0] * 30, [5, 10, 15, 20, 25, 30], [0, 1, 3, 10, 30, 100, 300, 1000]),
+    ],
+)
+def test_regrets_of_any_size_have_an_axis(tmp_path, monkeypatch, scale, own, episodes, regrets):
+    """Whole episodes, several ticks, and zero above the lower edge; this selection is drawn."""
+    kept = []
+    monkeypatch.setattr(summary, "new_figure", lambda *x: kept.append(new_figure(*x)) or kept[0])
+    line = {"mean": [scale / 2] * len(own), "error": [scale / 50] * len(own)}
+    found = {"repeats": 3, "methods": {"A-OPS": line}, "this selection": own, "at random": scale}
+    result = {"task": "dmc_$x_$y", "candidates": [["a", 0], ["b", 1]], "regret": found}
+    summary.draw(result, tmp_path / "it.png")
+    (axes,) = kept[0].axes
+    for axis, wanted in ((axes.xaxis, episodes), (axes.yaxis, regrets)):
+        low, high = axis.get_view_interval()
+        shown = [tick for tick in axis.get_ticklocs() if low <= tick <= high]
+        np.testing.assert_allclose(shown, wanted, atol=1e-12)
+    low, high = axes.get_ylim()
+    assert low < 0 and high > scale
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["this selection"].get_xdata()) == list(range(1, len(own) + 1))
+    assert list(lines["this selection"].get_ydata()) == own
+    assert "this selection" in [text.get_text() for text in kept[0].legends[0].get_texts()]
+
+
 def test_a_killed_selection_goes_on_as_if_nothing_had_happened(runs, tmp_path, capsys):
     words = ["--runs", *paths(runs, "dreamer", "other"), "--seed", "5"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -238,7 +284,8 @@ def test_a_killed_selection_goes_on_as_if_nothing_had_happened(runs, tmp_path, c
     kept = [json.loads((one / command.SUMMARY).read_text()) for one in (whole, parts)]
     assert kept[0]["choice"] == kept[1]["choice"] and kept[0]["mean"] == kept[1]["mean"]
     assert len(kept[0]["values"]) == 2
-    capsys.readouterr()
+    assert select(whole, *words, "--episodes", "4", "--verify", "1") == 0
+    assert "by the models alone: " in capsys.readouterr().out
     assert select(parts, *words[:-1], "6") == 2
     assert "was begun with other seed; choose another --out" in capsys.readouterr().err
     assert select(parts, "--runs", *paths(runs, "dreamer", "tdmpc2"), "--seed", "5") == 2
@@ -258,6 +305,8 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
     env = dataclasses.replace(ENV, time_limit=9)
     write_run(tmp_path / "longer", make_dreamer, dataclasses.replace(DREAMER, env=env), specs_of())
     other = dataclasses.replace(DREAMER, task="gym_CartPole-v1")
+    late = dataclasses.replace(ENV, challenge=ChallengeConfig(delay=DelayConfig(actions=3)))
+    write_run(tmp_path / "late", make_dreamer, dataclasses.replace(DREAMER, env=late), specs_of())
     write_run(tmp_path / "cart", make_dreamer, other, specs_of("gym_CartPole-v1"))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / EXPORT).write_bytes(b"no export")
@@ -266,6 +315,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path, capsys):
         (["--runs", mine], "is the only candidate; name at least two"),
         (["--runs", mine, mine], "is the only candidate"),
         (["--runs", mine, str(tmp_path / "longer")], "different env.time_limit: 6 and 9"),
+        (["--runs", mine, str(tmp_path / "late")], "env.challenge: none and delay.actions 3;"),
         (["--runs", mine, str(tmp_path / "cart")], "have different tasks: gym_Pendulum-v1 and"),
         (["--runs", mine, str(tmp_path / "broken")], "is damaged or no export"),
         (["--runs", mine, "runs/*"], "there is no trained agent at runs/*"),
