@@ -49,6 +49,15 @@ class D4RL:
             self._arrays, rows = found, len(found["rewards"])
             for name, value in _leaves(found):
                 self._check(name, value, rows)
+            shapes = (
+                _shapes(found["observations"]),
+                _shapes(found.get(_NEXT, found["observations"])),
+            )
+            if shapes[0] != shapes[1]:
+                raise UserError(
+                    f"{path}: 'observations' have the shape {shapes[0]} in a row, "
+                    f"'next_observations' {shapes[1]}; expected the same"
+                )
             marks = {name: found[name][:].ravel() for name in _ENDS if name in found}
         self._terminal = marks["terminals"] != 0
         ends = sum(mark != 0 for mark in marks.values()) > 0
@@ -157,6 +166,13 @@ def _slice(tree: Any, begin: int, end: int) -> Any:
     if isinstance(tree, dict):
         return {key: _slice(value, begin, end) for key, value in tree.items()}
     return tree[begin:end]
+
+
+def _shapes(tree: Any) -> Any:
+    """The shape of one observation, by name where they are several."""
+    if isinstance(tree, dict):
+        return {key: _shapes(value) for key, value in tree.items()}
+    return tree.shape[1:]
 
 
 def _joined(seen: Any, following: Any) -> Any:

@@ -139,7 +139,8 @@ ENDLESS = {"terminals": np.zeros(ROWS, bool)}
         ({"actions": np.array(["a"] * ROWS, "S")}, "'actions' holds .S1, expected numbers"),
         ({"actions": np.full((ROWS, 2), 3.0)}, "action 0 is 3 in entry 0; its space reaches from"),
         ({"actions": np.zeros((ROWS, 5))}, r"the actions have shape \(5, 5\); expected 5 of 2"),
-        ({"observations": np.zeros((ROWS, 4))}, "dimension"),
+        ({"observations": np.zeros((ROWS, 4))}, r"'observations' have the shape \(4,\) in a row, "
+         r"'next_observations' \(3,\); expected the same"),
         ({"rewards": np.full(ROWS, np.nan)}, "'reward' is nan in row 1"),
         ({**ENDLESS, "timeouts": None}, "terminals mark no end of an episode; expected 'timeouts'"),
         ({**ENDLESS, "timeouts": np.zeros(ROWS)}, "terminals and timeouts mark no end"),
