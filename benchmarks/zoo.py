@@ -81,6 +81,7 @@ def add(
         milliseconds=round(_latency(agent, seen[:_TIMED]), 2),
         machine=processor(),
         versions=versions,
+        challenges=config.env.challenge.named(),
     )
     entries = trained_agents(folder) if (folder / INDEX).exists() else {}
     entries[name] = entry

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from common.errors import UserError, nearest
@@ -36,6 +36,7 @@ class Trained(NamedTuple):
         milliseconds: Of one action, the median, on one core.
         machine: Where that was measured.
         versions: Lines of what it was trained with.
+        challenges: Options of ``env.challenge`` that its environments had on.
     """
 
     agent: str
@@ -52,6 +53,7 @@ class Trained(NamedTuple):
     milliseconds: float
     machine: str
     versions: list[str]
+    challenges: Sequence[str] = ()
 
 
 def trained_agents(folder: pathlib.Path = FOLDER) -> dict[str, Trained]:

@@ -37,6 +37,7 @@ def test_every_file_is_listed_and_small():
         config = presets.resolve(program, parsed.configs, parsed.values)
         assert (agent, train, config.task) == (one.agent, "train", one.task)
         assert config.run.frames == one.frames
+        assert list(config.env.challenge.named()) == list(one.challenges)
         assert one.least <= one.mean and one.mean > 2 * one.random
 
 

@@ -11,8 +11,9 @@ def listing() -> str:
     for name, one in trained_agents().items():
         size = (FOLDER / f"{name}.npz").stat().st_size / 1024
         random = "" if one.random is None else f"{one.random:.0f}"
+        task = ", ".join([one.task, *one.challenges])
         rows.append(
-            (f"{PREFIX}{name}", one.agent, one.task, f"{one.mean:.0f} ± {one.deviation:.0f}",
+            (f"{PREFIX}{name}", one.agent, task, f"{one.mean:.0f} ± {one.deviation:.0f}",
              random, f"{one.frames:,}", f"{size:.0f}", f"{one.milliseconds:.1f}")
         )  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
