@@ -128,6 +128,12 @@ def _headline(run: RunData) -> str:
         ("", "Wall-clock time (h:mm:ss)", hours, ""),
         ("", f"{run.clock.capitalize()} per second", _number(speed), and_updates),
     ]
+    if "eval/cost_mean" in run.metrics:
+        weight = _last(run, "constraint/weight")
+        small = f"λ, the weight of a cost, is {weight:.3g}" if weight == weight else ""
+        cards.insert(
+            1, ("", "Its cost, of an episode", _number(_last(run, "eval/cost_mean")), small)
+        )
     items = [
         f'<div class="card {style}"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
         f"<small>{escape(small)}</small></div>"

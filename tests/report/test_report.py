@@ -135,6 +135,17 @@ def test_what_an_environment_logs_is_drawn_up_to_a_number_of_charts(tmp_path):
     assert "21 more are in metrics.jsonl." in part
 
 
+def test_costs_and_their_weight_stand_at_the_top(tmp_path):
+    make_run(tmp_path)
+    top = lambda: write_report(tmp_path).read_text().partition("</dl>")[0]  # noqa: E731
+    assert "Its cost" not in top()
+    logger = open_logger(tmp_path, JsonlSink(tmp_path / "metrics.jsonl"))
+    logger.write(51_000, {"eval/cost_mean": 12.34, "constraint/weight": 0.5})
+    logger.close()
+    assert "<dt>Its cost, of an episode</dt><dd>12.3</dd>" in top()
+    assert "λ, the weight of a cost, is 0.5" in top()
+
+
 def test_the_run_folder_gains_one_file(tmp_path):
     run = make_run(tmp_path / "run")
     before = set(run.iterdir())
