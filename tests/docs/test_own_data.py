@@ -39,7 +39,7 @@ def test_what_the_page_shows_runs(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     exec(compile(script, str(PAGE), "exec"), names)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("3 episodes, ") and "mean error of a pixel" in lines[2]
+    assert lines[0].startswith("3 episodes, ") and "mean error where a pixel moves" in lines[2]
     losses = names["losses"]
     assert len(losses) == 24 and np.mean(losses[-8:]) < np.mean(losses[:8])
     assert names["foreseen"].shape == (1, 11, 64, 64, 3) and len(names["rewards"]) == 4
