@@ -82,7 +82,7 @@ LATE = np.where(np.arange(ROWS) == 15, np.nan, 0)
         (
             ("--log", "a.hdf5", "--out", "x"),
             {"next_observations": np.zeros(ROWS)},
-            "dimension",
+            "expected the same",
         ),
     ],
 )
