@@ -6,7 +6,7 @@ import csv
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from common.config import read_mapping
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
+from common.report.comparison import differing_options
 from common.run import folder as run_folder
 
 RANDOM = "random/return_mean"
@@ -121,7 +122,11 @@ def write_record(
     if len(set(seeds)) < len(seeds):
         raise UserError(f"two runs share a seed ({seeds}); leave one of them out")
     for run in runs[1:]:
-        _check_options(runs[0], run)
+        if differ := differing_options(runs[0].config, run.config, but=("seed",)):
+            raise UserError(
+                f"the runs of seeds {runs[0].seed} and {run.seed} differ in "
+                f"{', '.join(sorted(differ)[:6])}; record them apart"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.{suffix}" for suffix in ("json", "csv", "png")]
     paths[0].write_text(json.dumps(_record(name, runs), indent=1) + "\n")
@@ -132,24 +137,6 @@ def write_record(
             writer.writerows([run.task, run.seed, int(row[0]), *row[1:]] for row in run.evaluations)
     _plot(paths[2], name, runs)
     return paths
-
-
-def _check_options(one: RunCurve, other: RunCurve) -> None:
-    """Refuses runs that differ in more than their seed; an option that one lacks is a newer one."""
-    for path, a, b in _differences(one.config, other.config):
-        if path != "seed":
-            raise UserError(
-                f"{path} is {a} in the run of seed {one.seed} and {b} in that of seed "
-                f"{other.seed}; record them apart"
-            )
-
-
-def _differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() & other.keys()):
-            yield from _differences(one[key], other[key], f"{path}.{key}" if path else key)
-    elif one != other:
-        yield path, one, other
 
 
 def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
@@ -164,12 +151,12 @@ def _record(name: str, runs: Sequence[RunCurve]) -> dict[str, Any]:
         "random_return": [run.random for run in runs],
         "frames": [int(run.evaluations[-1, 0]) for run in runs],
         "wall_clock_seconds": [round(run.seconds) for run in runs],
-        "versions": runs[0].versions,
+        "versions": versions_of(runs[0]),
         "config": {key: value for key, value in runs[0].config.items() if key != "seed"},
         "curves": [
             {
                 "seed": run.seed,
-                "versions": run.versions,
+                "versions": versions_of(run),
                 "evaluations": np.round(run.evaluations, 2).tolist(),
                 "episodes": np.round(run.episodes, 2).tolist(),
             }

@@ -15,7 +15,7 @@ from benchmarks.scores.assemble import SHORT, Run, assemble
 from benchmarks.scores.rows import COLUMNS, find_game, read_number, read_rows, read_whole
 from benchmarks.scores.tables import AgentScores
 from benchmarks.suites import Protocol, Suite
-from common.config import read_mapping, update
+from common.config import read_mapping
 from common.envs.config import EnvConfig
 from common.errors import UserError
 from common.run.folder import CONFIG, METRICS
@@ -152,12 +152,9 @@ def _protocol(config: Mapping[str, Any], suite: Suite) -> Protocol:
         return Protocol(frames, "evaluation", float(env["sticky"]), actions)
     # Whoever sees the state beside the image has it easier than from the image alone.
     inputs = "pixels" if env["pixels"] and not env["state"] else "state"
-    return Protocol(frames, "evaluation", inputs=inputs, challenges=_challenges(env))
-
-
-def _challenges(env: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names the options that make a run's environments harder than the benchmark's."""
-    return update(EnvConfig(), {"challenge": env.get("challenge", {})}).challenge.named()
+    return Protocol(
+        frames, "evaluation", inputs=inputs, challenges=EnvConfig.recorded_challenges(env)
+    )
 
 
 def _evaluations(logdir: pathlib.Path) -> tuple[Sequence[int], Sequence[float], int]:

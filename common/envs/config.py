@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from common.checks import Count, NonNegative, Options, Range, Whole
+from common.config import update
 from common.envs.challenges.config import ChallengeConfig
 
 
@@ -79,6 +81,15 @@ class EnvConfig(Options):
     def counts_cost(self) -> bool:
         """Whether rows say what a step did that it must not."""
         return self.cost or bool(self.challenge.safety.constraints)
+
+    @staticmethod
+    def recorded_challenges(env: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names the challenges that are on in these options as a file holds them.
+
+        Raises:
+            UserError: They are damaged, or of another version.
+        """
+        return update(EnvConfig(), {"challenge": env.get("challenge", {})}).challenge.named()
 
     def after(self, episodes: int) -> EnvConfig:
         """Returns it for environments that have so many episodes behind them, each of them."""

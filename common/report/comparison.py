@@ -129,7 +129,7 @@ def comparable(run: RunData) -> tuple[str, Target, Inputs]:
     inputs: Inputs = "pixels" if pixels or target.suite == "atari" else "state"
     agent = str(run.settings.get("agent", "run"))
     try:
-        challenges = update(EnvConfig(), {"challenge": env.get("challenge", {})}).challenge.named()
+        challenges = EnvConfig.recorded_challenges(env)
     except UserError:  # A folder of another version, or a damaged one.
         challenges = ()
     return agent + (f" with {', '.join(challenges)}" if challenges else ""), target, inputs
@@ -239,7 +239,11 @@ def _remarks(runs: Sequence[RunData], frames: np.ndarray) -> list[str]:
         short = runs[int(np.argmin(lasts))].logdir
         remarks.append(f"the curve ends at {frames[-1]:,.0f} frames, where {short} ends")
     differ = sorted(
-        {path for run in runs[1:] for path in _differences(runs[0].settings, run.settings)}
+        {
+            path
+            for run in runs[1:]
+            for path in differing_options(runs[0].settings, run.settings, _NOT_THE_AGENT)
+        }
     )
     if differ:
         more = ", ..." if len(differ) > 6 else ""
@@ -250,14 +254,23 @@ def _remarks(runs: Sequence[RunData], frames: np.ndarray) -> list[str]:
 _NOT_THE_AGENT = ("seed", "run.frames", "run.loggers", "run.checkpoint_every", "run.checkpoints")
 
 
-def _differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Paths of the options whose values differ, but for those that make no other agent."""
-    if path in _NOT_THE_AGENT or one == other:
+def differing_options(one: Any, other: Any, but: Sequence[str], path: str = "") -> list[str]:
+    """Returns the paths of the options whose values differ, without some of them.
+
+    Args:
+        one: A configuration as a run's file holds it.
+        other: Another one; an option that one of them lacks is of a newer version, and no
+            difference.
+        but: Paths that make no difference.
+        path: Where they sit.
+    """
+    if path in but or one == other:
         return []
     if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
         return [path]
     return [
         found
-        for name in {**one, **other}
-        for found in _differences(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
+        for name in one
+        if name in other
+        for found in differing_options(one[name], other[name], but, f"{path}.{name}".lstrip("."))
     ]

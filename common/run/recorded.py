@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from common.config import read_mapping, update
+from common.config import read_mapping
 from common.envs.base import adapted_space
 from common.envs.challenges import ChallengeConfig
 from common.envs.config import EnvConfig
@@ -128,8 +128,8 @@ def warn_of_challenges(folders: Sequence[pathlib.Path], here: ChallengeConfig) -
     for folder in folders:
         said = read_collection(folder) or _run_options(folder)
         try:
-            found = update(EnvConfig(), {"challenge": said["env"]["challenge"]}).challenge.named()
-        except (LookupError, TypeError, UserError):  # As above.
+            found = EnvConfig.recorded_challenges(said["env"])
+        except (LookupError, TypeError, AttributeError, UserError):  # As above.
             continue
         if found != here.named():
             there, now = (", ".join(names) or "none" for names in (found, here.named()))

@@ -96,7 +96,7 @@ def test_runs_of_other_options_are_refused(make_run, tmp_path):
     del other.config["replay"]["batch"]  # As an older version that did not have it.
     write_record(tmp_path / "results", "x", [one, other])
     other.config["run"]["frames"] = 99
-    with pytest.raises(UserError, match="run.frames is 100 in the run of seed 0 and 99 in that of"):
+    with pytest.raises(UserError, match="seeds 0 and 1 differ in run.frames; record them apart"):
         write_record(tmp_path / "results", "x", [one, other])
 
 
