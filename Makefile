@@ -2,8 +2,7 @@
 # the tests notice mistakes. `make docs`: the documentation as a site. Each sets up .venv first.
 SHELL := /bin/bash
 LOGDIR ?= runs/quickstart
-# One more than two cores: tests that start programs wait for them.
-WORKERS ?= 3
+WORKERS ?= 2
 ARGS ?=
 
 .PHONY: train test lint mutants docs clean
