@@ -58,6 +58,7 @@ class Cell(NamedTuple):
 
     Attributes:
         model: Its name.
+        run: The folder or file that holds it; "" for the simulator.
         planner: A method and what guides it, or ``ALONE``.
         task: What is played.
         env: How its environments are built.
@@ -66,6 +67,7 @@ class Cell(NamedTuple):
     """
 
     model: str
+    run: str
     planner: str
     task: str
     env: EnvConfig
@@ -99,14 +101,14 @@ def cells_of_run(model: str, logdir: str, seed: int) -> Iterator[Cell]:
     guided = own.act_function.agent.policy is not None
     task, env = own.config.task, own.config.env
     if guided and owner.name == "dreamer":
-        yield Cell(model, ALONE, task, env, trained_policy(own, seed), 0)
+        yield Cell(model, logdir, ALONE, task, env, trained_policy(own, seed), 0)
     for name, planner in planners():
         if planner.guided and not guided:
             continue
         changes = {f"planner.{key}": value for key, value in dataclasses.asdict(planner).items()}
         agent = LoadedAgent(find_program("planet"), logdir, changes=changes)
         policy = trained_policy(agent, seed)
-        yield Cell(model, name, task, env, policy, imagined_steps(planner))
+        yield Cell(model, logdir, name, task, env, policy, imagined_steps(planner))
 
 
 def cells_of_simulator(task: str, like: EnvConfig, seed: int) -> Iterator[Cell]:
@@ -117,7 +119,7 @@ def cells_of_simulator(task: str, like: EnvConfig, seed: int) -> Iterator[Cell]:
             continue
         config = Config(task=task, planner=planner, env=env)
         make_policy = lambda envs, config=config: SimulatorPolicy(config, envs, seed)  # noqa: E731
-        yield Cell(SIMULATOR, name, task, env, make_policy, imagined_steps(planner))
+        yield Cell(SIMULATOR, "", name, task, env, make_policy, imagined_steps(planner))
 
 
 def measure(cell: Cell, episodes: int, seed: int) -> dict[str, Any]:
@@ -136,7 +138,8 @@ def measure(cell: Cell, episodes: int, seed: int) -> dict[str, Any]:
         envs.close()
     median = float(np.median(seconds[3:]))
     return {
-        "model": cell.model, "planner": cell.planner, "task": cell.task,
+        "model": cell.model, "run": cell.run, "planner": cell.planner, "task": cell.task,
+        "action_repeat": envs.action_repeat,
         "returns": [round(float(value), 1) for value in results.returns],
         "milliseconds": round(1000 * median, 2),
         "imagined_steps_per_second": round(cell.steps / median),
@@ -230,7 +233,7 @@ def _measure_all(arguments: argparse.Namespace) -> None:
     if len({cell.task for cell in cells}) > 1:
         raise UserError("the runs are of several tasks; one page compares models of one task")
     arguments.results.mkdir(parents=True, exist_ok=True)
-    done = {(one["model"], one["planner"]) for one in read_records(arguments.results)}
+    done = _recorded(cells, arguments.results)
     for count, cell in enumerate(cells, 1):
         print(f">> {count} of {len(cells)}: {cell.model}, {cell.planner}", flush=True)
         if (cell.model, cell.planner) in done:
@@ -238,3 +241,22 @@ def _measure_all(arguments: argparse.Namespace) -> None:
         line = json.dumps(measure(cell, arguments.episodes, arguments.seed))
         with (arguments.results / RECORD).open("a") as file:
             file.write(line + "\n")
+
+
+def _recorded(cells: Sequence[Cell], results: pathlib.Path) -> set[tuple[str, str]]:
+    """Returns the cells that are recorded, by model and planner.
+
+    Raises:
+        UserError: What is recorded is of another task, or by these names of other runs.
+    """
+    records = read_records(results)
+    runs = {cell.model: cell.run for cell in cells}
+    for one in records:
+        if one["task"] != cells[0].task:
+            fault = f"is about {one['task']}, and these runs are of {cells[0].task}"
+        elif one["model"] in runs and one["run"] != runs[one["model"]]:
+            fault = f"has the name {one['model']} for the run {one['run']}; choose another name"
+        else:
+            continue
+        raise UserError(f"{results / RECORD} {fault}, or another --results")
+    return {(one["model"], one["planner"]) for one in records}

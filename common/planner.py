@@ -7,6 +7,16 @@ from typing import Annotated, Literal
 
 from common.checks import AT, Count, NonNegative, Options, Positive, Range, Share, Whole, refuse
 
+_ONLY = {
+    "momentum": ("cem",),
+    "temperature": ("mppi",),
+    "elites": ("mppi",),
+    "refit_std": ("mppi",),
+    "min_std": ("mppi",),
+    "draw": ("cem", "mppi"),
+}
+"""Options that not every method has, with those that do."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PlannerConfig(Options):
@@ -79,3 +89,15 @@ class PlannerConfig(Options):
         if self.refit_std and self.min_std > self.std:
             most = f"{AT}std, which is {self.std:g}"
             refuse(self, f"{AT}min_std is {self.min_std:g}; expected at most {most}")
+
+    def remarks(self) -> list[str]:
+        """What to warn of: options that change nothing as the others are; a line each."""
+        changed = [
+            field.name for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]  # fmt: skip
+        names = [name for name in changed if self.method not in _ONLY.get(name, (self.method,))]
+        found = [f"planner.method {self.method} has no {', '.join(names)}"] if names else []
+        if self.caution and not self.value:
+            found.append("planner.caution is of planner.value, which is false")
+        return [f"{line}: nothing is changed by that" for line in found]

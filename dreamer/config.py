@@ -294,4 +294,12 @@ class Config(Settings):
 
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
-        return super().remarks(platform) + self.world_model.remarks(platform)
+        found = super().remarks(platform) + self.world_model.remarks(platform)
+        if not self.planner.acts:
+            return found
+        if self.behavior.reward_norm != StreamNormConfig():
+            found.append(
+                "planner.acts adds the model's rewards to values of rewards as "
+                "behavior.reward_norm scales them; leave it at its default"
+            )
+        return found + self.planner.remarks()

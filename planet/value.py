@@ -35,7 +35,7 @@ class Guide(NamedTuple):
     """What a model has learned beside how the world goes on.
 
     Attributes:
-        value: What a state is worth: ``[N, J]``, or of an ensemble of K critics ``[K, N, J]``.
+        value: What a state is worth to each of K critics, ``[K, N, J]``; of one, K is 1.
         policy: What to do in a state.
         step: How the model's state follows an action.
         discount: What the value counts a reward by the one a step before; a function

@@ -16,7 +16,7 @@ from typing import Any
 
 from common.config import DEEPEST, read_mapping, update
 from common.envs.registry import split
-from common.errors import UserError, nearest
+from common.errors import UserError, nearest, warn_once
 from common.run.program import Config, Program
 
 # Found by place and not by import: a folder "configs" of the user's must not hide it.
@@ -58,6 +58,9 @@ def resolve(
     for some in (load_presets(names, program.name), *values):
         task = some.get("task", task)
     presets = load_presets(names, program.name, task)
+    for name in names:
+        if not load_presets([name], program.name, task):
+            warn_once(f"the preset {name} has nothing for {program.name}")
     return update(program.default_config, presets, *values).settled()
 
 

@@ -213,21 +213,22 @@ def episode_steps(task: str, config: EnvConfig) -> int:
 
 
 def _episode_steps(name: str, config: EnvConfig) -> int:
-    limit = config.time_limit
-    if not limit and name.startswith(CONTROL_SUITE):
-        limit = _SUITE_LIMIT
-    elif not limit and name.startswith("atari_"):
+    own = 0
+    if name.startswith(CONTROL_SUITE):
+        own = _SUITE_LIMIT
+    elif name.startswith("atari_"):  # Whose limit is another where one is given.
         from common.envs.atari import FRAME_LIMIT
 
-        limit = FRAME_LIMIT
-    elif not limit and name.startswith(OWN):
+        own = config.time_limit or FRAME_LIMIT
+    elif name.startswith(OWN):
         from common.envs.worlds import episode_steps
 
-        limit = episode_steps(name, config.kwargs)
-    elif not limit and name.startswith("gym_"):
+        own = episode_steps(name, config.kwargs)
+    elif name.startswith("gym_"):
         with contextlib.suppress(gymnasium.error.Error, ImportError):
-            limit = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps or 0
-    return -(-limit // _action_repeat(name, config.action_repeat)) if limit else 0
+            own = gymnasium.spec(name.removeprefix("gym_")).max_episode_steps or 0
+    limit = min(filter(None, (own, config.time_limit)), default=0)
+    return -(-limit // _action_repeat(name, config.action_repeat))
 
 
 def check_name(task: Task) -> None:

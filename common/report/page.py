@@ -31,6 +31,8 @@ _LARGEST_VIDEO = 30_000_000
 GROUPS = {
     "world_model": "World model",
     "tdm": "Token-level dynamics",
+    "model": "TD-MPC2's model",
+    "policy": "Policy",
     "actor": "Actor",
     "critic": "Critic",
     "imagination": "Imagination",

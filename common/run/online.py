@@ -15,7 +15,7 @@ import numpy as np
 from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.envs.registry import split
-from common.errors import UserError
+from common.errors import UserError, warn_once
 from common.replay import Replay, Share, Windows
 from common.rows import COST, EXPLORES, LOG_PREFIX, row_specs, without_log
 from common.run import folder as run_folder
@@ -45,7 +45,8 @@ class OnlineRun(BaseRun):
         per_episode, self._tasks = self._schedule.updates_per_episode, len(split(config.task))
         ratio = per_episode or config.updates_per_step()
         self._ratio = Ratio(ratio, first=self._schedule.pretrain)
-        self._random = RandomPolicy(envs.action_spec, config.seed)
+        # A run that goes on does not draw again what it began with.
+        self._random = RandomPolicy(envs.action_spec, config.seed + self.agent_steps)
         self._policy = Handover(
             self._random, self._timed_policy, self._num_envs, self._schedule.prefill
         )
@@ -153,10 +154,15 @@ class OnlineRun(BaseRun):
             each = f"{self._tasks} episodes" if self._tasks > 1 else "episode"
             amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
-            amount = f"about {_updates(self._config, self._envs, self._num_envs):,} updates"
+            given = self._config, self._envs, self._num_envs
+            before = max(_steps_before(self._config, self._num_envs), _longest_before(*given))
+            amount = f"about {_updates(self._config, self._envs, before):,} updates"
+        begin = f"{schedule.prefill:,} random agent steps"
+        if episodes := schedule.prefill_episodes * self._tasks:
+            begin += f" and {episodes} episodes"
         return (
             f"{schedule.frames:,} frames = {schedule.frames // repeat:,} agent steps, {amount} of "
-            f"{replay.batch}x{replay.length} rows after {schedule.prefill:,} random agent steps"
+            f"{replay.batch}x{replay.length} rows after {begin}"
         )
 
 
@@ -206,13 +212,20 @@ def check_length(config: Settings, envs: Envs, num_envs: int) -> None:
         envs: Its environments, in this process.
         num_envs: Those of all processes.
     """
-    frames = _steps_before(config, num_envs) * envs.action_repeat
+    before = _steps_before(config, num_envs)
+    frames = before * envs.action_repeat
     if config.run.frames <= frames:
         raise UserError(
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
-    if not config.run.updates_per_episode and not _updates(config, envs, num_envs):
+    longest = _longest_before(config, envs, num_envs) * envs.action_repeat
+    if config.run.frames <= longest:
+        warn_once(
+            f"run.frames is {config.run.frames:,}, and learning starts after episodes that take up "
+            f"to {longest:,} frames; raise --run.frames or lower --run.prefill_episodes"
+        )
+    if not config.run.updates_per_episode and not _updates(config, envs, before):
         option = "run.train_ratio" if config.run.train_ratio else "run.train_every"
         raise UserError(
             f"{option} is {getattr(config.run, option[4:]):g}, which makes no update in "
@@ -226,7 +239,22 @@ def _steps_before(config: Settings, num_envs: int) -> int:
     return max(config.run.prefill, rows, config.replay.minimum + rows - num_envs)
 
 
-def _updates(config: Settings, envs: Envs, num_envs: int) -> int:
-    """About how many updates a run makes that makes them by agent steps."""
-    steps = config.run.frames // envs.action_repeat - _steps_before(config, num_envs)
+def _longest_before(config: Settings, envs: Envs, num_envs: int) -> int:
+    """Agent steps until the first episodes are over, were all as long as they can be.
+
+    It is 0 where none are waited for, or nobody knows how long they can be.
+    """
+    wanted = config.run.prefill_episodes * len(split(config.task))
+    return -(-wanted // num_envs) * num_envs * envs.max_steps
+
+
+def _updates(config: Settings, envs: Envs, before: int) -> int:
+    """About how many updates a run makes that makes them by agent steps.
+
+    Args:
+        config: Of the run.
+        envs: Its environments.
+        before: Agent steps before the first one.
+    """
+    steps = config.run.frames // envs.action_repeat - before
     return config.run.pretrain + max(0, int(steps * config.updates_per_step()))

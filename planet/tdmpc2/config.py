@@ -19,14 +19,6 @@ from common.checks import (
 from common.learning.optimizers import OptimizerConfig
 from common.learning.schedules import check_schedules
 
-SIZES = {
-    "size_1m": dict(encoder_units=256, encoder_layers=2, units=384, latent=128, num_q=2),
-    "size_5m": dict(encoder_units=256, encoder_layers=2, units=512, latent=512, num_q=5),
-    "size_19m": dict(encoder_units=1024, encoder_layers=3, units=1024, latent=768, num_q=5),
-    "size_48m": dict(encoder_units=1792, encoder_layers=4, units=1792, latent=768, num_q=5),
-    "size_317m": dict(encoder_units=4096, encoder_layers=5, units=4096, latent=1376, num_q=8),
-}
-"""Options of the published sizes, named by their millions of weights."""
 Within = Annotated[float, Range(-80, 80)]
 """What an exponential of float32 can be taken of."""
 DISCOUNT_SHARE, DISCOUNT_LOW, DISCOUNT_HIGH = 5, 0.95, 0.995

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import planning_models
 from benchmarks.__main__ import main
 from common.envs import EnvConfig, make
+from common.errors import UserError
 from common.export import EXPORT, export
 from common.nets.heads import HeadConfig
 from common.planner import PlannerConfig
@@ -101,3 +102,21 @@ def test_steps_are_counted():
 def test_mistakes_are_one_line(words, message, capsys):
     assert main(["planning", "models", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "run", "words"),
+    [
+        ("gym_CartPole-v1", "a", "is about gym_CartPole-v1, and these runs are of gym_Pendulum-v1"),
+        (TASK, "b", "has the name net for the run b; choose another name, or another --results"),
+    ],
+)
+def test_a_record_of_another_task_or_run_is_not_taken_for_this_one(tmp_path, task, run, words):
+    line = {"model": "net", "run": run, "planner": "cem", "task": task}
+    (tmp_path / planning_models.RECORD).write_text(json.dumps(line) + "\n")
+    cell = planning_models.Cell("net", "a", "cem", TASK, ENV, lambda envs: None, 0)
+    with pytest.raises(UserError, match=words):
+        planning_models._recorded([cell], tmp_path)
+    others = cell._replace(run="b")
+    if task == TASK:
+        assert planning_models._recorded([others], tmp_path) == {("net", "cem")}

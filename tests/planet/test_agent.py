@@ -11,6 +11,7 @@ import pytest
 from common.errors import UserError
 from common.model.world_model import world_model
 from common.planner import PlannerConfig
+from common.report.page import GROUPS
 from common.spaces import ObservationSpec
 from planet.agent import PlaNet, make_agent
 from planet.config import Config
@@ -40,6 +41,7 @@ def test_updates_learn_and_nothing_else_changes():
     for i in range(30):
         state, metrics = update(state, jax.random.key(i), batch)
         losses.append(float(metrics["world_model/loss"]))
+    assert {name.partition("/")[0] for name in metrics} <= GROUPS.keys()
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
     assert set(agent.params(state)) == {"world_model", "normalisers"}

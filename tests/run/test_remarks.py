@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 
+from common.command.presets import resolve
 from common.config import update
 from common.nets.precision import Precision
+from common.run import online
 from common.run import train as training
 from dreamer.config import Config as DreamerConfig
 from planet.config import Config as PlanetConfig
+from planet.program import load_program
 from tests import fake_agent
 
 
@@ -27,9 +31,46 @@ def test_a_number_format_that_is_slower_here_is_warned_of(config):
     assert "--precision bfloat16_products" in line and not any(asked.values())
 
 
-def test_a_model_without_a_number_format_is_not_warned_of():
-    options = {"world_model.precision": "bfloat16", "model": "tdm"}
-    assert update(PlanetConfig(), options).remarks("cpu") == []
+UNUSED = [
+    (PlanetConfig, {"model": "tdm"}, []),
+    (PlanetConfig, {"model": "tdm", "world_model.precision": "bfloat16"}, ["not of model tdm"]),
+    (PlanetConfig, {"model": "tdmpc2", "model_opt.lr": 1.0}, ["has tdmpc2.model_opt"]),
+    (PlanetConfig, {"planner.method": "mppi", "planner.temperature": 3.0}, []),
+    (PlanetConfig, {"planner.elites": 3}, ["planner.method cem has no elites: nothing"]),
+    (PlanetConfig, {"planner.method": "shooting", "planner.draw": True}, ["shooting has no draw"]),
+    (PlanetConfig, {"planner.caution": 1.0}, ["planner.caution is of planner.value"]),
+    (DreamerConfig, {"planner.method": "cem"}, []),
+    (DreamerConfig, {"planner.acts": True}, []),
+    (DreamerConfig, {"planner.acts": True, "planner.momentum": 0.1}, ["mppi has no momentum"]),
+    (DreamerConfig, {"planner.acts": True, "behavior.reward_norm.momentum": 0.9}, ["reward_norm"]),
+]
+
+
+@pytest.mark.parametrize(("config", "options", "words"), UNUSED)
+def test_options_without_effect_are_warned_of(config, options, words):
+    found = update(config(), options).remarks("cpu")
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_first_episodes_that_may_take_the_whole_run_are_warned_of(capsys):
+    """Only warned of: episodes may end before they are as long as they can be."""
+    walker = SimpleNamespace(action_repeat=2, max_steps=500)
+    config = resolve(load_program(), ["tdmpc2"])
+    for frames, warned in ((4000, True), (5000, True), (5002, False)):
+        online.check_length(update(config, {"run.frames": frames}), walker, 1)
+        said = capsys.readouterr().err
+        assert ("learning starts after episodes that take up to 5,000 frames" in said) == warned
+    endless = SimpleNamespace(action_repeat=2, max_steps=0)
+    online.check_length(update(config, {"run.frames": 4000}), endless, 1)
+    assert not capsys.readouterr().err
+
+
+def test_a_preset_without_options_for_an_agent_is_warned_of(capsys):
+    resolve(load_program(), ["tdmpc2", "tdmpc2_1m"])
+    assert not capsys.readouterr().err
+    resolve(load_program(), ["tdmpc2", "size_1m"])
+    assert capsys.readouterr().err == "warning: the preset size_1m has nothing for planet\n"
 
 
 def test_remarks_are_warnings_at_the_start(tmp_path, capsys, monkeypatch):

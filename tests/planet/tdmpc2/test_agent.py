@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.logging import read_jsonl
 from common.planner import PlannerConfig
 from common.replay.config import ReplayConfig
+from common.report.page import GROUPS
 from common.spaces import ObservationSpec
 from planet.agent import make_agent
 from planet.config import Config
@@ -62,6 +63,7 @@ def test_it_acts_and_learns(agent, state):
         state, jax.random.key(1), random_batch(VECTOR, ACTIONS, batch=4, time=4)
     )
     assert {"model/loss", "model/termination_f1", "policy/scale"} <= metrics.keys()
+    assert {name.partition("/")[0] for name in metrics} <= GROUPS.keys()
     assert all(np.isfinite(value) for value in metrics.values())
     moved = jax.tree.map(lambda x, y: bool((x != y).any()), new.params, state.params)
     assert all(jax.tree.leaves({name: x for name, x in moved.items() if name != "policy"}))
@@ -149,7 +151,8 @@ def test_caution_asks_all_members(state):
         ("dmc_finger_spin", {"env.action_repeat": "4"}, 0.98),
         ("dmc_finger_spin", {"env.time_limit": "100"}, 0.95),
         ("gym_Pendulum-v1", {}, 0.975),
-        ("gym_Hopper-v5", {}, 0.995),
+        ("atari_pong", {}, 0.995),
+        ("gym_Hopper-v5", {}, 0.99),
         ("dmc_finger_spin", {"tdmpc2.discount": "0.5"}, 0.5),
     ],
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from common.command.presets import load_presets, resolve
+from common.config import update
 from common.errors import UserError
 from common.spaces import ObservationSpec
-from planet.tdmpc2.config import SIZES, TDMPC2Config, episode_discount
+from planet.config import Config
+from planet.program import load_program
+from planet.tdmpc2.config import TDMPC2Config, episode_discount
 from planet.tdmpc2.networks import make_networks
 from tests.golden_data import FOLDER_TDMPC2, assert_values, every_array, load
 from tests.tiny import box
@@ -17,11 +23,11 @@ MISC = load("misc", FOLDER_TDMPC2)
 OBSERVATION, ACTIONS = 24, 6
 """What the published numbers of weights are of."""
 TABLE = {
-    "size_1m": (40_064, 250_752, 240_101, 203_532, 480_202, 1_214_651, 199_297),
-    "size_5m": (139_520, 794_112, 582_245, 533_516, 2_911_225, 4_960_618, 527_873),
-    "size_19m": (1_868_032, 2_636_032, 1_950_821, 1_853_452, 9_754_105, 18_062_442, None),
-    "size_48m": (7_860_224, 5_987_584, 4_790_117, 4_619_788, 23_950_585, 47_208_298, None),
-    "size_317m": (56_119_328, 28_102_688, 22_876_261, 22_487_052, 183_010_088, 312_595_417, None),
+    "1m": (40_064, 250_752, 240_101, 203_532, 480_202, 1_214_651, 199_297),
+    "5m": (139_520, 794_112, 582_245, 533_516, 2_911_225, 4_960_618, 527_873),
+    "19m": (1_868_032, 2_636_032, 1_950_821, 1_853_452, 9_754_105, 18_062_442, None),
+    "48m": (7_860_224, 5_987_584, 4_790_117, 4_619_788, 23_950_585, 47_208_298, None),
+    "317m": (56_119_328, 28_102_688, 22_876_261, 22_487_052, 183_010_088, 312_595_417, None),
 }
 """Weights of encoder, dynamics, reward, policy, values, all of these, and termination."""
 
@@ -33,17 +39,19 @@ def amounts(config, observations):
     return {name: count(tree) for name, tree in shapes.items()}
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", TABLE)
 def test_weights_of_every_size(size):
     vector = {"x": ObservationSpec((OBSERVATION,), "vector")}
-    got = amounts(TDMPC2Config(**SIZES[size], terminations=True), vector)
+    names = ["tdmpc2"] if size == "5m" else ["tdmpc2", f"tdmpc2_{size}"]
+    config = update(Config(), load_presets(names, "planet")).tdmpc2
+    got = amounts(dataclasses.replace(config, terminations=True), vector)
     ends = got.pop("termination")
-    assert amounts(TDMPC2Config(**SIZES[size]), vector) == got
+    assert amounts(config, vector) == got
     ordered = [got[name] for name in ("encoder", "dynamics", "reward", "policy", "q")]
     *parts, total, termination = TABLE[size]
     assert ordered == parts and sum(ordered) == total
     assert termination in (None, ends)
-    with every_array(MISC.case(f"params.{size.removesuffix('m').replace('_', '')}")) as want:
+    with every_array(MISC.case(f"params.size{size.removesuffix('m')}")) as want:
         golden = [want[name] for name in ("encoder", "dynamics", "reward", "pi", "q")]
         assert (golden, want["total_without_termination"]) == (ordered, total)
         assert want["termination"] == ends
@@ -60,8 +68,40 @@ def test_discount_follows_from_the_length_of_episodes():
         assert_values(np.float32(got), case["out"])
 
 
+@pytest.mark.parametrize(
+    ("task", "limit", "steps"),
+    [
+        ("dmc_walker_walk", 0, 500),
+        ("dmc_walker_walk", 100, 50),
+        ("dmc_walker_walk", 2000, 500),  # The suite's own limit still ends it.
+        ("gym_CartPole-v1", 0, 500),
+        ("gym_CartPole-v1", 5000, 500),
+        ("atari_pong", 0, 27_000),
+        ("atari_pong", 400_000, 100_000),  # Whose own one is another then.
+    ],
+)
+def test_discount_is_that_of_the_shorter_limit(task, limit, steps):
+    config = resolve(load_program(), ["tdmpc2"], {"task": task, "env.time_limit": limit})
+    assert config.tdmpc2.discount == episode_discount(steps)
+
+
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        ("dmc_walker_walk", (6, 0.5, 0.99)),
+        ("dmc_humanoid_run", (8, 0.5, 0.99)),
+        ("dmc_dog_run", (8, 0.5, 0.99)),
+        ("gym_Hopper-v5", (6, 0.7, 0.99)),
+        ("gym_Pendulum-v1", (6, 0.5, 0.975)),
+    ],
+)
+def test_tasks_have_the_public_code_s_values(task, found):
+    config = resolve(load_program(), ["tdmpc2"], {"task": task})
+    assert (config.planner.iterations, config.tdmpc2.rho, config.tdmpc2.discount) == found
+
+
 def test_every_number_of_the_file_is_looked_at():
-    tested = {f"params.{size.removesuffix('m').replace('_', '')}" for size in SIZES}
+    tested = {f"params.size{size.removesuffix('m')}" for size in TABLE}
     assert {name.rsplit(".", 1)[0] for name in MISC if "discount" not in name} == tested
 
 
