@@ -81,7 +81,8 @@ def surprise(model: WorldModel, losses: Losses, kind: Literal["loss", "kl"]) -> 
     if kind == "kl":
         return value
     normal = model.config.decoder.score == "unit_normal"
-    for name in losses.log_probs.keys() & model.observations.keys():
+    # In the order of the terms: that of a set differs between processes, and sums round.
+    for name in (name for name in losses.log_probs if name in model.observations):
         # The constant of a normal of variance one; the other likelihoods are 0 at their best.
         size = math.prod(model.observations[name].shape)
         best = -0.5 * math.log(2 * math.pi) * size if normal else 0.0

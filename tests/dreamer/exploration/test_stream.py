@@ -41,6 +41,20 @@ def test_surprise_is_the_evidence_bound_without_its_constant(passed):
     np.testing.assert_allclose(surprise(model, losses, "loss"), kl + squares, rtol=1e-4)
 
 
+def test_surprise_adds_up_in_the_order_of_the_terms():
+    """To the bit: the order of a set of names is another in every process."""
+    rng = np.random.default_rng(0)
+    terms = {f"sensor{i}": rng.normal(size=200).astype(np.float32) for i in range(20)}
+    decoder = SimpleNamespace(score="other")
+    observations = {name: SimpleNamespace(shape=(1,)) for name in reversed(terms)}
+    model = SimpleNamespace(config=SimpleNamespace(decoder=decoder), observations=observations)
+    losses = SimpleNamespace(kl_value=np.zeros(200, np.float32), log_probs={"reward": 0} | terms)
+    total = np.zeros(200, np.float32)
+    for term in terms.values():
+        total -= term
+    np.testing.assert_array_equal(surprise(model, losses, "loss"), total)
+
+
 def test_sizes_are_those_of_what_the_model_infers(passed):
     model, params, batch, losses = passed
     states = losses.observed.states
