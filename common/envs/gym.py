@@ -99,6 +99,7 @@ class GymEnv:
         """Applies one flat action ``[A]``."""
         decoded = self.action_spec.decode(action)
         total, cost = 0.0, 0.0 if self._counts_cost else None
+        log: dict[str, float] = {}
         for _ in range(self.action_repeat):
             result = self._env.step(decoded)
             if not (isinstance(result, tuple) and len(result) == 5):
@@ -110,6 +111,8 @@ class GymEnv:
             total += _scalar(reward)
             if cost is not None:
                 cost += _cost(info)
+            for key, value in _log(info).items():
+                log[key] = log.get(key, 0.0) + value
             self._frames += 1
             terminated = _flag("terminated", terminated)
             truncated = _flag("truncated", truncated) or self._frames == self._time_limit
@@ -121,7 +124,7 @@ class GymEnv:
             last=terminated or truncated,
             terminal=terminated,
             cost=cost,
-            log=_log(info),
+            log=log,
         )
 
     def render(self) -> np.ndarray | None:

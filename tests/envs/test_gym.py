@@ -49,7 +49,20 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end():
     first, second = env.step(ACTION), env.step(ACTION)
     assert (first["reward"], first["is_last"]) == (1 + 2 + 3, False)
     assert (second["reward"], second["is_last"], second["is_terminal"]) == (4 + 5, True, True)
-    assert second["count"] == 5 and second["log/count"] == 5
+    assert second["count"] == 5
+    assert (first["log/count"], second["log/count"]) == (1 + 2 + 3, 4 + 5)
+
+
+def test_what_only_some_steps_of_a_repeat_log_counts():
+    """Neither absence nor what is no finite number takes away what the others say."""
+    toy = Counter(end=6)
+    env, step = GymEnv(toy, seed=0, action_repeat=3), toy.step
+    logs = iter([{"log/a": 1}, {"log/a": np.nan, "log/b": 2}, {}, {}, {"log/a": 4}, {"log/a": 8}])
+    toy.step = lambda action: (*step(action)[:4], next(logs))
+    env.reset()
+    rows = [env.step(ACTION) for _ in range(2)]
+    found = [{key: x for key, x in row.items() if key.startswith("log/")} for row in rows]
+    assert found == [{"log/a": 1, "log/b": 2}, {"log/a": 12}]
 
 
 def test_truncation_and_time_limit_are_not_terminal():
