@@ -169,7 +169,10 @@ class OnlineRun(BaseRun):
 class Handover:
     """Random actions until an environment begins its next episode, those of a policy from there.
 
-    A policy that began in the middle of an episode would know nothing of what came before.
+    A policy that began in the middle of an episode would know nothing of what came before. While
+    some environments have begun and others have not, it is shown the rows of those others as if an
+    episode began with each: it remembers no action that it chose and that nobody took, and what it
+    notes of a row says nothing of the rows before.
     """
 
     def __init__(self, random: Policy, policy: Policy, num_envs: int, prefill: int):
@@ -183,16 +186,17 @@ class Handover:
                 as many again the policy takes over everywhere, since some episodes never end.
         """
         self._random, self._policy = random, policy
-        self._begun: Any = False
+        self._begun: Any = np.False_
         self._left = prefill // num_envs
 
     def __call__(self, rows: dict[str, np.ndarray]) -> np.ndarray:
         """Returns actions ``[N, A]`` for rows ``[N, ...]``."""
+        first = rows["is_first"] | ~self._begun
         self._begun = self._begun | rows["is_first"] | (self._left <= 0)
         self._left -= 1
         if not self._begun.any():
             return self._random(rows)
-        actions = self._policy(rows)
+        actions = self._policy({**rows, "is_first": first})
         if self._begun.all():
             return actions
         return np.where(self._begun[:, None], actions, self._random(rows))

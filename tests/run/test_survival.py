@@ -249,13 +249,17 @@ def test_a_policy_begins_with_an_episode():
     firsts = [(0, 0), (0, 1), (0, 0), (1, 0), (0, 0)]
     chosen = [handover({"is_first": np.array(first, bool)})[:, 0].tolist() for first in firsts]
     assert chosen == [[0, 0], [0, 1], [0, 1], [1, 1], [1, 1]]
-    assert len(policy.seen) == 4  # Not before somebody begins.
+    # Not before somebody begins; then rows of those that have not are each the first of an episode.
+    seen = [first.tolist() for first in policy.seen]
+    assert seen == [[1, 1], [1, 0], [1, 0], [0, 0]]
 
 
 def test_where_episodes_do_not_end_a_policy_begins_after_as_long_again():
-    handover = Handover(Recorded(0.0), Recorded(1.0), num_envs=2, prefill=6)
+    policy = Recorded(1.0)
+    handover = Handover(Recorded(0.0), policy, num_envs=2, prefill=6)
     rows = {"is_first": np.zeros(2, bool)}
     assert [handover(rows)[0, 0] for _ in range(5)] == [0, 0, 0, 1, 1]
+    assert [first.tolist() for first in policy.seen] == [[1, 1], [0, 0]]
 
 
 class TestTheSameAgain:
