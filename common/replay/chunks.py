@@ -22,7 +22,8 @@ Actions are numbers in [-1, 1] (-1 and 1 are the bounds of the environment's act
 ``2 * (action - low) / (high - low) - 1``), and choices are one-hot, those of several spaces
 side by side; ``common.spaces`` says in which order. Latent states, ``latent_state/...``, and notes
 are an agent's own (see ``common.model.context``, ``dreamer.exploration.memory``); a file holds
-those of when it was written, and all readers but that agent's run pass them over.
+those of when it was written, ``common.replay.beside`` says where newer ones lie, and all readers
+but that agent's run pass both over.
 
 An episode starts at a row with ``is_first`` and ends before the next such row; a file
 may hold a part of an episode, one episode or many. An episode without ``is_last`` was

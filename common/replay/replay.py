@@ -13,6 +13,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import cannot_write, keep_on_disk, make_folder
+from common.replay.beside import Beside, beside, remove, remove_leftovers
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
@@ -81,6 +82,7 @@ class Replay:
         self._specs = {k: (tuple(shape), np.dtype(dtype)) for k, (shape, dtype) in specs.items()}
         self._given, self._seen = given(self._specs), without_latents(self._specs)
         self._latents = {key: x for key, x in self._specs.items() if key not in self._seen}
+        self._beside = Beside(key for key in self._specs if key not in self._given)
         self._num_envs = num_envs
         self._fresh = Fresh(config.rows, config.length + config.latents, num_envs)
         self._rng = np.random.default_rng([seed, share.index] if share.index else seed)
@@ -179,18 +181,17 @@ class Replay:
         return self.gather(self.draw(batch, length, rng))
 
     def annotate(self, latents: Mapping[str, np.ndarray]) -> None:
-        """Keeps latent states and notes ``[N, ...]`` with every environment's newest row.
-
-        What is on disk lacks those of the last row of a chunk, which was written before.
-        """
+        """Keeps latent states and notes ``[N, ...]`` with every environment's newest row."""
         for index, stream in enumerate(self._live):
             newest = stream.chunks[-1]
+            self._beside.touch(newest)
             for key, values in latents.items():
                 newest.arrays[key][newest.size - 1] = values[index]
 
     def write_back(self, windows: Windows, latents: Mapping[str, np.ndarray]) -> None:
-        """Keeps newer latent states ``[B, T, ...]`` of the rows of windows, in memory only."""
+        """Keeps newer latent states ``[B, T, ...]`` of the rows of windows."""
         write_back(windows, latents)
+        self._beside.touch_windows(windows)
 
     def read(
         self,
@@ -224,15 +225,16 @@ class Replay:
             self._place(read)
 
     def flush(self) -> None:
-        """Writes every row that is not on disk yet.
+        """Writes every row that is not on disk yet, and what agents made of rows since.
 
         Raises:
             UserError: A file could not be written.
         """
-        unsaved = [chunk for _, chunk in self._order if chunk.saved != chunk.size]
+        chunks = [chunk for _, chunk in self._order if self._owns(chunk)]
+        unsaved = [chunk for chunk in chunks if chunk.saved != chunk.size]
         for chunk in unsaved:
             self._write(chunk)
-        if unsaved and self._directory is not None:
+        if self._beside.write(chunks) or unsaved:
             try:
                 keep_on_disk(self._directory)
             except OSError as error:
@@ -339,24 +341,31 @@ class Replay:
 
     def _forget(self, chunk: Chunk) -> None:
         self._allocated -= chunk.capacity
-        # Files that another tool wrote are never deleted.
-        if self._directory is not None and chunk.file.stream != FOREIGN:
-            chunk.file.path.unlink(missing_ok=True)
+        self._beside.written(chunk)
+        if self._owns(chunk):
+            remove(chunk.file.path)
+
+    def _owns(self, chunk: Chunk) -> bool:
+        """Whether it may write and delete a chunk's file; never those that another tool wrote."""
+        return self._directory is not None and chunk.file.stream != FOREIGN
 
     def _write(self, chunk: Chunk) -> None:
-        if self._directory is not None and chunk.file.stream != FOREIGN:
+        if self._owns(chunk):
             size = chunk.size
+            # What lies beside is of these rows, or of others where a run was killed.
+            beside(chunk.file.path).unlink(missing_ok=True)
             write_chunk(chunk.file.path, chunk.rows)
             chunk.saved = size
+            self._beside.written(chunk)
 
     def _load(self, directory: pathlib.Path) -> None:
-        for leftover in directory.glob(".*.npz.tmp"):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(directory)
         files = list_chunks(directory)
         if files:
             self._serial = itertools.count(files[-1].serial + 1)
         own = [file for file in files if self._share.owns(file.stream, self._num_envs)]
-        latest = self._place(read_newest(own, self._limit, self._specs))
+        loaded = self._beside.put(read_newest(own, self._limit, self._specs))
+        latest = self._place(loaded)
         for index, number in enumerate(self._numbers):
             if number in latest:
                 self._continue(index, latest[number])

@@ -119,6 +119,86 @@ def test_files_hold_them_and_other_readers_pass_them_over(tmp_path):
     assert len(plain) == 60 and {*plain.sample(5, 5)} == {*SPECS}
 
 
+def _learned(directory, steps, **options):
+    """A replay whose latent states were all written back, to chunks that were on disk too."""
+    replay = _open(directory, capacity=400, **options)
+    streams, rng = _fill(replay, steps), np.random.default_rng(0)
+    for _ in range(60):
+        windows = replay.draw(8, 5)
+        replay.write_back(windows, {DETER: rng.integers(1, 2**16, (8, 5, 3)).astype(np.uint16)})
+    return replay, streams
+
+
+def _assert_same(left, right):
+    """Compares everything that two replays hold, and what they draw next."""
+    right.load_state(left.state())
+    for one, other in zip(left._live, right._live, strict=True):
+        for mine, theirs in zip(one.chunks, other.chunks, strict=True):
+            for key, value in mine.rows.items():
+                np.testing.assert_array_equal(value, theirs.rows[key])
+    a, b = left.sample(64, 5), right.sample(64, 5)
+    assert all((a[key] == b[key]).all() for key in a)
+
+
+@pytest.mark.parametrize("steps", [20, 160, 700])
+def test_a_stopped_run_goes_on_with_what_was_written_back(tmp_path, steps):
+    """To the bit, also of chunks that were full before, and of those that were dropped."""
+    replay, streams = _learned(tmp_path, steps)
+    replay.flush()
+    again = _open(tmp_path, capacity=400)
+    _assert_same(replay, again)
+    replay._directory = None  # From here on only one of the two owns the files.
+    for _ in range(2):
+        for _ in range(40):
+            rows = streams.step()
+            for one in (replay, again):
+                one.add(rows)
+                one.annotate(_latents(rows["id"]))
+        again.flush()
+        _assert_same(replay, _open(tmp_path, capacity=400))
+    names = {path.stem for path in tmp_path.glob("*.npz")}
+    assert {path.stem for path in tmp_path.glob("*.latents")} <= names
+
+
+def test_only_chunks_that_changed_are_written_again(tmp_path):
+    replay, _ = _learned(tmp_path, 160)
+    replay.flush()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    windows = replay.draw(1, 5)
+    replay.write_back(windows, {DETER: np.ones((1, 5, 3), np.uint16)})
+    replay.flush()
+    changed = [path for path in tmp_path.iterdir() if before.get(path) != path.stat().st_mtime_ns]
+    assert 1 <= len(changed) <= 2 and {path.suffix for path in changed} == {".latents"}
+    replay.flush()
+    assert changed == [x for x in tmp_path.iterdir() if before.get(x) != x.stat().st_mtime_ns]
+
+
+def test_a_run_killed_between_two_checkpoints_reads_what_fits(tmp_path):
+    """Rows that come in the place of lost ones have nothing of theirs."""
+    replay, streams = _learned(tmp_path, 60)
+    replay.flush()
+    state = replay.state()
+    _fill(replay, 61, Streams(2, (9,)))
+    for _ in range(20):
+        replay.write_back(replay.draw(8, 5), {DETER: np.full((8, 5, 3), 9, np.uint16)})
+    replay.flush()  # Here the kill falls.
+    again = _open(tmp_path, capacity=400)
+    again.load_state(state)
+    _fill(again, 61, streams)
+    again.flush()
+    _assert_same(again, _open(tmp_path, capacity=400))
+
+
+def test_a_damaged_file_beside_a_chunk_is_left_out(tmp_path):
+    replay, _ = _learned(tmp_path, 160)
+    replay.flush()
+    for path in tmp_path.glob("*.latents"):
+        path.write_bytes(b"no archive")
+    with pytest.warns(UserWarning, match=r"\.latents is damaged .* are those of when it was wr"):
+        again = _open(tmp_path, capacity=400)
+    assert len(again) == len(replay)
+
+
 def test_a_replay_without_them_is_refused_in_one_line(tmp_path):
     replay, _ = fill(steps=30, directory=tmp_path)
     replay.flush()
