@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.config import read_mapping
+from common.envs.memory import MemoryWorld
 from common.envs.worlds import find
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
@@ -24,6 +26,8 @@ class Run(NamedTuple):
 
     Attributes:
         task: Its world.
+        world: Options of the world, written out, but for the delay; and the frames wanted.
+        pixels: Whether it was seen as pictures.
         dynamics: Of its world model.
         delay: Rows between what was shown and what was asked.
         symbols: How many there were; who guesses is right once in so many times.
@@ -35,6 +39,8 @@ class Run(NamedTuple):
     """
 
     task: str
+    world: dict[str, Any]
+    pixels: bool
     dynamics: str
     delay: int
     symbols: int
@@ -71,6 +77,8 @@ def read_run(logdir: pathlib.Path) -> Run:
     evaluations[:, 1] = [world.share_right(total) for total in evaluations[:, 1]]
     return Run(
         task=config["task"],
+        world=_world(world, config),
+        pixels=world.pixels,
         dynamics=config["world_model"]["dynamics"],
         delay=world.delay,
         symbols=world.symbols,
@@ -82,13 +90,20 @@ def read_run(logdir: pathlib.Path) -> Run:
     )
 
 
+def _world(world: MemoryWorld, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what runs must share to be compared, defaults written out."""
+    own = [name for name in inspect.signature(type(world)).parameters if name != "delay"]
+    more = {"repeat": max(1, config["env"]["action_repeat"]), "frames": config["run"]["frames"]}
+    return {name: getattr(world, name) for name in own} | more
+
+
 def collect(runs: Sequence[Run]) -> dict[tuple[str, int], list[Run]]:
     """Sorts runs by dynamics and delay.
 
     Raises:
-        UserError: They are of different worlds, or two of them are the same seed's.
+        UserError: They are of different worlds or lengths, or two of them are the same seed's.
     """
-    worlds = sorted({f"{run.task} with {run.symbols} symbols" for run in runs})
+    worlds = sorted({_said(run) for run in runs})
     if len(worlds) > 1:
         raise UserError(f"the runs are of different worlds: {', '.join(worlds)}; record each alone")
     groups: dict[tuple[str, int], list[Run]] = {}
@@ -101,6 +116,11 @@ def collect(runs: Sequence[Run]) -> dict[tuple[str, int], list[Run]]:
             )
         group.append(run)
     return groups
+
+
+def _said(run: Run) -> str:
+    options = ", ".join(f"{name} {str(value).lower()}" for name, value in run.world.items())
+    return f"{run.task} ({options})"
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -123,12 +143,15 @@ def _cell(runs: Sequence[Run]) -> str:
 
 
 def write(directory: pathlib.Path, runs: Sequence[Run]) -> list[pathlib.Path]:
-    """Writes the world's name with ``.json``, ``.csv`` (evaluations, long format) and ``.png``."""
+    """Writes the world's name and what was seen of it, such as ``memory_recall_pixels``, with
+    ``.json``, ``.csv`` (evaluations, long format) and ``.png``."""
     groups = collect(runs)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{runs[0].task}.{suffix}" for suffix in ("json", "csv", "png")]
+    name = f"{runs[0].task}_{'pixels' if runs[0].pixels else 'state'}"
+    paths = [directory / f"{name}.{suffix}" for suffix in ("json", "csv", "png")]
     record = {
         "task": runs[0].task,
+        "world": runs[0].world,
         "guessing": 1 / runs[0].symbols,
         "versions": runs[0].versions,
         "runs": [_to_json(run) for group in groups.values() for run in group],
@@ -178,7 +201,8 @@ def _plot(path: pathlib.Path, groups: dict[tuple[str, int], list[Run]]) -> None:
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("delay in rows")
     axes.set_ylabel("share of right answers, last evaluation")
-    axes.set_title(f"{first.task}: mean over seeds; dots: seeds", fontsize=9)
+    seen = "pixels" if first.pixels else "state"
+    axes.set_title(f"{first.task} from {seen}: mean over seeds; dots: seeds", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path)

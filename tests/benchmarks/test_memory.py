@@ -52,9 +52,10 @@ def test_updates_are_timed(tmp_path):
         assert record["median_core_seconds"][name] == medians
 
 
-def _write_run(path, dynamics, delay, seed, finals, task="memory_recall"):
+def _write_run(path, dynamics, delay, seed, finals, task="memory_recall", frames=1000, **kwargs):
     values = {"task": task, "seed": seed, "world_model.dynamics": dynamics}
-    values["env.kwargs"] = {"delay": delay} if task.startswith("memory_") else {}
+    values["env.kwargs"] = {"delay": delay} | kwargs if task.startswith("memory_") else {}
+    values["run.frames"] = frames
     run_folder.write(path, "dreamer", update(Config(), values))
     rows = [{"frames": 0, "time/elapsed_s": 3.0, "episode/success": 0.25}]
     # A wrong answer costs one.
@@ -84,18 +85,30 @@ def test_success_by_delay(runs, tmp_path, capsys):
         "| delay | rssm | s5 |", "|---|---|---|",
         "| 10 | 0.60 | 0.75 (1.00, 0.50) |", "| 200 | not run | 0.90 |",
     ]  # fmt: skip
-    record = json.loads((tmp_path / "out" / "memory_recall.json").read_text())
+    record = json.loads((tmp_path / "out" / "memory_recall_state.json").read_text())
     assert record["guessing"] == 0.25 and len(record["runs"]) == 4
     first = record["runs"][1]
     assert (first["dynamics"], first["delay"], first["seed"], first["success"]) == ("s5", 10, 1, 1)
     assert first["evaluations"] == [[100, 0.3], [200, 1.0]] and first["training"] == [[0, 0.25]]
     assert first["frames"] == 200 and first["wall_clock_seconds"] == 3
-    with (tmp_path / "out" / "memory_recall.csv").open() as file:
+    with (tmp_path / "out" / "memory_recall_state.csv").open() as file:
         rows = list(csv.DictReader(file))
     np.testing.assert_allclose(
         [float(row["success"]) for row in rows], [0.6, 0.3, 1, 0.2, 0.5, 0.9]
     )
-    assert (tmp_path / "out" / "memory_recall.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "memory_recall_state.png").stat().st_size > 1000
+
+
+def test_defaults_that_are_written_out_are_those_that_are_not(runs, tmp_path):
+    more = _write_run(tmp_path / "e", "s5", 10, 3, [0.1], symbols=4, pixels=False)
+    assert len(success.collect([success.read_run(one) for one in (runs[0], more)])) == 1
+
+
+def test_pictures_have_a_record_of_their_own(tmp_path):
+    run = success.read_run(_write_run(tmp_path / "a", "s5", 10, 1, [0.5], pixels=True))
+    (record, *_) = success.write(tmp_path / "out", [run])
+    assert record.name == "memory_recall_pixels.json"
+    assert json.loads(record.read_text())["world"]["pixels"] is True
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
@@ -106,6 +119,15 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
     other = _write_run(tmp_path / "f", "s5", 10, 1, [0.1], "memory_repeat")
     with pytest.raises(UserError, match="different worlds: memory_recall .*, memory_repeat"):
         success.table(read(runs[0], other))
+    with pytest.raises(UserError, match=r"pixels false, .*, memory_recall \(.*pixels true, "):
+        success.table(read(runs[0], _write_run(tmp_path / "i", "s5", 10, 2, [0.1], pixels=True)))
+    with pytest.raises(UserError, match=r"wrong -0.5, .*wrong -1.0, "):
+        success.table(read(runs[0], _write_run(tmp_path / "j", "s5", 10, 2, [0.1], wrong=-0.5)))
+    longer = _write_run(tmp_path / "k", "s5", 10, 2, [0.1], "memory_repeat", length=20)
+    with pytest.raises(UserError, match=r"\(length 20, .*\(length 50, "):
+        success.table(read(other, longer))
+    with pytest.raises(UserError, match=r"frames 1000\), .*frames 2000\); record each alone"):
+        success.table(read(runs[0], _write_run(tmp_path / "l", "s5", 10, 2, [0.1], frames=2000)))
     with pytest.raises(UserError, match="holds no evaluation yet"):
         read(_write_run(tmp_path / "g", "s5", 10, 1, []))
     with pytest.raises(UserError, match="is a run of dmc_walker_walk; expected a memory_ task"):
