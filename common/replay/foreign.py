@@ -16,7 +16,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.replay.chunks import FOREIGN, ChunkFile
-from common.rows import FLAGS, Specs
+from common.rows import FLAGS, Specs, given
 from common.spaces import ActionSpec
 
 Arrays = Mapping[str, np.ndarray]
@@ -110,7 +110,9 @@ def check_episodes(
             arrays, specs, file.path, actions=actions, starts=starts, leave_out=leave_out
         )
         checked.append((file, taken))
-    further = sorted({key for _, arrays in found for key in arrays} - set(specs))
+    # What an agent made of its own rows is nothing that those of a task might have.
+    taken = [given(arrays) if file.stream != FOREIGN else arrays for file, arrays in found]
+    further = sorted({key for arrays in taken for key in arrays} - set(specs))
     if further:
         warnings.warn(
             f"the rows of this task have no {', '.join(map(repr, further))}, which files of "

@@ -50,6 +50,8 @@ SIZES = "size_"
 BURN_IN = 5
 """Rows before each window, where the run had none: both then know where they are."""
 MAY_CHANGE = ("distill.", "replay.batch", "replay.length", "replay.burn_in")
+TRAINING = ("distill.ratio", "distill.regularizer")
+"""What counts only where a learner learns beside the small actor."""
 
 
 class Teaching(NamedTuple):
@@ -159,10 +161,10 @@ def teach(
                 state, metrics = jax.block_until_ready(step(state, learner, key, batch))
             begin = time.monotonic()
             silence.broken()
-            continue
-        state, metrics = step(state, learner, key, batch)
+        else:
+            state, metrics = step(state, learner, key, batch)
         if silence.too_long() or number + 1 == updates:
-            left = (time.monotonic() - begin) / number * (updates - number - 1)
+            left = (time.monotonic() - begin) / max(number, 1) * (updates - number - 1)
             progress = _progress(number + 1, updates, metrics)
             print(f"{progress}, {format_seconds(left)} left", flush=True)
     if not np.isfinite(float(metrics["distill/grad_norm"])):
@@ -183,6 +185,11 @@ def _changes(parsed: Flags) -> dict[str, Any]:
             raise UserError(
                 f"--{name} cannot change once an agent is trained; only --distill.*, "
                 "--replay.batch, --replay.length and --replay.burn_in may"
+            )
+        if name in TRAINING:
+            raise UserError(
+                f"--{name} is for a learner that still learns (dreamer train --distill.kind gru); "
+                "leave it out"
             )
     if parsed.values.get("distill.kind") == "none":
         raise UserError("--distill.kind none teaches nobody; expected gru or mlp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from common.envs import EnvConfig, make
 from common.export import export, read_export
 from common.logging import read_jsonl
 from common.replay import Replay
+from common.replay.chunks import read_chunk, write_chunk
 from common.rows import row_specs
 from common.run import folder as run_folder
 from common.run.driver import Driver, RandomPolicy
@@ -77,6 +79,24 @@ def test_a_small_actor_is_taught_compared_and_exported(run, capsys, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
+def test_a_single_update_is_said_and_what_agents_kept_is_left_out_silently(run, capsys, tmp_path):
+    """Of a run whose rows hold latent states and notes, as those of V3 and curiosity do."""
+    kept = tmp_path / "kept"
+    shutil.copytree(run, kept)
+    for path in (kept / "replay").glob("*.npz"):
+        arrays = read_chunk(path)
+        rows = len(arrays["is_first"])
+        more = {"latent_state/deter": np.zeros((rows, 3), np.uint16)}
+        write_chunk(path, arrays | more | {"note/bonus": np.zeros((rows, 2), np.float32)})
+    words = f"distill --logdir {kept} --updates 1 --episodes 1 --distill.units 8"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(words.split()) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"update 1 of 1: divergence 0\.\d+, .*0:00:00 left", shown.out)
+    assert "left out" not in shown.err
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -89,6 +109,8 @@ def test_a_small_actor_is_taught_compared_and_exported(run, capsys, tmp_path):
         ("--logdir {run} --configs size_xs", "--configs is for training; a trained run has its"),
         ("--logdir {run} --rssm.deter 3", "--world_model.rssm.deter cannot change once an agent"),
         ("--logdir {run} --distill.kind none", "--distill.kind none teaches nobody"),
+        ("--logdir {run} --distill.regularizer 5", "--distill.regularizer is for a learner that "),
+        ("--logdir {run} --distill.ratio 2", "--distill.ratio is for a learner that still learns"),
         ("--logdir {run} --distill.kind lstm", "distill.kind cannot be 'lstm'"),
         ("--logdir {run} --replay.length 500", "holds no 505 rows in sequence; lower --replay.len"),
         ("--logdir {run} --out small.txt", "--out is 'small.txt'; expected a file that ends in"),
