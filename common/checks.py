@@ -192,6 +192,19 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
         raise UserError(f"{name} {fault}")
 
 
+def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
+    """Raises a UserError where a value is no whole number within ``low`` to ``high``."""
+    if not _fits(value, int):
+        raise UserError(f"{name} is {value!r}; expected a whole number")
+    check_range(name, value, low, high)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises a UserError where a value is neither true nor false."""
+    if not _fits(value, bool):
+        raise UserError(f"{name} is {value!r}; expected true or false")
+
+
 def check_choice(name: str, value: Any, kind: Any) -> None:
     """Raises a UserError where a value is none of the choices of a ``Literal``."""
     fault = Choices(choices(kind), False).fault(value)

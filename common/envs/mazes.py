@@ -20,8 +20,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from common.checks import check_flag, check_range, check_whole
 from common.envs.maze_pictures import Pictures
-from common.errors import UserError
 from common.rows import LOG_PREFIX
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -149,12 +149,12 @@ class Maze(gymnasium.Env):
         visits: bool = False,
         render_mode: Literal["rgb_array"] | None = "rgb_array",
     ):
-        if not 2 <= size <= 64:
-            raise UserError(f"size is {size}; expected 2 to 64 cells a side")
-        if not 0 <= loops <= 1:
-            raise UserError(f"loops is {loops}; expected a share from 0 to 1")
-        if layout < 0:
-            raise UserError(f"layout is {layout}; expected a seed of at least 0")
+        check_whole("env.kwargs.size", size, 2, 64)
+        check_range("env.kwargs.loops", loops, 0, 1)
+        check_whole("env.kwargs.layout", layout, 0)
+        flags = {"fresh": fresh, "pixels": pixels, "television": television, "visits": visits}
+        for name, value in flags.items():
+            check_flag(f"env.kwargs.{name}", value)
         self.render_mode, self._visits = render_mode, visits
         self._size, self._fresh, self._loops = size, fresh, loops
         self._pixels, self._television = pixels, television

@@ -30,8 +30,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from common.checks import check_range
-from common.errors import UserError
+from common.checks import check_flag, check_range, check_whole
 
 PHASES = ("cue", "wait", "ask", "end")
 IMAGE_SIZE, FRAME = 64, 8
@@ -55,9 +54,10 @@ class MemoryWorld(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, delay: int, symbols: int, wrong: float, pixels: bool):
-        _check_whole("symbols", symbols, 2, 16)
-        _check_whole("delay", delay, 1)
+        check_whole("env.kwargs.symbols", symbols, 2, 16)
+        check_whole("env.kwargs.delay", delay, 1)
         check_range("env.kwargs.wrong", wrong, -1, 0)
+        check_flag("env.kwargs.pixels", pixels)
         self.symbols, self.delay, self.wrong, self.pixels = symbols, delay, float(wrong), pixels
         self.action_space = spaces.Discrete(symbols)
         if pixels:
@@ -151,7 +151,7 @@ class Repeat(MemoryWorld):
         pixels: bool = False,
     ):
         super().__init__(delay, symbols, wrong, pixels)
-        _check_whole("length", length, 1)
+        check_whole("env.kwargs.length", length, 1)
         self.length, self._shown = length, []
 
     @property
@@ -182,9 +182,3 @@ class Repeat(MemoryWorld):
         self._shown.append(self._symbol())
         phase = "end" if last else "cue" if len(self._shown) <= self.delay else "ask"
         return self._show(None if last else self._shown[-1], phase), reward, last, False, info
-
-
-def _check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
-    if isinstance(value, bool) or value != int(value):
-        raise UserError(f"env.kwargs.{name} is {value}; expected a whole number")
-    check_range(f"env.kwargs.{name}", value, low, high)

@@ -207,10 +207,19 @@ def test_people_see_the_agent_the_goal_and_what_was_visited():
     "options, words",
     [
         ({"size": 1}, "size is 1; expected 2 to 64"),
-        ({"loops": 1.5}, "loops is 1.5; expected a share"),
-        ({"layout": -1}, "layout is -1; expected a seed"),
+        ({"size": "abc"}, "env.kwargs.size is 'abc'; expected a whole number"),
+        ({"size": 8.5}, "env.kwargs.size is 8.5; expected a whole number"),
+        ({"size": True}, "env.kwargs.size is True; expected a whole number"),
+        ({"loops": 1.5}, "env.kwargs.loops is 1.5; expected 0 to 1"),
+        ({"loops": "x"}, "env.kwargs.loops is 'x'; expected 0 to 1"),
+        ({"layout": -1}, "env.kwargs.layout is -1; expected at least 0"),
+        ({"layout": 1.5}, "env.kwargs.layout is 1.5; expected a whole number"),
+        ({"television": 2}, "env.kwargs.television is 2; expected true or false"),
+        ({"fresh": "yes"}, "env.kwargs.fresh is 'yes'; expected true or false"),
     ],
 )
-def test_mistakes_are_one_line(options, words):
+def test_mistakes_are_one_line(options, words, capfd):
+    """A traceback is printed of what is no user's mistake."""
     with pytest.raises(UserError, match=words):
         make(TASK, EnvConfig(kwargs=options), seed=0)
+    assert not capfd.readouterr().err

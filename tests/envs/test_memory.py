@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import gymnasium
 import numpy as np
 import pytest
@@ -151,6 +153,14 @@ def test_pictures_show_what_vectors_show(symbols):
         ("memory_recal", {}, "unknown task 'memory_recal'; did you mean 'memory_recall'"),
         ("memory_recall", {"delay": 0}, "env.kwargs.delay is 0; expected at least 1"),
         ("memory_recall", {"delay": 1.5}, "env.kwargs.delay is 1.5; expected a whole number"),
+        ("memory_recall", {"delay": "ten"}, "env.kwargs.delay is 'ten'; expected a whole number"),
+        ("memory_recall", {"delay": None}, "env.kwargs.delay is None; expected a whole number"),
+        ("memory_recall", {"delay": 50.0}, "env.kwargs.delay is 50.0; expected a whole number"),
+        ("memory_recall", {"delay": math.inf}, "env.kwargs.delay is inf; expected a whole number"),
+        ("memory_recall", {"delay": math.nan}, "env.kwargs.delay is nan; expected a whole number"),
+        ("memory_recall", {"symbols": 4.0}, "env.kwargs.symbols is 4.0; expected a whole number"),
+        ("memory_recall", {"wrong": "x"}, "env.kwargs.wrong is 'x'; expected -1 to 0"),
+        ("memory_recall", {"pixels": 1}, "env.kwargs.pixels is 1; expected true or false"),
         ("memory_recall", {"symbols": 17}, "env.kwargs.symbols is 17; expected 2 to 16"),
         ("memory_recall", {"wrong": 0.5}, "env.kwargs.wrong is 0.5; expected -1 to 0"),
         ("memory_repeat", {"length": 0}, "env.kwargs.length is 0; expected at least 1"),
