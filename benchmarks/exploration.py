@@ -235,8 +235,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _run(parser.parse(argv)))
 
 
+def check_frames(frames: int, methods: Sequence[str]) -> None:
+    """Raises a UserError where a run would end before an episode, or before anything is learned."""
+    preset = load_presets([PRESET], "dreamer")
+    episode, random = preset["env"]["time_limit"], preset["run"]["prefill"]
+    if frames < episode:
+        raise UserError(f"--frames is {frames}; expected at least {episode}, a whole episode")
+    if frames <= random and set(methods) != {RANDOM}:
+        raise UserError(
+            f"--frames is {frames}, and the first {random} are random; give more, or --methods "
+            f"{RANDOM} alone"
+        )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     frames = arguments.frames
+    if not arguments.table:
+        check_frames(frames, arguments.methods)
     wanted = [
         (method, world, seed)
         for seed in arguments.seeds

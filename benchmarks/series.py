@@ -73,7 +73,9 @@ def train(words: Sequence[str], logdir: pathlib.Path) -> None:
 
 
 def run(series: Series, arguments: argparse.Namespace, record: pathlib.Path) -> int:
-    """Makes the runs that are not recorded yet, or shows those that are; returns the exit code.
+    """Makes the runs that are not recorded yet and shows all that are; returns the exit code.
+
+    The picture is drawn after every run, the table printed at the end.
 
     Args:
         series: The runs.
@@ -87,8 +89,8 @@ def run(series: Series, arguments: argparse.Namespace, record: pathlib.Path) -> 
     if arguments.table:
         if not done:
             raise UserError(f"{record} holds no {series.called}; give --logdir to make some")
-        print(series.table(done))
         series.plot(done, record.parent / series.picture)
+        print(series.table(done))
         return 0
     if arguments.logdir is None:
         raise UserError("--logdir is missing; it says where the runs go")
@@ -100,4 +102,8 @@ def run(series: Series, arguments: argparse.Namespace, record: pathlib.Path) -> 
         line = json.dumps(series.make(key, arguments.logdir / series.name(key)))
         with record.open("a") as file:
             file.write(f"{line}\n")
+        series.plot(series.read(record), record.parent / series.picture)
+    if not left:
+        series.plot(done, record.parent / series.picture)
+    print(series.table(series.read(record)))
     return 0

@@ -45,11 +45,15 @@ def test_runs_are_recorded_once_and_shown(tmp_path, capsys):
     words = ["--results", str(tmp_path / "results"), "--frames", str(FRAMES)]
     made = ["--logdir", str(tmp_path), "--methods", "random", "--seeds", "1", "2"]
     assert exploration.main([*words, *made]) == 0
-    assert "run 1 of 4: random, plain, seed 1" in capsys.readouterr().out
+    first = capsys.readouterr().out
+    assert "run 1 of 4: random, plain, seed 1" in first and "| plain | random policy | **" in first
+    picture = tmp_path / "results" / exploration.PICTURE
+    picture.unlink()  # Drawn after every run, and where all had been made.
     lines = (tmp_path / "results" / exploration.RECORD).read_text().splitlines()
     assert len(lines) == 4 and json.loads(lines[0])["versions"]
     assert exploration.main([*words, *made]) == 0
-    assert "run" not in capsys.readouterr().out
+    assert ">> run" not in (again := capsys.readouterr().out)
+    assert again.splitlines()[-12:] == first.splitlines()[-12:] and picture.exists()
     assert exploration.main([*words, "--table"]) == 0
     shown = capsys.readouterr().out.splitlines()
     row = next(line for line in shown if line.startswith("| plain | random policy"))
@@ -60,8 +64,25 @@ def test_runs_are_recorded_once_and_shown(tmp_path, capsys):
     assert (tmp_path / "results" / exploration.PICTURE).stat().st_size > 10_000
     assert exploration.main([*words[:2], "--frames", "7", "--table"]) == 2
     assert "holds no run of 7 frames" in capsys.readouterr().err
-    assert exploration.main(words) == 2
+    assert exploration.main([*words, "--methods", "random"]) == 2
     assert "--logdir is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--frames 0", "--frames is 0; expected at least 200, a whole episode"),
+        ("--frames 150 --methods random", "--frames is 150; expected at least 200, a whole "),
+        ("--frames 1000 --methods random none", "the first 1000 are random; give more, or --met"),
+    ],
+)
+def test_runs_that_could_show_nothing_do_not_begin(words, message, tmp_path, capsys):
+    results = tmp_path / "results"
+    more = ["--logdir", str(tmp_path / "runs"), "--results", str(results)]
+    assert exploration.main([*words.split(), *more]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert not captured.out and not list(tmp_path.iterdir())
 
 
 def test_a_run_is_a_command_of_its_own(tmp_path, monkeypatch):
