@@ -148,9 +148,9 @@ class BaseRun(ABC):
         for line in self._config.remarks(jax.default_backend()) if self._processes.first else ():
             print(f"warning: {line}", file=sys.stderr, flush=True)
         with self._ending.listening():
-            complete = self._work()
-            if complete:
+            if complete := self._work():
                 self._finished = self.now
+            self._write_back(None)
             try:
                 self._save()
             except WriteError as error:
@@ -281,12 +281,12 @@ class BaseRun(ABC):
     def _draw(self) -> Windows:
         """Draws the rows of this process for an update."""
 
-    def _write_back(self, windows: Windows) -> None:
-        """Gives the replay what the update before this one inferred, while this one is made."""
+    def _write_back(self, windows: Windows | None) -> None:
+        """Gives the replay what the update before inferred, while that of ``windows`` is made."""
         if self._inferred is not None:
             self._replay.write_back(self._inferred[0], jax.device_get(self._inferred[1]))
-        if self._learner.latents:
-            self._inferred = windows, self._learner.latents
+        latents = self._learner.latents
+        self._inferred = (windows, latents) if latents and windows is not None else None
 
     def _check_updates(self, over: bool = False) -> None:
         """Says how many updates were left out; ends a run that learns nothing."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from common.replay import write_episodes
+from common.replay import Replay, write_episodes
 from common.run.clocks import Ratio
 from common.run.learner import AgentLearner
 from tests.fake_agent import INFERRED, KEPT
@@ -56,6 +56,19 @@ def test_an_update_is_written_back_one_update_later(batches, tmp_path):
     run(tmp_path, run__pretrain=8, **options)
     known = [bool((_kept(batch)[0] > INFERRED).any()) for batch in batches]
     assert not any(known[:2]) and any(known[2:])
+
+
+def test_what_the_last_update_inferred_is_written_back_at_the_end(batches, tmp_path, monkeypatch):
+    """A run that goes on begins its windows there too."""
+    written, write_back = [], Replay.write_back
+
+    def counted(self, windows, latents):
+        written.append(windows)
+        write_back(self, windows, latents)
+
+    monkeypatch.setattr(Replay, "write_back", counted)
+    run(tmp_path, run__frames=60, run__train_every=1, **LATENTS)
+    assert len(written) == len(batches) > 0
 
 
 def test_the_same_seed_learns_the_same_with_latents(tmp_path):
