@@ -97,6 +97,7 @@ class Behavior:
         config: BehaviorConfig,
         reward: Reward | None = None,
         constraint: costs.ConstraintConfig = costs.NO_CONSTRAINT,
+        starts_count: bool = True,
     ):
         """Keeps the parts.
 
@@ -106,12 +107,13 @@ class Behavior:
             config: How they learn.
             reward: What they learn to collect; None for the task's reward.
             constraint: What it costs to do what must not be done, which the model predicts.
+            starts_count: Whether rewards of start states are any, and are measured.
 
         Raises:
             UserError: A schedule is unknown, or options do not fit the actions.
         """
         self._model, self._networks, self._config = model, networks, config
-        self._constraint = constraint
+        self._constraint, self._measured = constraint, slice(0 if starts_count else 1, None)
         self._reward = reward or self._task_reward
         self.gradient = config.actor_grad
         if self.gradient == "auto":
@@ -170,7 +172,8 @@ class Behavior:
                 normalisers[costs.MULTIPLIER], cost[1:], self._constraint
             )
             counted[costs.MULTIPLIER] = weight
-        reward, magnitude = stream_norm(raw_reward, normalisers["reward"], self._config.reward_norm)
+        norm, measured = self._config.reward_norm, raw_reward[self._measured]
+        reward, magnitude = stream_norm(raw_reward, normalisers["reward"], norm, measured)
         discount = self._discount(world, trajectory, is_terminal)
         loss, returns, spreads, metrics = self.policy_loss(
             params, updates, trajectory, reward, discount, normalisers
@@ -180,8 +183,8 @@ class Behavior:
             metrics["actor/loss"] = loss
         normalisers = {**normalisers, **spreads, **counted, "reward": magnitude}
         metrics |= {
-            "imagination/reward_mean": raw_reward.mean(),
-            "imagination/reward_std": raw_reward.std(),
+            "imagination/reward_mean": measured.mean(),
+            "imagination/reward_std": measured.std(),
         }
         if counted:
             metrics |= {"constraint/cost": cost[1:].mean(), "constraint/weight": weight}

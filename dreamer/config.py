@@ -267,7 +267,10 @@ class Config(Settings):
                 refuse(self, f"{AT}exploration.{name} is {value:g} and nothing explores; {needed}")
             return
         if self.planner.acts:
-            wanted = f"set {AT}exploration.method none, or {AT}planner.acts false"
+            wanted = (
+                f"set {AT}exploration.method none, or {AT}planner.acts false; in the model of a "
+                "finished run 'planet eval' plans"
+            )
             refuse(self, f"{AT}planner.acts plans for the task, not for {method}; {wanted}")
         if not exploration.scale:
             wanted = f"set it above 0, or {AT}exploration.method none"

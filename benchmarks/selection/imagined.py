@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.agent import SMALL_ACTOR
 from common.model.world_model import world_model
 from common.run.loading import LoadedAgent
 from common.types import Array, Key, Params, Rows
@@ -28,7 +29,8 @@ def expected_return(
         mean over first states s_0 of  sum_{t < n} (prod_{u < t} c_u) r_t,   a_t ~ policy(s_t)
 
     with r the expected reward and c the probability that the episode goes on. None of an agent
-    that has learned no policy of latent states, or squashed rewards.
+    that has learned no policy of latent states, or squashed rewards, and none where a small actor
+    plays, which sees no latent states: its teacher's return would be another policy's.
 
     Args:
         agent: The policy; a planner's is the one that proposes its plans.
@@ -45,7 +47,7 @@ def expected_return(
 
 
 def planned_of(agent: LoadedAgent) -> PlannedModel | None:
-    """Returns a trained agent's model with its policy; None where it has learned none."""
+    """Returns a trained agent's model with its policy; None where it has none that plays."""
     config: Any = agent.config
     observations, actions = agent.observations, agent.actions
     own = agent.act_function.agent
@@ -57,6 +59,8 @@ def planned_of(agent: LoadedAgent) -> PlannedModel | None:
         size = options.latent + (len(tasks.actions) if tasks else 0)
         return planned_tdmpc2(model, size, 1.0, all_members=False)
     if own.policy is None or own.value is None or "world_model" not in agent.params:
+        return None
+    if SMALL_ACTOR in agent.params:
         return None
     if config.world_model.reward_transform != "identity":
         return None

@@ -32,7 +32,9 @@ def initial_magnitude() -> Array:
     return jnp.ones((), jnp.float32)
 
 
-def stream_norm(x: Array, magnitude: Array, config: StreamNormConfig) -> tuple[Array, Array]:
+def stream_norm(
+    x: Array, magnitude: Array, config: StreamNormConfig, measured: Array | None = None
+) -> tuple[Array, Array]:
     """Updates the running magnitude by ``x`` and divides ``x`` by it; nothing is centred.
 
     ``magnitude = momentum * magnitude + (1 - momentum) * mean(|x|)`` and
@@ -42,11 +44,12 @@ def stream_norm(x: Array, magnitude: Array, config: StreamNormConfig) -> tuple[A
         x: Values of any shape.
         magnitude: Running magnitude, a scalar.
         config: Momentum, scale and epsilon.
+        measured: The values that the magnitude is of, where not all of them are meant.
 
     Returns:
         The normalised values and the new magnitude.
     """
-    mean = jnp.abs(x).mean()
+    mean = jnp.abs(x if measured is None else measured).mean()
     magnitude = config.momentum * magnitude + (1 - config.momentum) * mean
     return x * config.scale / (magnitude + config.eps), magnitude
 

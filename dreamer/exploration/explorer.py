@@ -10,8 +10,9 @@ evaluation of Plan2Explore (arXiv:2005.05960).
 
 A value counts what comes after a state, also where the task's includes the state's own reward: no
 imagined action led to a replayed state, so that its intrinsic reward is not known (as ``R`` in
-``dreamer.losses``). Nothing here takes a gradient with respect to the world model or the task's
-networks, and nothing of theirs changes by it.
+``dreamer.losses``), nor does the magnitude that rewards are divided by count it. Nothing here takes
+a gradient with respect to the world model or the task's networks, and nothing of theirs changes by
+it.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Explorer:
         """
         self._model, self._networks, self._options = model, networks, config.exploration
         self._config = own_behavior(config)
-        self.behavior = Behavior(model, networks, self._config, self.reward, config.constraint)
+        self.behavior = Behavior(
+            model, networks, self._config, self.reward, config.constraint, starts_count=False
+        )
         sizes = find_sizes(model)
         self.embed, precision = sizes.embed, model.config.precision
         self.comparator: Comparator | None = None

@@ -16,6 +16,7 @@ from benchmarks.page.figures import new_figure
 from benchmarks.selection import command, imagined, logged, summary
 from benchmarks.selection.candidates import load_candidates
 from benchmarks.selection.record import EPISODES
+from common.agent import SMALL_ACTOR
 from common.envs import EnvConfig, make
 from common.envs.challenges import ChallengeConfig
 from common.envs.challenges.config import DelayConfig
@@ -197,6 +198,9 @@ def test_who_has_a_policy_expects_something(runs):
     assert all(np.isfinite(value) for value in (*values[:2], values[3]))
     assert len(set(values)) == 4
     agent = candidates[0].agent
+    own, agent.params = agent.params, {**agent.params, SMALL_ACTOR: {}}
+    assert imagined.expected_return(agent, rows.starts, 3, 0) is None  # The small actor plays.
+    agent.params = own
     world = dataclasses.replace(agent.config.world_model, reward_transform="tanh")
     agent.config = dataclasses.replace(agent.config, world_model=world)
     assert imagined.expected_return(agent, rows.starts, 3, 0) is None

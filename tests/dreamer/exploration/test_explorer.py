@@ -18,6 +18,7 @@ from common.model.imagine import Trajectory
 from common.rows import EXPLORES
 from common.run.config import RunConfig
 from common.run.loading import LoadedAgent
+from common.run.program import find_program
 from common.spaces import ObservationSpec
 from dreamer.agent import JOINT, make_agent
 from dreamer.config import ACTING_PLANNER
@@ -102,6 +103,33 @@ def test_everything_of_the_explorer_learns(steps, method):
     # The task's networks, and what optimizes them, have their own names still.
     assert set(state.params) == {*LEARNER, EXPLORER}
     assert set(state.optimizers) == {*dreamer.optimizers, EXPLORER}
+
+
+def test_rewards_of_start_states_do_not_count_in_the_magnitude():
+    """No imagined action led there; a reward is then a zero that stands for nothing."""
+    dreamer = build(exploring(CONFIG, "plan2explore"), choice(3))
+    explorer, model = dreamer.explorer, dreamer.model
+
+    def reward(params, trajectory):
+        return jnp.full(trajectory.features.shape[:2], 0.02).at[0].set(0.0)
+
+    explorer.intrinsic = explorer.intrinsic._replace(reward=reward)
+
+    @jax.jit
+    def imagine(key):
+        state, amount = dreamer.init(key), BATCH * TIME
+        params = {"world_model": state.params["world_model"], **state.params[EXPLORER]}
+        noise = dreamer.draw_noise(key, (BATCH, TIME)).explorer.imagination
+        imagined = explorer.behavior.actor_loss(
+            params["actor"], params, state.normalisers[EXPLORER], 0, noise,
+            model.initial(amount), jnp.zeros(amount, bool),
+        )[1]  # fmt: skip
+        return imagined.normalisers["reward"], imagined.metrics
+
+    magnitude, metrics = imagine(jax.random.key(0))
+    np.testing.assert_allclose(magnitude, 0.5 + 0.5 * 0.02, rtol=1e-6)
+    np.testing.assert_allclose(metrics["imagination/reward_mean"], 0.02, rtol=1e-6)
+    np.testing.assert_allclose(metrics["imagination/reward_std"], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +276,10 @@ def test_an_export_holds_the_task_alone_and_acts(curious, tmp_path):
         action, carry = loaded.act(observation, mode=mode)
         action, _ = loaded.act(observation, carry, mode=mode)
         assert action in (0, 1, 2)
+    # What --planner.acts is told to do instead.
+    few = {"planner.horizon": 2, "planner.candidates": 4, "planner.top": 2}
+    planner = LoadedAgent(find_program("planet"), tmp_path, changes=few)
+    assert planner.act(observation)[0] in (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +289,7 @@ def test_an_export_holds_the_task_alone_and_acts(curious, tmp_path):
         ({"exploration": ExplorationConfig(task_scale=0.5)}, "task_scale is 0.5 and nothing"),
         (
             {"planner": dataclasses.replace(ACTING_PLANNER, acts=True)},
-            "planner.acts plans for the task, not for surprise",
+            "planner.acts plans for the task, not for surprise; .*of a finished run 'planet eval'",
         ),
         (
             {"exploration": ExplorationConfig(method="surprise", scale=0)},
