@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from common.envs import EnvConfig, make
+from common.envs import EnvConfig, make, make_one
 from common.envs.maze_pictures import SCREEN
 from common.envs.mazes import (
     EPISODE,
@@ -178,6 +178,21 @@ def test_the_log_sums_to_what_was_visited():
             assert visits == {f"{VISITS}{r}_{c}": now.count((r, c)) for r, c in set(now)}
     envs.close()
     assert episodes >= 5
+
+
+@pytest.mark.parametrize("repeat", [2, 3])
+def test_steps_of_a_repeated_action_are_logged_too(repeat):
+    config = EnvConfig(action_repeat=repeat, time_limit=60, kwargs={"size": 5, "visits": True})
+    env, rng, log = make_one(TASK, config, 0), np.random.default_rng(0), {}
+    row = env.reset()
+    while True:
+        for key in (key for key in row if key.startswith("log/")):
+            log[key] = log.get(key, 0.0) + row[key]
+        if row["is_last"]:
+            break
+        row = env.step(np.eye(4, dtype=np.float32)[rng.integers(4)])
+    visits = {key: x for key, x in log.items() if key.startswith(VISITS)}
+    assert sum(visits.values()) == 61 and log[EPISODE] == pytest.approx(len(visits) / 25)
 
 
 def test_fresh_mazes_differ_and_log_their_own_coverage_alone():
