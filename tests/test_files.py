@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
+import re
+import subprocess
 
 import pytest
 
+from benchmarks.tdm.work import Cell
 from common import files
 from common.errors import exit_code
 from tests.full_disk import full_disk
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def test_a_file_gets_its_name_when_it_is_complete_and_kept(tmp_path, monkeypatch):
@@ -70,3 +76,13 @@ def test_a_full_disk_that_nobody_foresaw_is_one_line_too(tmp_path, capsys):
     assert capsys.readouterr().err == expected
     with pytest.raises(PermissionError):
         exit_code(lambda: fail(errno.EACCES))
+
+
+def test_every_name_of_a_file_is_one_that_all_systems_and_archives_take():
+    words = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = found.strip("\0").split("\0")
+    assert "setup.cfg" in names
+    assert [name for name in names if not re.fullmatch(r"[A-Za-z0-9._@/-]+", name)] == []
+    cell = Cell("collect", "dmc_walker_walk@1", "simulator:0.5/a", 12, 0)
+    assert cell.path(ROOT).name == "dmc_walker_walk@1-simulator_0.5_a-12-0.json"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class Cell(NamedTuple):
     def path(self, results: pathlib.Path) -> pathlib.Path:
         """The file of its record."""
         shots = "all" if self.shots < 0 else str(self.shots)
-        method = self.method.replace("/", "_")
+        method = re.sub(r"[/:]", "_", self.method)  # Some systems and tools refuse a colon.
         name = f"{self.task}-{method}-{shots}-{self.seed}.json"
         return results / "cells" / self.experiment / name
 
