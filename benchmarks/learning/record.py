@@ -14,7 +14,7 @@ import numpy as np
 from common.config import read_mapping
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
-from common.report.comparison import differing_options
+from common.report.agents import differing_options
 from common.run import folder as run_folder
 
 RANDOM = "random/return_mean"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from common.report.comparison import Comparison
 
 OPTIONS = {
-    "logdir": "Folders of runs. Those of one agent, task and input are seeds of one curve.",
+    "logdir": "Folders of runs. Those of one agent, task and input are seeds of one curve, where "
+    "all options that change what is learned are the same.",
     "out": "Where to write it as a page, .html, or every frame as a table, .csv. [default: none]",
 }
 _SUFFIXES = (".html", ".csv")
@@ -47,24 +48,29 @@ def run(parsed: Flags) -> int:
 
 
 def _compared(folders: list[pathlib.Path]) -> list[Comparison]:
-    """Returns a comparison for each agent, task and input."""
-    from common.report.comparison import comparable, compare
+    """Returns a comparison for each agent, with its options, task and input.
+
+    What cannot be compared is left aside with a note.
+    """
+    from common.report.comparison import comparable, compare, curves
     from common.report.data import RunData
     from common.report.read import read_run
 
-    groups: dict[object, list[RunData]] = {}
+    found: list[RunData] = []
     reasons = []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
-        one = read_run(folder)
         try:
-            groups.setdefault(comparable(one), []).append(one)
+            one = read_run(folder)
+            comparable(one)
         except UserError as reason:
             reasons.append(str(reason))
-    if not groups:
+        else:
+            found.append(one)
+    if not found:
         raise UserError("; ".join(reasons))
     for reason in reasons:
         print(f"note: {reason}", file=sys.stderr)
-    return [compare(runs) for runs in groups.values()]
+    return [compare(*alike) for alike in curves(found)]
 
 
 def _write_page(path: pathlib.Path, found: list[Comparison]) -> None:

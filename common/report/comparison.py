@@ -23,6 +23,7 @@ from common.published.curves import (
     published_agents,
 )
 from common.published.statistics import Difference, area, difference
+from common.report.agents import agent_name, in_words, same_options
 from common.report.data import RunData
 
 LATE = 0.02
@@ -79,7 +80,7 @@ class Comparison:
     """Runs of one agent on one task, which are seeds of one curve, beside others.
 
     Attributes:
-        label: The agent that was run.
+        label: The agent that was run, and what tells it from others that stand beside it.
         target: The task.
         inputs: What it sees.
         seeds: Seed of every run, as text ``[S]``.
@@ -106,8 +107,7 @@ class Comparison:
 def comparable(run: RunData) -> tuple[str, Target, Inputs]:
     """Returns who was run, on which task, and what it saw: what runs of one curve share.
 
-    Who was run is said with the challenges of its environments, such as "dreamer with
-    delay.actions 3".
+    Who was run is said as ``agent_name`` says it.
 
     Raises:
         UserError: Nobody has published that task with that input, or the run has no evaluation.
@@ -127,28 +127,55 @@ def comparable(run: RunData) -> tuple[str, Target, Inputs]:
     if not _finite_evaluations(run)[0].size:
         raise UserError(f"{run.logdir}: there is no evaluation to compare yet")
     inputs: Inputs = "pixels" if pixels or target.suite == "atari" else "state"
-    agent = str(run.settings.get("agent", "run"))
-    try:
-        challenges = EnvConfig.recorded_challenges(env)
-    except UserError:  # A folder of another version, or a damaged one.
-        challenges = ()
-    return agent + (f" with {', '.join(challenges)}" if challenges else ""), target, inputs
+    return agent_name(run.settings) or "Run", target, inputs
 
 
-def compare(runs: Sequence[RunData]) -> Comparison:
+class Alike(NamedTuple):
+    """Runs that are seeds of one curve.
+
+    Attributes:
+        runs: They differ in seeds, and in what changes nothing of what is learned.
+        apart: What tells them from others of the same agent, task and input; "" for nothing.
+    """
+
+    runs: tuple[RunData, ...]
+    apart: str = ""
+
+
+def curves(runs: Sequence[RunData]) -> list[Alike]:
+    """Sorts runs into those that are seeds of one curve, in their order.
+
+    Raises:
+        UserError: As ``comparable``.
+    """
+    kinds: dict[object, list[RunData]] = {}
+    for run in runs:
+        kinds.setdefault(comparable(run), []).append(run)
+    found = []
+    for alike in kinds.values():
+        groups = same_options([run.settings for run in alike])
+        words = in_words([alike[group[0]].settings for group in groups])
+        for group, apart in zip(groups, words, strict=True):
+            found.append(Alike(tuple(alike[place] for place in group), apart))
+    return found
+
+
+def compare(runs: Sequence[RunData], apart: str = "") -> Comparison:
     """Puts runs beside published agents.
 
     Args:
-        runs: Runs of one task and input, one for each seed.
+        runs: Runs of one agent with the same options, task and input, one for each seed.
+        apart: What tells them from others that stand beside them, for their label.
 
     Raises:
-        UserError: As ``comparable``; or they are not of one agent, task and input; or no frames
-            are shared by all of them.
+        UserError: As ``comparable``; or they are no seeds of one curve; or no frames are shared
+            by all of them.
     """
-    found = {comparable(run) for run in runs}
-    if len(found) > 1:
-        raise UserError("runs of different agents, tasks or inputs are no seeds of one curve")
-    ((agent, target, inputs),) = found
+    if len(curves(runs)) > 1:
+        raise UserError(
+            "runs of different agents, options, tasks or inputs are no seeds of one curve"
+        )
+    agent, target, inputs = comparable(runs[0])
     frames, returns = _on_one_grid(runs)
     others, elsewhere = [], []
     for one in published_agents(target, inputs):
@@ -164,7 +191,7 @@ def compare(runs: Sequence[RunData]) -> Comparison:
     random = [run.metrics["random/return_mean"].last for run in runs
               if "random/return_mean" in run.metrics]  # fmt: skip
     return Comparison(
-        agent.capitalize(), target, inputs,
+        f"{agent} ({apart})" if apart else agent, target, inputs,
         tuple(str(run.settings.get("seed", "?")) for run in runs),
         _protocol(runs[0].settings, target),
         tuple(_point(values, place) for place, values in zip(frames, returns.T, strict=True)),
@@ -208,10 +235,10 @@ def _point(values: np.ndarray, place: float) -> Point:
 
 def _protocol(settings: Mapping[str, Any], target: Target) -> Protocol:
     """How a run's returns came about, as far as its configuration says it."""
-    run = settings.get("run", {})
-    episodes = run.get("eval_episodes") if isinstance(run, Mapping) else None
+    episodes = _episodes(settings)
     amount = f"{episodes} " if isinstance(episodes, int) else ""
-    returns = f"{amount}evaluation episodes by the policy's mode"
+    several = "" if episodes == 1 else "s"
+    returns = f"{amount}evaluation episode{several} by the policy's mode"
     found = settings.get("env")
     try:
         env = update(EnvConfig(), found if isinstance(found, Mapping) else {})
@@ -228,6 +255,11 @@ def _protocol(settings: Mapping[str, Any], target: Target) -> Protocol:
     return Protocol(str(repeat), returns, ", ".join(world))
 
 
+def _episodes(settings: Mapping[str, Any]) -> Any:
+    run = settings.get("run", {})
+    return run.get("eval_episodes") if isinstance(run, Mapping) else None
+
+
 def _remarks(runs: Sequence[RunData], frames: np.ndarray) -> list[str]:
     remarks = []
     seeds = [str(run.settings.get("seed", "?")) for run in runs]
@@ -238,39 +270,7 @@ def _remarks(runs: Sequence[RunData], frames: np.ndarray) -> list[str]:
     if max(lasts) > frames[-1]:
         short = runs[int(np.argmin(lasts))].logdir
         remarks.append(f"the curve ends at {frames[-1]:,.0f} frames, where {short} ends")
-    differ = sorted(
-        {
-            path
-            for run in runs[1:]
-            for path in differing_options(runs[0].settings, run.settings, _NOT_THE_AGENT)
-        }
-    )
-    if differ:
-        more = ", ..." if len(differ) > 6 else ""
-        remarks.append(f"the runs differ in {', '.join(differ[:6])}{more}")
+    amounts = sorted({str(_episodes(run.settings)) for run in runs})
+    if len(amounts) > 1:
+        remarks.append(f"the runs differ in run.eval_episodes: {', '.join(amounts)}")
     return remarks
-
-
-_NOT_THE_AGENT = ("seed", "run.frames", "run.loggers", "run.checkpoint_every", "run.checkpoints")
-
-
-def differing_options(one: Any, other: Any, but: Sequence[str], path: str = "") -> list[str]:
-    """Returns the paths of the options whose values differ, without some of them.
-
-    Args:
-        one: A configuration as a run's file holds it.
-        other: Another one; an option that one of them lacks is of a newer version, and no
-            difference.
-        but: Paths that make no difference.
-        path: Where they sit.
-    """
-    if path in but or one == other:
-        return []
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        return [path]
-    return [
-        found
-        for name in one
-        if name in other
-        for found in differing_options(one[name], other[name], but, f"{path}.{name}".lstrip("."))
-    ]

@@ -11,6 +11,7 @@ import numpy as np
 from common.errors import UserError
 from common.logging.terminal import format_seconds
 from common.report import beside
+from common.report.agents import agent_name
 from common.report.charts import Frame, Series, chart, legend, smooth, thin
 from common.report.comparison import compare
 from common.report.data import Curve, RunData
@@ -86,7 +87,7 @@ def render(run: RunData) -> str:
 def title(run: RunData) -> str:
     """Returns who was trained on what."""
     task = str(run.settings.get("task", run.logdir.resolve().name))
-    agent = str(run.settings.get("agent", "")).capitalize()
+    agent = agent_name(run.settings)
     return f"{agent} on {task}" if agent else task
 
 

@@ -12,8 +12,9 @@ import pytest
 from common.command import line as cli
 from common.errors import UserError
 from common.report import beside
+from common.report.agents import in_words, same_options
 from common.report.comparison import comparable, compare
-from common.report.page import write_report
+from common.report.page import title, write_report
 from common.report.read import read_run
 from tests.report.test_report import Page, assert_self_contained
 
@@ -87,13 +88,56 @@ def test_runs_of_one_task_are_seeds_of_one_curve(make):
     assert "single seed" not in beside.as_text(found)
 
 
-def test_what_runs_differ_in_is_said(make):
+def test_runs_of_other_options_are_curves_of_their_own(make, capsys):
     curve = [(20_000, 300), (100_000, 900)]
-    one = read_run(make("a", curve, more="frames: 1, train_every: 2"))
-    other = read_run(make("b", curve, more="frames: 2, train_every: 4"))
-    assert compare([one, other]).remarks == (
-        "several of these runs have the seed 1", "the runs differ in run.train_every",
-    )  # fmt: skip
+    logdirs = [
+        make("a", curve, more="frames: 1, train_every: 2"),
+        make("b", curve, more="frames: 2, train_every: 4, eval_episodes: 1"),
+        make("c", curve, more="frames: 3, train_every: 2, eval_episodes: 1", seed=2),
+        make("d", curve, more="frames: 4, train_every: 2, eval_episodes: 5", seed=2),
+    ]
+    one, other, *alike = map(read_run, logdirs)
+    with pytest.raises(UserError, match="are no seeds of one curve"):
+        compare([one, other])
+    assert compare([one, *alike]).remarks == (
+        "several of these runs have the seed 2",
+        "the runs differ in run.eval_episodes: 1, 5, None",
+    )
+    assert run("compare", "--logdir", *logdirs) == 0
+    shown = capsys.readouterr().out
+    assert "Dreamer (run.train_every 2) on walker_walk from state, seeds 1, 2, 2\n" in shown
+    assert "Dreamer (run.train_every 4) on walker_walk from state, seed 1\n" in shown
+    assert "returns of 1 evaluation episode by" in shown
+
+
+PLANET = "agent: planet\nmodel: {}\nenv: {{pixels: false, state: true}}\ntask: dmc_walker_walk\n"
+
+
+def test_agents_are_kept_apart_and_have_their_own_names(make, capsys):
+    names = {"tdmpc2": "TD-MPC2", "tdm": "Token-level model", "world_model": "PlaNet"}
+    logdirs = [make("dreamer", [(1e5, 600)])]
+    for model in names:
+        logdirs.append(make(model, [(1e5, 600)]))
+        (logdirs[-1] / "config.yaml").write_text(PLANET.format(model))
+    assert run("compare", "--logdir", *logdirs) == 0
+    shown = capsys.readouterr().out
+    for model, name in names.items():
+        assert f"{name} on walker_walk from state" in shown
+        assert title(read_run(logdirs[0].parent / model)) == f"{name} on dmc_walker_walk"
+    assert "Dreamer on walker_walk from state, seed 1\n" in shown
+
+
+def test_what_tells_curves_apart_is_said_shortly():
+    settings = [
+        {"joint": value, "seed": value, "b": {"x": i, "y": i}, "run": {"frames": i, "z": i}}
+        for i, value in enumerate([False, True, True])
+    ]
+    assert in_words(settings[1:]) == ["b.x 1, b.y 1, run.z 1", "b.x 2, b.y 2, run.z 2"]
+    assert in_words(settings)[0] == "joint false, b.x 0, b.y 0 and 1 more"
+    assert in_words(settings[:1]) == [""]
+    # What a version did not know yet tells nobody apart, but what two others say does.
+    older = {name: value for name, value in settings[1].items() if name != "joint"}
+    assert same_options([settings[1], older, settings[1] | {"joint": False}]) == [[0, 1], [2]]
 
 
 def test_runs_of_other_challenges_are_no_seeds(make):
@@ -185,11 +229,16 @@ def test_the_command_writes_what_it_shows(make, tmp_path, capsys):
     folders = [make(f"s{seed}", [(20_000, 300), (1e5, 600 + seed)], seed=seed) for seed in (1, 2)]
     folders += [make("cup", [(1e5, 600)], "dmc_cup_catch"), make("gym", [(1e5, 1)], "gym_X-v0")]
     folders += folders[:1]  # Twice is once.
+    (tmp_path / "notes.txt").write_text("of mine")
+    (tmp_path / "empty").mkdir()
+    folders += [tmp_path / "notes.txt", tmp_path / "empty"]
     assert run("compare", "--logdir", *folders, "--out", tmp_path / "page.html") == 0
     shown = capsys.readouterr()
     assert "Dreamer on walker_walk from state, seeds 1, 2\n" in shown.out
     assert "Dreamer on cup_catch from state, seed 1\n" in shown.out
-    assert shown.err.startswith("note: ") and "gym_X-v0" in shown.err
+    notes = shown.err.splitlines()
+    assert len(notes) == 3 and all(line.startswith("note: ") for line in notes)
+    assert "gym_X-v0" in notes[0] and "no run in" in notes[1] and "notes.txt" in notes[1]
     page = assert_self_contained(tmp_path / "page.html")
     assert "Dreamer on cup_catch from state, seed 1" in page.text and page.tags.count("svg") == 2
     assert run("compare", "--logdir", folders[0], folders[1], "--out", tmp_path / "t.csv") == 0
