@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _ids = itertools.count()
+_REACH = 6
+"""Pixels by which a point at an end of the horizontal axis reaches beyond it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +97,8 @@ def chart(
         f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" '
         f'aria-label="{html.escape(name or y_label or x_label)}">',
         _grid(axes, ticks, x_label, y_label),
-        f'<clipPath id="{clip}"><rect x="{frame.left}" y="{frame.top}" '
-        f'width="{frame.width - frame.left - frame.right}" '
+        f'<clipPath id="{clip}"><rect x="{frame.left - _REACH}" y="{frame.top}" '
+        f'width="{frame.width - frame.left - frame.right + 2 * _REACH}" '
         f'height="{frame.height - frame.top - frame.bottom}"/></clipPath>',
         f'<g clip-path="url(#{clip})">',
         *(_draw(one, axes) for one in series),

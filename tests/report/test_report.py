@@ -265,6 +265,16 @@ def test_a_line_of_one_point_is_a_dot(values, alone):
     assert drawing.count("<circle") == alone
 
 
+def test_a_point_at_an_end_of_the_axis_is_drawn_whole():
+    ends = Series("points", np.array([0.0, 9.0]), np.array([1.0, 2.0]), "x")
+    drawing = chart([ends], Frame(300, 200), "")
+    numbers = re.search(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing).groups()
+    left, width = map(float, numbers)
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawing)]
+    radius = 4.75  # And half of the line around it.
+    assert left <= min(places) - radius and max(places) + radius <= left + width
+
+
 def test_speed_is_that_of_learning(tmp_path):
     """Random actions come first, and most often here, at a hundred times the speed."""
     make_run(tmp_path)
