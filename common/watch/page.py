@@ -182,7 +182,7 @@ def _head(one: Watched) -> str:
 def _row(one: Watched) -> str:
     """The run's line in the table of all."""
     run, length = one.run, planned(one.run)
-    share = f"{run.frames / length:.0%}" if length else f"{run.frames:,}"
+    share = f"{min(run.frames / length, 1):.0%}" if length else f"{run.frames:,}"
     speed = _last(run, f"time/{run.clock}_per_s")
     cells = [_return(run), _number(_last(run, "random/return_mean")), share,
              _number(speed), _left(run)]  # fmt: skip

@@ -103,6 +103,10 @@ def test_the_page_shows_every_part_of_a_run_and_writes_nothing(make_run, tmp_pat
         assert "image loss" in part(one, "metrics") and "405.0" in part(one, "row")
         assert part(one, "films").count("<video") == 2
     assert snapshot(tmp_path) == before
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"frames": 80800, "eval/return_mean": 9.0}\n')
+    with watching(run) as one:  # A run ends with its last step of all environments, or episode.
+        assert ">100%<" in part(one, "row") and 'style="width:100.00%"' in part(one, "head")
 
 
 def test_a_video_comes_whole_or_in_ranges(make_run, tmp_path):
@@ -334,5 +338,5 @@ def test_a_browser_follows_a_run_that_grows(tmp_path, monkeypatch):
     dom = done.stdout
     assert len(seen) >= 2 and dom.count('class="run"') == 4
     assert dom.count("<svg") == 4 and "654.5" in dom and "eval_policy?at=41000" in dom
-    assert "Planet on gym_Pendulum-v1" in dom and "31,000 of 80,000 frames" in dom
+    assert "PlaNet on gym_Pendulum-v1" in dom and "31,000 of 80,000 frames" in dom
     assert re.search(r'id="lost"[^>]*hidden', dom) and snapshot(recorded) == before

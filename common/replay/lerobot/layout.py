@@ -119,6 +119,8 @@ def read_layout(folder: pathlib.Path) -> Layout:
         read = _entries_v2 if version.startswith("v2") else _entries_v3
         episodes = sorted(read(folder, info, fps, _cameras(features)))
         said = int(info["total_episodes"])
+    except UserError:
+        raise
     except _DAMAGE as error:
         words = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, KeyError):

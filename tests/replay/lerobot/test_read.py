@@ -191,7 +191,7 @@ MISTAKES = {
     "info": (lambda f: (f / made.INFO).unlink(), "has no meta/info.json; name the folder of a"),
     "json": (lambda f: (f / made.INFO).write_text("{"), "cannot read .*info.json"),
     "list": (lambda f: (f / made.INFO).write_text("[]"), "it holds no names and values"),
-    "version": (lambda f: edit(f, codebase_version="v1.6"), "version 'v1.6'; expected"),
+    "version": (lambda f: edit(f, codebase_version="v4.0"), "^(?!.*damaged).*'v4.0'; expected"),
     "fps": (lambda f: edit(f, fps=0), "is damaged: fps is 0"),
     "none": (lambda f: edit(f, features=None), "info.json, or the list .* is damaged"),
     "more": (lambda f: edit(f, total_episodes=4), "4 episodes, 3 are listed"),
