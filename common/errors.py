@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 
 MISTAKE = 2
@@ -34,6 +35,19 @@ class UserError(ValueError):
         super().__init__(message)
 
 
+class OtherAgent(UserError):
+    """A file holds the agent of another program.
+
+    Attributes:
+        agent: That program's name.
+    """
+
+    def __init__(self, path: object, agent: str) -> None:
+        """Takes the file, or the run's folder, and names what reads it in Python."""
+        super().__init__(f"{path} holds a {agent} agent; load it with {agent}.load")
+        self.agent = agent
+
+
 class Lost(Exception):
     """Another process of a training is gone; the same command goes on from the checkpoint.
 
@@ -43,7 +57,7 @@ class Lost(Exception):
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Runs a command; says in one line a user's mistake, or that a process is gone.
+    """Runs a command; says in one line a user's mistake, or that a process is gone, or a warning.
 
     Args:
         command: Does the work and returns its exit code.
@@ -52,6 +66,7 @@ def exit_code(command: Callable[[], int]) -> int:
         The command's exit code, 1 where another process of a training is gone, 2 after a user's
         mistake or on a full disk, 130 after an interrupt.
     """
+    before, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         return command()
     except UserError as error:
@@ -72,6 +87,14 @@ def exit_code(command: Callable[[], int]) -> int:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}; free space on the disk", file=sys.stderr)
         return MISTAKE
+    finally:
+        warnings.formatwarning = before
+
+
+def _one_line(message: Warning | str, *where: object, **line: object) -> str:
+    """What Python prints of a warning: without the place in the code, which no user can mend."""
+    del where, line
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 @functools.cache
@@ -105,9 +128,12 @@ def nearest(name: str, choices: Iterable[str], limit: int = 12) -> str:
         limit: How many choices to list where none is near.
 
     Returns:
-        "; did you mean 'a'?" where a choice is near, else the list of choices.
+        "; did you mean 'a'?" where a choice is near, else the list of choices; "" where there
+        is none.
     """
     choices = sorted(str(choice) for choice in choices)
+    if not choices:
+        return ""
     near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {near[0]!r}?"

@@ -18,6 +18,17 @@ _NOT_KEPT = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EROFS
 """Errors of file systems that cannot be asked to keep a folder, or need not be."""
 
 
+_REMEDIES = {
+    errno.ENOENT: "make the folder, or choose another",
+    errno.ENOTDIR: "a file has the name of a folder of it; choose another",
+    errno.EISDIR: "choose a name that no folder has",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+}
+"""What mends an error of the system; space on the disk mends the others."""
+
+
 class WriteError(UserError):
     """A file could not be written; most often the disk is full."""
 
@@ -30,10 +41,32 @@ def cannot_write(path: str | pathlib.Path, error: BaseException) -> WriteError:
         error: What the system said.
     """
     words = str(getattr(error, "strerror", None) or error or type(error).__name__)
-    return WriteError(
-        f"cannot write {path}: {words.splitlines()[0]}; free space on the disk, or choose "
-        "another logdir"
+    remedy = _REMEDIES.get(
+        getattr(error, "errno", None), "free space on the disk, or choose another folder"
     )
+    return WriteError(f"cannot write {path}: {words.splitlines()[0]}; {remedy}")
+
+
+def check_place(option: str, path: pathlib.Path) -> None:
+    """Raises a UserError where a file could not be written, before anything is made for it.
+
+    Args:
+        option: The option that names it, without dashes.
+        path: The file; one that is there would be replaced.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise UserError(
+            f"--{option}: cannot write {path}: the folder {folder} {what}; make it, or choose "
+            "another"
+        )
+    if path.is_dir():
+        raise UserError(f"--{option}: cannot write {path}: it is a folder; choose another name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--{option}: cannot write {path}: {folder} may not be written to; choose another"
+        )
 
 
 @contextlib.contextmanager

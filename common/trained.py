@@ -62,6 +62,16 @@ def trained_agents(folder: pathlib.Path = FOLDER) -> dict[str, Trained]:
     return {name: Trained(**entries[name]) for name in sorted(entries)}
 
 
+def refuse_name(*words: str) -> None:
+    """Raises a UserError where ``zoo:NAME`` stands for a folder of a run."""
+    for word in words:
+        if word.startswith(PREFIX):
+            raise UserError(
+                f"--logdir {word} names a trained agent of the package, for eval, export, "
+                "record --policy and load; here name a run's folder: --logdir runs/..."
+            )
+
+
 def located(path: str | pathlib.Path) -> pathlib.Path:
     """Returns where an agent lies: the path itself, or the export of ``zoo:NAME``.
 

@@ -7,12 +7,13 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
 from benchmarks.tdm.work import Cell
 from common import files
-from common.errors import exit_code
+from common.errors import UserError, exit_code
 from tests.full_disk import full_disk
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -41,22 +42,37 @@ def test_whatever_fails_leaves_the_file_of_before(tmp_path, failure):
     if expected is files.WriteError:
         assert str(raised.value) == (
             f"cannot write {path}: No space left on device; free space on the disk, or choose "
-            "another logdir"
+            "another folder"
         )
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(files.WriteError, match="cannot write .*: No such file or directory; free"):
+    with pytest.raises(files.WriteError, match="cannot write .*: No such file or directory; make"):
         with files.replacing(tmp_path / "none" / "a.txt") as temporary:
             temporary.write_text("new")
     (tmp_path / "file").write_text("")
-    with pytest.raises(files.WriteError, match="cannot write .*file/x: Not a directory"):
+    with pytest.raises(
+        files.WriteError, match="cannot write .*file/x: Not a directory; a file has"
+    ):
         files.make_folder(tmp_path / "file" / "x")
     with full_disk(), pytest.raises(files.WriteError, match="cannot write .*: File too large; f"):
         with files.replacing(tmp_path / "a.txt") as temporary:
             temporary.write_text("new")
     assert "\n" not in str(files.cannot_write("x", RuntimeError("two\nlines")))
+
+
+def test_a_place_is_checked_before_anything_is_made_for_it(tmp_path):
+    files.check_place("onnx", tmp_path / "a.onnx")
+    (tmp_path / "file").write_text("")
+    for path, said in [
+        (tmp_path / "none" / "a.onnx", "none does not exist; make it"),
+        (tmp_path / "file" / "a.onnx", "file is a file, not a folder"),
+        (tmp_path, "it is a folder"),
+    ]:
+        with pytest.raises(UserError, match=f"--onnx: cannot write .*{said}"):
+            files.check_place("onnx", path)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_file_system_that_cannot_be_asked_is_written_to_all_the_same(tmp_path, monkeypatch):
@@ -76,6 +92,17 @@ def test_a_full_disk_that_nobody_foresaw_is_one_line_too(tmp_path, capsys):
     assert capsys.readouterr().err == expected
     with pytest.raises(PermissionError):
         exit_code(lambda: fail(errno.EACCES))
+
+
+def test_a_command_prints_a_warning_in_one_line_without_code():
+    script = (
+        "import warnings\nfrom common.errors import exit_code\nbefore = warnings.formatwarning\n"
+        "exit_code(lambda: warnings.warn('two\\nlines', stacklevel=1))\n"
+        "assert warnings.formatwarning is before\n"
+    )
+    words = [sys.executable, "-c", script]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stderr == "warning: two lines\n"
 
 
 def test_every_name_of_a_file_is_one_that_all_systems_and_archives_take():

@@ -11,7 +11,7 @@ import pytest
 import common
 import dreamer
 import planet
-from common.command import flags, presets
+from common.command import flags, presets, trained
 from common.errors import UserError
 from common.export import read_export
 from common.replay.episodes import read_episodes
@@ -72,6 +72,16 @@ def test_an_agent_plays_and_records_by_the_command(capsys, tmp_path):
     assert program.main(["record", *words]) == 0
     (episode,) = read_episodes(tmp_path / "data")
     assert episode["reward"].sum() > 0.8 * AGENTS[name].mean
+
+
+def test_the_list_names_the_program_of_each(monkeypatch):
+    (name, one), *_ = sorted(AGENTS.items())
+    monkeypatch.setattr(trained, "trained_agents", lambda: {name: one._replace(agent="dreamer")})
+    assert trained.listing().endswith(f'in Python dreamer.load("zoo:{name}")')
+    both = {name: one._replace(agent="planet"), "cup_catch": one._replace(agent="dreamer")}
+    monkeypatch.setattr(trained, "trained_agents", lambda: both)
+    assert "play one: dreamer eval --logdir zoo:cup_catch" in trained.listing()
+    assert trained.listing().endswith("; those of planet: planet eval, planet.load")
 
 
 def test_a_world_model_has_the_same_name():

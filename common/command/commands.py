@@ -17,10 +17,11 @@ from common.command import comparing, doctor, presets, recording, trained, train
 from common.command.flags import Flags, preset_help
 from common.command.table import Command
 from common.errors import UserError, nearest
+from common.files import check_place
 from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.program import Program
-from common.trained import located
+from common.trained import located, refuse_name
 
 if TYPE_CHECKING:
     from common.run.evaluation import MakePolicy
@@ -74,7 +75,8 @@ def _learned_player(program: Program, parsed: Flags, seed: int) -> tuple[Setting
         others = f"--model {' or '.join(program.models)}" if program.models else "training"
         raise UserError(f"--configs is for {others}; a trained run has its own options")
     logdir = existing_run(parsed)
-    agent = LoadedAgent(program, logdir, changes=parsed.values)
+    with trained.by_its_own_command("eval", parsed.extra["logdir"]):
+        agent = LoadedAgent(program, logdir, changes=parsed.values)
     trust.check_task(agent.config.task, agent.config.env.kwargs, parsed.extra.get("task"), logdir)
     return agent.config, trained_policy(agent, seed)
 
@@ -106,6 +108,7 @@ def _eval_options(program: Program) -> Mapping[str, str]:
 
 
 def _report(load_program: LoadProgram, parsed: Flags) -> int:
+    refuse_name(parsed.extra.get("logdir", ""))
     logdir = existing_run(parsed)
     from common.report.page import write_report
 
@@ -117,14 +120,18 @@ def _export(load_program: LoadProgram, parsed: Flags) -> int:
     logdir = existing_run(parsed)
     if "onnx" not in parsed.extra:
         raise UserError("name the file to write: --onnx walker.onnx")
-    batch = whole_number(parsed, "batch", 1, least=1, most=65_536)
+    dynamic = parsed.extra.get("batch") == "dynamic"
+    batch = "dynamic" if dynamic else whole_number(parsed, "batch", 1, least=1, most=65_536)
     latents = parsed.extra.get("latents", "sample")
     from common.checks import check_choice
     from common.run.onnx import Latents, write_onnx
 
     check_choice("latents", latents, Latents)
     out = pathlib.Path(parsed.extra["onnx"]).expanduser()
-    print(write_onnx(load_program(), logdir, out, batch, latents))
+    check_place("onnx", out)
+    check_place("onnx", out.with_suffix(".json"))
+    with trained.by_its_own_command("export", parsed.extra["logdir"]):
+        print(write_onnx(load_program(), logdir, out, batch, latents))
     return 0
 
 
@@ -136,6 +143,7 @@ def _watch(load_program: LoadProgram, parsed: Flags) -> int:
     folders = parsed.lists.get("logdir", ())
     if not folders:
         raise UserError("name the runs' folders: --logdir runs/*")
+    refuse_name(*folders)
     port = whole_number(parsed, "port", 0, most=65535)
     from common.watch.server import open_server, serve
 
@@ -336,7 +344,7 @@ COMMANDS = {
         {
             "logdir": f"{_LOGDIR[:-1]}, or an exported file.",
             "onnx": "File to write, .onnx; a .json that says what its inputs are comes beside it.",
-            "batch": "Environments that one call acts in. [default: 1]",
+            "batch": "Environments that one call acts in, or dynamic: any number. [default: 1]",
             "latents": "Latent states: drawn as in evaluations, or the likeliest. [one of sample, "
             "mode; default: sample]",
         },

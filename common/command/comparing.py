@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from common.command.flags import Flags
 from common.errors import UserError
+from common.trained import refuse_name
 
 if TYPE_CHECKING:
     from common.report.comparison import Comparison
@@ -32,6 +33,7 @@ def run(parsed: Flags) -> int:
     folders = parsed.lists.get("logdir", ())
     if not folders:
         raise UserError("name the runs' folders: --logdir runs/...")
+    refuse_name(*folders)
     out = pathlib.Path(parsed.extra["out"]).expanduser() if "out" in parsed.extra else None
     if out and out.suffix not in _SUFFIXES:
         raise UserError(f"--out {out} must end in {' or '.join(_SUFFIXES)}")

@@ -113,7 +113,8 @@ def find_option(name: str, paths: Sequence[str], extra: Sequence[str] = ()) -> s
     if inside:
         raise UserError(f"--{name} is a group of options, such as --{inside[0]}; --help lists it")
     known = {"--" + word for path in (*extra, *paths) for word in _endings(path)}
-    raise UserError(f"unknown option --{name}{nearest('--' + name, known)}")
+    hint = nearest("--" + name, known) or "; this command has no options"
+    raise UserError(f"unknown option --{name}{hint}")
 
 
 def _endings(path: str) -> list[str]:

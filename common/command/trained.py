@@ -1,8 +1,32 @@
-"""What the command ``zoo`` prints."""
+"""Trained agents on the command line: what ``zoo`` lists, and whose command reads which."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from common.errors import OtherAgent, UserError
 from common.trained import FOLDER, PREFIX, trained_agents
+
+
+@contextlib.contextmanager
+def by_its_own_command(command: str, logdir: str) -> Iterator[None]:
+    """Names the program whose agent a file holds, where it is that of another one.
+
+    Args:
+        command: What was asked of this program.
+        logdir: The file or folder, as the user wrote it.
+
+    Raises:
+        UserError: It is.
+    """
+    try:
+        yield
+    except OtherAgent as error:
+        name = error.agent
+        raise UserError(
+            f"{logdir} holds a {name} agent; {name} {command} --logdir {logdir} reads it"
+        ) from None
 
 
 def listing() -> str:
@@ -18,10 +42,8 @@ def listing() -> str:
         )  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join(
-        [
-            *lines,
-            f"play one: dreamer eval --logdir {rows[-1][0]} --video it.mp4 (planet for its own); "
-            "in Python, dreamer.load or planet.load takes the name",
-        ]
-    )
+    name, agent = rows[-1][:2]
+    others = sorted({row[1] for row in rows[1:]} - {agent})
+    also = "".join(f"; those of {other}: {other} eval, {other}.load" for other in others)
+    played = f"play one: {agent} eval --logdir {name} --video it.mp4"
+    return "\n".join([*lines, f'{played}; in Python {agent}.load("{name}"){also}'])

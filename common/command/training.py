@@ -19,6 +19,7 @@ from common.run import folder as run_folder
 from common.run.config import Settings
 from common.run.processes import leads
 from common.run.program import Program
+from common.trained import refuse_name
 
 if TYPE_CHECKING:
     from common.run.members import Member
@@ -47,6 +48,7 @@ def run(program: Program, config: Settings, parsed: Flags) -> int:
         UserError: Something in the options is wrong.
     """
     given = parsed.extra.get("logdir")
+    refuse_name(given or "")
     logdir = pathlib.Path(given).expanduser() if given else None
     asked = {name: parsed.extra[name] for name in OF_LAUNCHERS if name in parsed.extra}
     if "seeds" in parsed.extra:

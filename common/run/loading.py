@@ -13,7 +13,7 @@ import numpy as np
 from common.agent import Agent
 from common.checks import check_range
 from common.config import update
-from common.errors import UserError
+from common.errors import OtherAgent, UserError
 from common.export import Exported, check_params, read_export
 from common.model.save import NAME as WORLD_MODEL
 from common.rows import observation_entries
@@ -61,9 +61,7 @@ class LoadedAgent:
                     f"{path} holds a world model and no agent; read it with common.load_world_model"
                 )
             if program.adopt is None:
-                raise UserError(
-                    f"{path} holds a {exported.agent} agent; load it with {exported.agent}.load"
-                )
+                raise OtherAgent(path, exported.agent)
             if WORLD_MODEL not in exported.params:
                 held = ", ".join(exported.params)
                 raise UserError(f"{path} holds no world model to plan in, but {held}")

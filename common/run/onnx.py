@@ -35,12 +35,17 @@ FORMAT = 1
 OPSET = 20
 CHECKED_STEPS = 50
 TIMED_STEPS = 100
+SEVERAL = 3
+"""Environments with which a graph for any number is checked, beside a single one."""
 TOLERANCE = 1e-4
 """Largest difference to JAX in any output, over the steps that are checked."""
 _WIDEST = 2**24
 """Integers up to this are floats of 32 bits."""
 
 Latents = Literal["sample", "mode"]
+DYNAMIC = "dynamic"
+"""In the place of a number of environments: each call says how many there are."""
+Batch = int | Literal["dynamic"]
 
 
 class Tensor(NamedTuple):
@@ -48,7 +53,7 @@ class Tensor(NamedTuple):
 
     Attributes:
         name: Its name.
-        shape: With the number of environments in front.
+        shape: With the number of environments in front, or a symbol for it.
         dtype: NumPy's name of its type.
     """
 
@@ -60,6 +65,10 @@ class Tensor(NamedTuple):
     def struct(self) -> jax.ShapeDtypeStruct:
         """The same for JAX."""
         return jax.ShapeDtypeStruct(self.shape, self.dtype)
+
+    def of(self, batch: int) -> Tensor:
+        """Returns it with so many environments in front."""
+        return self._replace(shape=(batch, *self.shape[1:]))
 
 
 class Step(NamedTuple):
@@ -79,7 +88,7 @@ class Step(NamedTuple):
 
 
 def write_onnx(
-    program: Program, path: pathlib.Path, out: pathlib.Path, batch: int, latents: Latents
+    program: Program, path: pathlib.Path, out: pathlib.Path, batch: Batch, latents: Latents
 ) -> str:
     """Writes the policy of a run or an export, and the JSON file beside it.
 
@@ -87,7 +96,7 @@ def write_onnx(
         program: The program that trained it.
         path: Run folder or exported file.
         out: Where to, ending in ".onnx".
-        batch: Environments that are acted in at once, N.
+        batch: Environments that are acted in at once, N; or "dynamic".
         latents: "sample" draws the latent state as evaluations do; "mode" takes the likeliest.
 
     Returns:
@@ -118,7 +127,9 @@ def write_onnx(
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, str(described[key])
     data = proto.SerializeToString()
-    difference, milliseconds = _compare(data, step)
+    difference, milliseconds = _compare(data, step, 1 if batch == DYNAMIC else batch)
+    if batch == DYNAMIC:
+        difference = max(difference, _compare(data, step, SEVERAL)[0])
     described["compared"] = {"steps": CHECKED_STEPS, "largest_difference": difference}
     beside = out.with_suffix(".json")
     with replacing(out) as temporary:
@@ -136,23 +147,26 @@ def make_step(
     params: Params,
     observations: Mapping[str, ObservationSpec],
     actions: ActionSpec,
-    batch: int,
+    batch: Batch,
 ) -> Step:
     """Builds the step; its parameters become constants of the graph.
+
+    With the batch "dynamic" all shapes begin with JAX's symbol N.
 
     Raises:
         UserError: An action is an integer that 32-bit floats can't count.
     """
-    start = reactive.initial_carry(batch)
+    n = jax.export.symbolic_shape("N")[0] if batch == DYNAMIC else batch
+    start = reactive.initial_carry(1)
     paths, tree = jax.tree_util.tree_flatten_with_path(start)
     places = {".".join(str(key).strip(".[]'") for key in path): leaf for path, leaf in paths}
     noise = {f"noise.{name}": spec for name, spec in reactive.noise.items()}
     seen = {f"observation.{key}": spec for key, spec in observations.items()}
     inputs = [
-        Tensor("is_first", (batch,), "bool"),
-        *(Tensor(name, (batch, *x.shape), np.dtype(x.dtype).name) for name, x in seen.items()),
-        *(Tensor(name, (batch, *spec.shape), "float32") for name, spec in noise.items()),
-        *(Tensor(f"carry.{name}", x.shape, x.dtype.name) for name, x in places.items()),
+        Tensor("is_first", (n,), "bool"),
+        *(Tensor(name, (n, *x.shape), np.dtype(x.dtype).name) for name, x in seen.items()),
+        *(Tensor(name, (n, *spec.shape), "float32") for name, spec in noise.items()),
+        *(Tensor(f"carry.{name}", (n, *x.shape[1:]), x.dtype.name) for name, x in places.items()),
     ]
     for part in actions.parts:
         if np.dtype(part.dtype).kind != "f" and max(map(abs, (*part.low, *part.high, 0))) > _WIDEST:
@@ -165,12 +179,10 @@ def make_step(
         vector, carry = reactive.act(params, drawn, jax.tree.unflatten(tree, rest), rows)
         return *decode(actions, vector).values(), *jax.tree.leaves(carry)
 
-    decoded = jax.eval_shape(
-        lambda vector: decode(actions, vector), jnp.zeros((batch, actions.size))
-    )
+    decoded = jax.eval_shape(lambda vector: decode(actions, vector), jnp.zeros((1, actions.size)))
     outputs = [
-        *(Tensor(name, x.shape, x.dtype.name) for name, x in decoded.items()),
-        *(Tensor(f"next.{name}", x.shape, x.dtype.name) for name, x in places.items()),
+        *(Tensor(name, (n, *x.shape[1:]), x.dtype.name) for name, x in decoded.items()),
+        *(Tensor(f"next.{name}", (n, *x.shape[1:]), x.dtype.name) for name, x in places.items()),
     ]
     return Step(run, reactive.noise, inputs, outputs)
 
@@ -189,7 +201,7 @@ def decode(actions: ActionSpec, vector: Array) -> dict[str, Array]:
     for name, parts in found.items():
         whole, values = parts[0][0].shape, [value for _, value in parts]
         joined = values[0] if len(parts) == 1 else jnp.stack(values, -1)
-        decoded[name] = joined.reshape(len(vector), *whole)
+        decoded[name] = joined.reshape(vector.shape[0], *whole)
     return decoded
 
 
@@ -218,11 +230,12 @@ def converter() -> Callable[[Step], Any]:
 
     def convert(step: Step) -> Any:
         structs = [one.struct for one in step.inputs]
-        with use_implementation("library"):
-            # The converter replaces functions of jax.numpy while it traces: what it gets is traced.
-            closed = jax.make_jaxpr(step.run)(*structs)
-        evaluate = jax.extend.core.jaxpr_as_fun(closed)
         try:
+            with use_implementation("library"):
+                # The converter replaces functions of jax.numpy while it traces: what it gets is
+                # traced.
+                closed = jax.make_jaxpr(step.run)(*structs)
+            evaluate = jax.extend.core.jaxpr_as_fun(closed)
             with _quiet():
                 proto = jax2onnx.to_onnx(
                     lambda *inputs: tuple(evaluate(*inputs)),
@@ -261,8 +274,13 @@ def open_session(data: bytes) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _compare(data: bytes, step: Step) -> tuple[float, float]:
+def _compare(data: bytes, step: Step, batch: int) -> tuple[float, float]:
     """Plays some steps with random observations and resets, beside JAX.
+
+    Args:
+        data: The graph.
+        step: The step.
+        batch: Environments.
 
     Returns:
         The largest difference of any output, and the milliseconds of a step of the graph.
@@ -273,14 +291,15 @@ def _compare(data: bytes, step: Step) -> tuple[float, float]:
     session, run = open_session(data), jax.jit(step.run)
     rng, worst = np.random.default_rng(0), 0.0
     taken = {one.name for one in session.get_inputs()}
-    carries = [one for one in step.inputs if one.name.startswith("carry.")]
+    inputs = [one.of(batch) for one in step.inputs]
+    carries = [one for one in inputs if one.name.startswith("carry.")]
     carry = {one.name: np.zeros(one.shape, one.dtype) for one in carries}
     for index in range(CHECKED_STEPS):
-        values = {one.name: _random(rng, one, step.noise) for one in step.inputs} | carry
+        values = {one.name: _random(rng, one, step.noise) for one in inputs} | carry
         values["is_first"] = np.full(values["is_first"].shape, index % 20 == 0)
         feed = {name: value for name, value in values.items() if name in taken}
         found = session.run(None, feed)
-        wanted = run(*(values[one.name] for one in step.inputs))
+        wanted = run(*(values[one.name] for one in inputs))
         for ours, theirs in zip(found, wanted, strict=True):
             worst = max(worst, float(np.abs(ours - np.asarray(theirs)).max()))
         carry = dict(zip(carry, found[len(found) - len(carry) :], strict=True))
@@ -305,7 +324,7 @@ def _random(rng: np.random.Generator, one: Tensor, noise: Mapping[str, NoiseSpec
     return (rng.random(one.shape) if uniform else rng.normal(size=one.shape)).astype(one.dtype)
 
 
-def _describe(agent: LoadedAgent, step: Step, batch: int, latents: Latents) -> dict[str, Any]:
+def _describe(agent: LoadedAgent, step: Step, batch: Batch, latents: Latents) -> dict[str, Any]:
     """Returns what the JSON file says."""
     config = agent.config
     return {

@@ -133,7 +133,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(tmp_path):
         last = err.splitlines()[-1]
         assert last.startswith(f"error: cannot write {logdir}") or "checkpoint" in last, err
         assert last.endswith("No space left on device; free space on the disk, or choose another "
-                             "logdir")  # fmt: skip
+                             "folder")  # fmt: skip
         left = [path for path in logdir.rglob(".*") if path.is_file()]
         assert not left
         ballast.unlink()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import planet
+from common.command.line import main
 from common.errors import UserError
 from common.export import EXPORT, export
 from common.model.world_model import world_model
@@ -50,10 +51,13 @@ def test_planning_in_the_model_of_a_dreamer(tmp_path):
     loaded.act({"image": image}, carry)
 
 
-def test_a_dreamer_needs_more_than_the_model_of_a_planet(tmp_path):
+def test_a_dreamer_needs_more_than_the_model_of_a_planet(tmp_path, capsys):
     export(tmp_path / EXPORT, "planet", PlanetConfig(), SPECS, ACTIONS, {})
     with pytest.raises(UserError, match="holds a planet agent; load it with planet.load"):
         LoadedAgent(load_dreamer(), tmp_path)
+    assert main("dreamer", load_dreamer, ["eval", "--logdir", str(tmp_path / EXPORT)]) == 2
+    said = capsys.readouterr().err
+    assert f"holds a planet agent; planet eval --logdir {tmp_path / EXPORT} reads it" in said
 
 
 def test_what_is_adopted():

@@ -239,6 +239,33 @@ def test_the_runner_needs_no_jax_and_serves_several(tmp_path):
     assert ran.stdout.split(") ") == ["(3, 2", "True False\n"]  # Only an episode's begin forgets.
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one, marks=() if one in ("V2", "TD-MPC2") else pytest.mark.slow)
+        for one in CASES
+    ],
+)
+def test_a_graph_for_any_number_of_environments(name, tmp_path):
+    pytest.importorskip("jax2onnx")
+    load, make_config, observations, actions = CASES[name]
+    path = exported(tmp_path, load, make_config(), observations, actions, name == "V1")
+    write_onnx(load(), path, tmp_path / "policy.onnx", "dynamic", "mode")  # Compares one and three.
+    one, five = (runner()(tmp_path / "policy.onnx", batch=batch) for batch in (1, 5))
+    assert one.about["batch"] == "dynamic"
+    assert {x.shape[0] for x in five.session.get_inputs()} == {"N"}
+    assert {x.shape[0] for x in five.session.get_outputs()} == {"N"}
+    if five.about["noise"]:  # They draw different numbers.
+        return
+    observations.seed(0)
+    for first in (True, False):
+        seen = observations.sample()
+        several = jax.tree.map(lambda value: np.stack([value] * 5), seen)
+        single, all_of_them = parts(one.act(seen, first)), parts(five.act(several, first))
+        for ours, theirs in zip(all_of_them, single, strict=True):
+            np.testing.assert_allclose(ours, np.stack([theirs] * 5), atol=1e-5)
+
+
 def test_a_step_is_timed(monkeypatch):
     pytest.importorskip("jax2onnx")
     monkeypatch.setattr(harness, "MATMUL_SIZE", 64)
