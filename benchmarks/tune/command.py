@@ -23,13 +23,16 @@ from benchmarks.tune import search as searching
 from benchmarks.tune.page import BEST, PAGE, write_best, write_report
 from benchmarks.tune.progress import describe
 from benchmarks.tune.record import Question, Record, ranked
-from benchmarks.tune.space import own_values, read_space
+from benchmarks.tune.space import outside, own_values, read_space
 from common.command import flags
 from common.command.line import prepare
 from common.command.presets import preset_names, resolve
+from common.envs.registry import action_repeat
 from common.errors import UserError, nearest
 
 OWN = ("configs", "task", "seed", "logdir")
+_OF_LENGTH = ("run.", "replay.", "env.")
+"""Options that say when a run begins to learn, which nobody knows where they are searched over."""
 
 
 def run_command(argv: Sequence[str]) -> int:
@@ -107,6 +110,12 @@ def _question(given: argparse.Namespace, options: Sequence[str]) -> tuple[Questi
             f"of --run.frames ({run.frames:,}), and an episode or more"
         )
     space = read_space(given.space, program, configs, fixed)
+    if not any(one.path.startswith(_OF_LENGTH) for one in space):
+        from common.run.online import check_length  # It loads JAX, after ``prepare``.
+
+        check_length(
+            config, action_repeat(config.task, config.env.action_repeat), config.env.amount
+        )
     grace = max(1, round(run.frames * given.grace))
     chosen = given.task, given.seed, tuple(options), tuple(space)
     return Question(given.agent, tuple(configs), *chosen, run.frames, grace), config
@@ -134,6 +143,9 @@ def _search(
     if before < trials:
         request = searching.Request(trials, given.jobs, given.cores, given.gpus)
         first = own_values(question.space, config)
+        if first is None and not record.trials:
+            print(f"no trial has the presets' own values: {outside(question.space, config)} "
+                  "of the space")  # fmt: skip
         complete = searching.search(record, question, request, first, report)
     report()
     best = ranked(record.trials)

@@ -30,6 +30,8 @@ svg .line { stroke-width: 1.4; } svg .line.rank0 { stroke-width: 3; }
 svg .pole { stroke: var(--soft); } svg .head { fill: var(--ink); font-weight: 600; }
 .wide { overflow-x: auto; }
 .wide td, .wide th { white-space: nowrap; overflow-wrap: normal; }
+.wide td.fault { white-space: normal; overflow-wrap: anywhere; min-width: 200px;
+  max-width: 340px; }
 tr.rank0 td { font-weight: 600; color: var(--ink); }
 """
 
@@ -62,7 +64,9 @@ def write_report(record: Record, question: Question, amount: int, made: str) -> 
     best, space = ranked(record.trials), question.space
     ended = sum(one.state != "running" for one in record.trials.values())
     title = f"Search: {question.agent} on {question.task}"
-    subtitle = escape(f"{ended} of {amount} trials ended, over {len(space)} options")
+    failed = sum(one.state == "failed" for one in record.trials.values())
+    how = f", {failed} of them by a failure" if failed else ""
+    subtitle = escape(f"{ended} of {amount} trials ended{how}, over {len(space)} options")
     places = {one.number: place for place, one in enumerate(best)}
     sections = [
         section("Best options", _best(best, question)),
@@ -186,10 +190,13 @@ def _table(
         place = places.get(one.number)
         rank = "" if place is None else f"rank{band(place, len(best))}"
         numbers = ("" if math.isnan(x) else f"{x:.4g}" for x in (one.area, one.score))
-        state = f"{one.state}: {one.fault}" if one.fault else one.state
-        cells = ["" if place is None else place + 1, one.number, state, f"{one.frames:,}", *numbers]
-        cells += [brief(one.values[axis.path]) for axis in space]
+        cells = ["" if place is None else place + 1, one.number]
         line = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        style = ' class="fault"' if one.fault else ""
+        state = f"{one.state}: {one.fault}" if one.fault else one.state
+        line += f"<td{style}>{escape(state)}</td>"
+        cells = [f"{one.frames:,}", *numbers, *(brief(one.values[axis.path]) for axis in space)]
+        line += "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(f'<tr class="{rank if rank == "rank0" else ""}">{line}</tr>')
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     words = (

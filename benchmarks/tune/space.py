@@ -180,11 +180,23 @@ def decode(space: Sequence[Dimension], codes: Mapping[str, Any]) -> dict[str, An
 
 def own_values(space: Sequence[Dimension], config: Any) -> dict[str, Any] | None:
     """Returns the values that a configuration has itself; None where one is not of the space."""
-    known = {option.path: option.value for option in options(config)}
-    try:
-        return decode(space, encode(space, {one.path: known[one.path] for one in space}))
-    except (TypeError, ValueError):
+    if outside(space, config):
         return None
+    known = {option.path: option.value for option in options(config)}
+    return decode(space, encode(space, {one.path: known[one.path] for one in space}))
+
+
+def outside(space: Sequence[Dimension], config: Any) -> str:
+    """Names the options whose value in a configuration is not of the space; "" where all are."""
+    known = {option.path: option.value for option in options(config)}
+    found = []
+    for one in space:
+        try:
+            one.encode(known[one.path])
+        except (TypeError, ValueError):
+            found.append(f"{one.path} {words(known[one.path])}")
+    several = "lie" if len(found) > 1 else "lies"
+    return f"{', '.join(found)} {several} outside" if found else ""
 
 
 def words(value: Any) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from common.envs.base import Envs
 from common.envs.multitask import FRAMES
 from common.envs.registry import split
 from common.errors import UserError, warn_once
@@ -154,9 +153,9 @@ class OnlineRun(BaseRun):
             each = f"{self._tasks} episodes" if self._tasks > 1 else "episode"
             amount = f"{schedule.updates_per_episode:,} updates per {each}"
         else:
-            given = self._config, self._envs, self._num_envs
-            before = max(_steps_before(self._config, self._num_envs), _longest_before(*given))
-            amount = f"about {_updates(self._config, self._envs, before):,} updates"
+            given = self._config, self._num_envs
+            before = max(_steps_before(*given), _longest_before(*given, self._envs.max_steps))
+            amount = f"about {_updates(self._config, repeat, before):,} updates"
         begin = f"{schedule.prefill:,} random agent steps"
         if episodes := schedule.prefill_episodes * self._tasks:
             begin += f" and {episodes} episodes"
@@ -208,28 +207,29 @@ def _scalars(episode: Episode) -> dict[str, float]:
     return scalars | {key.removeprefix(LOG_PREFIX): x for key, x in episode.extras.items()}
 
 
-def check_length(config: Settings, envs: Envs, num_envs: int) -> None:
+def check_length(config: Settings, repeat: int, num_envs: int, max_steps: int = 0) -> None:
     """Raises a UserError where a run would end before it learns anything.
 
     Args:
         config: Of the run.
-        envs: Its environments, in this process.
-        num_envs: Those of all processes.
+        repeat: Simulator steps per action of its environments.
+        num_envs: How many there are, those of all processes.
+        max_steps: Actions of their longest episode; 0 where that is not known.
     """
     before = _steps_before(config, num_envs)
-    frames = before * envs.action_repeat
+    frames = before * repeat
     if config.run.frames <= frames:
         raise UserError(
             f"run.frames is {config.run.frames:,}, but learning starts after {frames:,} frames "
             f"(run.prefill, replay.length); raise --run.frames or lower --run.prefill"
         )
-    longest = _longest_before(config, envs, num_envs) * envs.action_repeat
+    longest = _longest_before(config, num_envs, max_steps) * repeat
     if config.run.frames <= longest:
         warn_once(
             f"run.frames is {config.run.frames:,}, and learning starts after episodes that take up "
             f"to {longest:,} frames; raise --run.frames or lower --run.prefill_episodes"
         )
-    if not config.run.updates_per_episode and not _updates(config, envs, before):
+    if not config.run.updates_per_episode and not _updates(config, repeat, before):
         option = "run.train_ratio" if config.run.train_ratio else "run.train_every"
         raise UserError(
             f"{option} is {getattr(config.run, option[4:]):g}, which makes no update in "
@@ -243,22 +243,22 @@ def _steps_before(config: Settings, num_envs: int) -> int:
     return max(config.run.prefill, rows, config.replay.minimum + rows - num_envs)
 
 
-def _longest_before(config: Settings, envs: Envs, num_envs: int) -> int:
+def _longest_before(config: Settings, num_envs: int, max_steps: int) -> int:
     """Agent steps until the first episodes are over, were all as long as they can be.
 
     It is 0 where none are waited for, or nobody knows how long they can be.
     """
     wanted = config.run.prefill_episodes * len(split(config.task))
-    return -(-wanted // num_envs) * num_envs * envs.max_steps
+    return -(-wanted // num_envs) * num_envs * max_steps
 
 
-def _updates(config: Settings, envs: Envs, before: int) -> int:
+def _updates(config: Settings, repeat: int, before: int) -> int:
     """About how many updates a run makes that makes them by agent steps.
 
     Args:
         config: Of the run.
-        envs: Its environments.
+        repeat: Simulator steps per action.
         before: Agent steps before the first one.
     """
-    steps = config.run.frames // envs.action_repeat - before
+    steps = config.run.frames // repeat - before
     return config.run.pretrain + max(0, int(steps * config.updates_per_step()))

@@ -157,7 +157,8 @@ def _train(
     try:
         envs = environments.training
         if not config.run.data:
-            check_length(config, envs, envs.num_envs * processes.amount)
+            amount = envs.num_envs * processes.amount
+            check_length(config, envs.action_repeat, amount, envs.max_steps)
         agent = program.make_agent(config, envs.observation_specs, envs.action_spec)
         if given.learner:
             learner = given.learner(agent, envs)

@@ -21,11 +21,13 @@ from benchmarks.tune import page, trial
 from benchmarks.tune.progress import Watch
 from benchmarks.tune.record import Question, Record, Trial, ranked
 from benchmarks.tune.search import Request, search
-from benchmarks.tune.space import Dimension, decode, encode, own_values, read_space, words
+from benchmarks.tune.space import Dimension, decode, encode, outside, own_values, read_space, words
 from common.cluster import connected
 from common.command.presets import resolve
 from common.errors import UserError
+from tests.test_documents import fenced
 
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "tuning.md"
 LR = Dimension("model_opt.lr", "log", (1e-4, 1e-2))
 CONFIGS, TASK = ("dmc_proprio", "debug"), "dmc_cartpole_swingup"
 SCRIPT = """
@@ -141,7 +143,19 @@ def test_values_are_coded_for_the_searcher_and_back(program):
     config = resolve(program, CONFIGS, {"task": TASK})
     found = own_values(space[:3], config)
     assert found["world_model.rssm.deter"] == 16 and found["behavior.horizon"] == 5
-    assert own_values([Dimension("behavior.horizon", "integer", (6, 9))], config) is None
+    wrong = [*space[:2], Dimension("behavior.horizon", "integer", (6, 9))]
+    assert own_values(wrong, config) is None
+    assert outside(wrong, config) == "behavior.horizon 5 lies outside"
+    assert outside(space[:3], config) == ""
+
+
+def test_the_example_of_the_page_holds_the_presets_own_values(tmp_path, program):
+    path = tmp_path / "space.yaml"
+    path.write_text(fenced(PAGE.read_text(), "yaml")[0])
+    fixed = {"task": TASK}
+    space = read_space(path, program, ["dmc_state_cpu"], fixed)
+    assert len(space) == 4
+    assert outside(space, resolve(program, ["dmc_state_cpu"], fixed)) == ""
 
 
 def test_the_area_is_that_of_a_slow_loop():
@@ -223,7 +237,10 @@ def test_the_page_shows_every_trial_and_the_best_is_a_preset(tmp_path, program):
     record.close()
     text = (tmp_path / "s" / page.PAGE).read_text()
     assert text.count('class="line rank') == 2 * 2  # A curve and a line across the poles.
-    assert "no &lt;room&gt;" in text and "http://" not in text and "3 of 3 trials ended" in text
+    assert (
+        "no &lt;room&gt;" in text and "http://" not in text and "3 of 3 trials ended, 1 of" in text
+    )
+    assert '<td class="fault">failed: no &lt;room&gt;' in text and text.count('"fault"') == 1
     config = resolve(program, [str(tmp_path / "s" / page.BEST)], {"task": TASK})
     assert config.model_opt.lr == 1.5e-3 and config.world_model.rssm.deter == 8
     assert config.run.frames == resolve(program, CONFIGS, {"task": TASK}).run.frames
@@ -260,6 +277,10 @@ BASE = ["tune", "--configs", *CONFIGS, "--task", TASK]
         (["--", "--seed", "3"], "the search sets --seed"),
         (["--", "--run.eval_episodes", "0"], "curve of their evaluations"),
         (["--", "--run.frames", "500"], "at most half"),
+        (
+            ["--", "--run.frames", "600", "--run.eval_every", "300", "--run.prefill", "700"],
+            "run.frames is 600, but learning starts after 1,400 frames",
+        ),
         (["--", "--data", "somewhere"], "leave --data out"),
         (["--", "--model_opt.lr", "1e-3"], "on the command line too"),
     ],

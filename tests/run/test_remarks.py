@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -55,14 +54,12 @@ def test_options_without_effect_are_warned_of(config, options, words):
 
 def test_first_episodes_that_may_take_the_whole_run_are_warned_of(capsys):
     """Only warned of: episodes may end before they are as long as they can be."""
-    walker = SimpleNamespace(action_repeat=2, max_steps=500)
     config = resolve(load_program(), ["tdmpc2"])
     for frames, warned in ((4000, True), (5000, True), (5002, False)):
-        online.check_length(update(config, {"run.frames": frames}), walker, 1)
+        online.check_length(update(config, {"run.frames": frames}), 2, 1, 500)
         said = capsys.readouterr().err
         assert ("learning starts after episodes that take up to 5,000 frames" in said) == warned
-    endless = SimpleNamespace(action_repeat=2, max_steps=0)
-    online.check_length(update(config, {"run.frames": 4000}), endless, 1)
+    online.check_length(update(config, {"run.frames": 4000}), 2, 1)
     assert not capsys.readouterr().err
 
 
