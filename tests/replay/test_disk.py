@@ -266,6 +266,6 @@ def test_data_that_are_not_finite_are_refused(tmp_path, bad, key, row):
     assert len(replay) == 0
 
 
-def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="cannot write .*free space"):
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot write .*make the folder"):
         write_chunk(tmp_path / "missing" / "x.npz", episode(3))
