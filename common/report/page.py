@@ -278,8 +278,8 @@ def metric_sections(run: RunData) -> list[str]:
             for name, curve in run.metrics.items()
             if name.startswith(f"{group}/") and not name.startswith((SECONDS, *_ELSEWHERE))
         }
-        # The losses first: they are what one looks for.
-        names = sorted(curves, key=lambda name: ("loss" not in name, name))
+        # The losses first: they are what one looks for; families, such as visits of cells, last.
+        names = sorted(curves, key=lambda name: ("loss" not in name, "/" in name, name))
         charts = "".join(_small(name, curves[name]) for name in names[:_MOST])
         if charts:
             left = f"{len(names) - _MOST} more are in {METRICS}." if len(names) > _MOST else ""

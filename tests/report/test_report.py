@@ -126,13 +126,15 @@ def test_what_an_environment_logs_is_drawn_up_to_a_number_of_charts(tmp_path):
     for frames in (50_000, 51_000):
         cells = {f"episode/visits/{i:02d}": 1.0 for i in range(60)}
         logged = {"episode/cost": 3.5, "episode/return": 7.0, "episode/length": 9.0}
+        logged["episode/watched"] = 2.0  # After "visits" by its name, and drawn all the same.
         logger.write(frames, cells | logged)
     logger.close()
     page = write_report(tmp_path).read_text()
     part = page[page.index("What the environment logs of an episode") :]
     assert "<b>cost</b>" in part or ">cost<" in part
-    assert "visits/38" in part and "visits/39" not in part
-    assert "21 more are in metrics.jsonl." in part
+    assert ">watched<" in part
+    assert "visits/37" in part and "visits/38" not in part
+    assert "22 more are in metrics.jsonl." in part
 
 
 def test_costs_and_their_weight_stand_at_the_top(tmp_path):
