@@ -194,7 +194,8 @@ def block_dense(x: Array, kernel: Array) -> Array:
     rounded = operands_are_rounded()
     separate = functools.partial(_separate_blocks, rounded=rounded)
     batched = functools.partial(_batched_blocks, rounded=rounded)
-    if x.size < 256 * x.shape[-1]:
+    # In a graph for any number of rows the number is a symbol.
+    if not isinstance(x.size, int) or x.size < 256 * x.shape[-1]:
         return batched(x, kernel)
     # On a CPU, of many rows, twice as fast as one product of batches.
     return jax.lax.platform_dependent(x, kernel, cpu=separate, default=batched)

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import symbolic_shape
 
 from common.agent import NoiseSpec, Reactive
 from common.errors import UserError
@@ -156,7 +157,7 @@ def make_step(
     Raises:
         UserError: An action is an integer that 32-bit floats can't count.
     """
-    n = jax.export.symbolic_shape("N")[0] if batch == DYNAMIC else batch
+    n = symbolic_shape("N")[0] if batch == DYNAMIC else batch
     start = reactive.initial_carry(1)
     paths, tree = jax.tree_util.tree_flatten_with_path(start)
     places = {".".join(str(key).strip(".[]'") for key in path): leaf for path, leaf in paths}
@@ -247,7 +248,10 @@ def converter() -> Callable[[Step], Any]:
             open_session(proto.SerializeToString())
         except Exception as error:
             words = " ".join(str(error).split())[:200]
-            raise UserError(f"ONNX can't say what this agent computes ({words})") from error
+            fixed = isinstance(step.inputs[0].shape[0], int)
+            who = "this agent computes" if fixed else "it computes for any number of environments"
+            hint = "" if fixed else "; give a number, such as --batch 1"
+            raise UserError(f"ONNX can't say what {who} ({words}){hint}") from error
         return proto
 
     return convert
