@@ -16,7 +16,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -68,17 +68,32 @@ def _words(actions: ActionSpec) -> str:
     )
 
 
-def explained(actions: ActionSpec) -> str:
-    """Says in one line what the keys do."""
+def explained(actions: ActionSpec, names: Sequence[str] = ()) -> str:
+    """Says in one line what the keys do.
+
+    Args:
+        actions: Of the environment.
+        names: What it calls the choices of its action; () where it does not say.
+    """
     (part,) = actions.parts
     if part.kind == "categorical":
         keys = CHOICES[: part.size]
+        if len(names) == part.size:
+            return ", ".join(f"{key}: {name}" for key, name in zip(keys, names, strict=True))
         return f"{keys[0]} to {keys[-1]}: choices {part.start} to {part.start + part.size - 1}"
     pairs = (
         f"{low}/{high}: {part.low[number]:g}/{part.high[number]:g}"
         for number, (low, high) in enumerate(PAIRS[: part.size])
     )
     return ", ".join([*pairs, "space: the middle"])
+
+
+def _names(envs: Envs) -> Sequence[str]:
+    """What the environment calls its choices, where it steps in this process and says it."""
+    try:
+        return getattr(envs if hasattr(envs, "action_names") else envs.local(), "action_names", ())
+    except (AttributeError, UserError):
+        return ()
 
 
 class Terminal:
@@ -160,7 +175,7 @@ class HumanPolicy:
         self._envs, self._terminal, self._rate = envs, terminal, rate
         self._actions = bindings(envs.action_spec)
         self._held = next(iter(self._actions.values()))
-        self._help = explained(envs.action_spec)
+        self._help = explained(envs.action_spec, _names(envs))
         self._episode, self._step, self._return = 0, 0, 0.0
         self._due = 0.0
 
@@ -225,8 +240,16 @@ def blocks(picture: np.ndarray, columns: int, lines: int) -> str:
     pixels = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
     drawn = []
     for above, below in zip(pixels[::2], pixels[1::2], strict=True):
-        for (r, g, b), (red, green, blue) in zip(above.tolist(), below.tolist(), strict=True):
-            drawn.append(f"\x1b[38;2;{r};{g};{b};48;2;{red};{green};{blue}m▀")
+        before: list[list[int]] = [[], []]
+        for pair in zip(above.tolist(), below.tolist(), strict=True):
+            # Terminals keep a colour: what is sent is what changes.
+            codes = [
+                f"{which};2;{';'.join(map(str, color))}"
+                for which, color, old in zip((38, 48), pair, before, strict=True)
+                if color != old
+            ]
+            drawn.append(f"\x1b[{';'.join(codes)}m▀" if codes else "▀")
+            before = list(pair)
         drawn.append("\x1b[0m\r\n")
     return "".join(drawn)
 

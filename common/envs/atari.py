@@ -62,6 +62,9 @@ class AtariEnvs:
         seed: Seed from which each copy's own is derived.
         num_envs: N.
 
+    Attributes:
+        action_names: What the emulator calls its 18 actions; () where a game has fewer.
+
     Raises:
         UserError: The game is unknown, or ale-py is not installed.
     """
@@ -77,6 +80,8 @@ class AtariEnvs:
         self.observation_space = adapted_space(self.observation_specs)
         self.action_space = self._env.single_action_space
         self.action_spec = action_spec(self.action_space)
+        names = [one.name.lower() for one in _ale().Action]
+        self.action_names = tuple(names) if config.all_actions else ()
         self._seeds = np.array([env_seed(seed, index) for index in range(num_envs)])
         self._over = np.ones(num_envs, bool)
         self._started = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -27,6 +27,8 @@ class GymEnv:
     passed on; what else has such a key is left out, which is said once.
 
     Attributes:
+        action_names: What the environment calls the choices of its action; () where it does not
+            say it.
         notes: Of observation entries that may be meant as something else, what they are taken
             for and what to do; see ``common.envs.guesses``.
 
@@ -60,6 +62,7 @@ class GymEnv:
                     "gymnasium.spaces in its __init__"
                 )
         self.action_space = env.action_space
+        self.action_names = _action_names(env)
         if channels == "first":
             env = ChannelsLast(env)
         spaces = flat_spaces(env.observation_space)
@@ -155,6 +158,19 @@ class GymEnv:
                 f"{sorted(self.observation_specs)}"
             )
         return {key: adapt(key, flat[key], self._spaces[key], specs[key]) for key in specs}
+
+
+def _action_names(env: gymnasium.Env) -> tuple[str, ...]:
+    """Asks as Atari's, Crafter's and MiniGrid's environments can be asked."""
+    bare, amount = getattr(env, "unwrapped", env), getattr(env.action_space, "n", 0)
+    said = getattr(bare, "get_action_meanings", None)
+    found = (
+        said() if callable(said) else getattr(bare, "action_names", getattr(bare, "actions", ()))
+    )
+    if not isinstance(found, Iterable):
+        return ()
+    names = tuple(str(getattr(one, "name", one)).lower() for one in found)
+    return names if len(names) == amount else ()
 
 
 def flat_spaces(

@@ -159,6 +159,7 @@ class Maze(gymnasium.Env):
         self._size, self._fresh, self._loops = size, fresh, loops
         self._pixels, self._television = pixels, television
         self.action_space = gymnasium.spaces.Discrete(len(MOVES) + television)
+        self.action_names = ("up", "right", "down", "left", "watch")[: self.action_space.n]
         if pixels:
             self.observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
         else:

@@ -104,7 +104,7 @@ def test_keys_become_choices(tmp_path, monkeypatch):
     one, two = read_episodes(tmp_path / "data")
     assert one["action"][1:].argmax(1).tolist() == [0, 1, 3] and not one["action"][0].any()
     assert two["action"][1:].argmax(1).tolist() == [0, 2, 2]
-    assert "▀" in shown and "0 to 3: choices 0 to 3" in shown
+    assert "▀" in shown and "0: up, 1: right, 2: down, 3: left, q: end" in shown
     assert "episode 2, step 1, return 0" in shown and "2 episodes of maze_goal" in shown
 
 
@@ -244,6 +244,10 @@ def test_every_number_has_two_keys():
     choices = keyboard.bindings(action_spec(gymnasium.spaces.Discrete(35)))
     assert keyboard.QUIT not in choices and len(choices) == 35
     assert choices["a"].argmax() == 10 and choices["z"].argmax() == 34
+    two = action_spec(gymnasium.spaces.Discrete(2, start=3))
+    assert keyboard.explained(two) == "0 to 1: choices 3 to 4"
+    assert keyboard.explained(two, ["noop", "fire"]) == "0: noop, 1: fire"
+    assert keyboard.explained(two, ["one"]) == "0 to 1: choices 3 to 4"
 
 
 def test_a_picture_is_drawn_in_two_pixels_a_character():
@@ -252,5 +256,7 @@ def test_a_picture_is_drawn_in_two_pixels_a_character():
     drawn = keyboard.blocks(picture, 80, 24)
     assert drawn.count("▀") == 4 and drawn.count("\r\n") == 2
     assert drawn.startswith("\x1b[38;2;0;0;0;48;2;10;20;30m▀")
+    flat = keyboard.blocks(np.full((20, 90, 3), 7, np.uint8), 90, 10)  # A colour is sent once.
+    assert flat.count("▀") == 900 and flat.count("\x1b[38") == flat.count("7;7;7m") == 10
     small = keyboard.blocks(np.zeros((400, 600, 3), np.uint8), 60, 10)
     assert small.count("\r\n") == 10 and small.count("▀") == 10 * 30

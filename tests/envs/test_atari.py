@@ -119,6 +119,8 @@ def test_settings_change_the_options():
 
 def test_noops_are_drawn_from_zero_to_thirty(options):
     envs = make("atari_pong", EnvConfig(time_limit=4), 1)
+    assert len(envs.action_names) == envs.action_spec.size
+    assert envs.action_names[:3] == ("noop", "fire", "up")
     counts = set()
     for _ in range(400):
         if envs.step(np.eye(18)[:1])["is_first"][0]:

@@ -1,3 +1,5 @@
+import enum
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from common.envs.base import stack_rows
 from common.envs.gym import GymEnv, adapt, flat_spaces, make_gym
 from common.errors import UserError, warn_once
 from common.spaces import observation_specs
+from tests.envs.known import Corridor
 from tests.envs.toys import Counter, Faulty, Fixed, OldStyle, Pictures
 
 ACTION = np.array([0, 1, 1, 0, 0, 0, 1, -1, 0.5], np.float32)
@@ -23,6 +26,21 @@ def test_every_kind_of_space_is_adapted():
     np.testing.assert_array_equal(row["which"], [0, 1, 0])
     assert row["random"].shape == (4,) and row["random"].dtype == np.float32
     assert (row["reward"], row["is_first"], row["is_last"], row["is_terminal"]) == (0, 1, 0, 0)
+
+
+def test_choices_have_the_names_that_the_environment_says():
+    class Moves(enum.IntEnum):
+        Left = 0
+        Right = 1
+
+    env = Corridor()
+    assert GymEnv(env, seed=0).action_names == ()
+    env.actions = Moves  # As MiniGrid's have them.
+    assert GymEnv(env, seed=0).action_names == ("left", "right")
+    env.get_action_meanings = lambda: ["NOOP", "FIRE"]  # As Atari's.
+    assert GymEnv(env, seed=0).action_names == ("noop", "fire")
+    env.get_action_meanings = lambda: ["NOOP"]
+    assert GymEnv(env, seed=0).action_names == ()
 
 
 def test_rows_agree_with_the_specs():
