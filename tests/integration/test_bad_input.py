@@ -173,7 +173,7 @@ def test_commands_on_a_run(finished, tmp_path, capsys):
     ]:
         assert message in mistake(fake, words.split(), capsys), words
     dreamers = mistake(main, ["eval", "--logdir", str(finished)], capsys)
-    assert "holds a fake agent; load it with fake.load" in dreamers
+    assert "holds a fake agent; fake eval --logdir" in dreamers
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
