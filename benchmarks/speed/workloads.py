@@ -270,7 +270,7 @@ def _has(shape: Shape, piece: str) -> bool:
         return model == "tdm"
     if piece.startswith("planner"):
         return shape.load_program is load_planet and not _plans_to_act(shape)
-    return model is None or piece in BY_DEFAULT
+    return model is None or piece in (*BY_DEFAULT, "update-seeds")
 
 
 def _plans_to_act(shape: Shape) -> bool:

@@ -14,7 +14,7 @@ from benchmarks.speed import machine, measure_gpu, workloads
 def test_every_job_is_a_workload_and_every_variant_has_flags():
     names = workloads.names()
     for name, variant in measure_gpu.JOBS:
-        assert name in names and variant in measure_gpu.GRAPHS
+        assert name in names and variant in measure_gpu.FLAGS
 
 
 def test_the_limits_of_a_machine_are_positive_and_rates_bounded_by_their_latencies():
