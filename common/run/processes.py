@@ -25,6 +25,8 @@ PATIENCE = 120.0
 """Seconds in which all processes have to come together."""
 HEARTBEAT = 30
 """Seconds after which a process that is silent counts as lost, such as one of a dead host."""
+HELLO = 10.0
+"""Seconds that a process has to say who it is, once it is connected."""
 PARTING = 3.0
 """Seconds that the first process gives the others to end before it."""
 BEAT = 1.0
@@ -294,16 +296,16 @@ def _welcome(place: Place, identity: Mapping[str, str]) -> dict[int, _Peer]:
             server.settimeout(max(end - time.monotonic(), 0.01))
             try:
                 peer = _Peer(server.accept()[0], "a process")
-                peer.wait(10)
+                peer.wait(HELLO)
                 hello = peer.receive()
-                index = int(hello["index"])
+                index, _ = int(hello["index"]), dict(hello["identity"])
             except TimeoutError:
                 missing = sorted(set(range(1, place.amount)) - set(peers))
                 fault = f"process(es) {', '.join(map(str, missing))} did not come to "
                 fault += f"{place.host}:{place.port} within {PATIENCE:.0f} seconds"
                 break
-            except (Lost, ValueError, TypeError, KeyError):  # Whoever that was.
-                continue
+            except (Lost, LookupError, OverflowError, RecursionError, TypeError, ValueError):
+                continue  # Whoever that was.
             fault = _difference(place, identity, hello, index in peers)
             peer.name, peers[index] = f"process {index}", peer
     for peer in peers.values():
@@ -333,10 +335,23 @@ def _call(place: Place, identity: Mapping[str, str]) -> _Peer:
                 print(f"waiting for process 0 at {place.host}:{place.port}", flush=True)
             said = True
             time.sleep(0.2)
-    peer.wait(None)
+    # As long as the first one waits for all, and for a stranger who connects and says nothing.
+    peer.wait(PATIENCE + HELLO)
     peer.send({"index": place.index, "amount": place.amount, "identity": dict(identity)})
-    if fault := peer.receive():
+    try:
+        fault = peer.receive()
+    except (Lost, ValueError) as error:
+        late = isinstance(error.__cause__, TimeoutError)
+        if isinstance(error, Lost) and not late:
+            raise
+        raise UserError(
+            f"what listens at {place.host}:{place.port} "
+            f"{'does not answer' if late else 'is no process of a training'}; run.coordinator "
+            "names the host of process 0, and a port that nothing else uses"
+        ) from error
+    if fault:
         raise UserError(fault)
+    peer.wait(None)
     return peer
 
 

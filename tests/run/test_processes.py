@@ -335,28 +335,6 @@ class TestMeeting:
         assert "process(es) 1 did not come to 127.0.0.1" in str(found[0])
         assert str(found[2 - 1]) == str(found[0])
 
-    def test_strangers_are_passed_over(self):
-        port, calls = free_port(several.HERE), threading.Event()
-
-        def knock():
-            for text in (b"GET / HTTP/1.0\r\n\r\n", b'{"index": "x"}\n', b"[]\n", b""):
-                while not calls.is_set():
-                    try:
-                        stranger = socket.create_connection(("127.0.0.1", port), 1)
-                        break
-                    except OSError:
-                        time.sleep(0.01)
-                stranger.sendall(text)
-                stranger.close()
-
-        thread = threading.Thread(target=knock)
-        thread.start()
-        callers = [(self.place(i), self.IDENTITY) for i in (1, 2)]
-        found = self.meet(*callers, port=port)
-        calls.set()
-        thread.join()
-        assert set(found[0]) == {1, 2}
-
     def test_nobody_answers(self, monkeypatch, capsys):
         monkeypatch.setattr(processes, "PATIENCE", 0.5)
         with pytest.raises(UserError, match="nobody answers at 127.0.0.1:.*names the host of pro"):
