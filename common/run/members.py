@@ -66,12 +66,17 @@ def train_fleet(program: Program, members: Sequence[Member]) -> list[Result | Ex
         finally:
             fleet.leave(number)
 
-    threads = [
-        threading.Thread(target=run, args=(number, member), name=member.name)
+    def told(*_: object) -> None:
+        """Stops all members at their next step; a second Ctrl-C ends them at once."""
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    threads = [  # Nobody waits at the end for one whose environment hangs.
+        threading.Thread(target=run, args=(number, member), name=member.name, daemon=True)
         for number, member in enumerate(members)
     ]
     names = {thread.name for thread in threads}
-    previous = {name: signal.signal(name, lambda *_: stop.set()) for name in STOP_SIGNALS}
+    previous = {name: signal.signal(name, told) for name in STOP_SIGNALS}
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Labelled(out, names), Labelled(err, names)
     try:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -195,6 +196,49 @@ def test_a_signal_stops_all_with_checkpoints_and_the_command_goes_on(tmp_path, c
     assert "seed 4 | stopped at frame" in said.out and "seed 5 | resumed at frame" in said.out
     assert said.out.count("report: ") == 2
     assert (logdir / "seed-4" / "report.html").exists()
+
+
+class Hanging(Echo):
+    """Does not answer after some steps."""
+
+    def step(self, action):
+        name = threading.current_thread().name
+        STEPS[name] = STEPS.get(name, 0) + 1
+        if name == "seed 9" and STEPS[name] > 30:
+            HANGS.set()
+            ANSWERS.wait()
+        return super().step(action)
+
+
+HANGS, ANSWERS = threading.Event(), threading.Event()
+
+
+def test_a_second_interrupt_ends_those_that_wait_for_an_environment(tmp_path):
+    program = fake_agent.load_program()
+    options = {"task": "tests.run.test_fleet:Hanging", "run.frames": 200, "run.random_episodes": 0}
+    fleet_ = members(program, tmp_path, (8, 9), **options, run__eval_episodes=0)
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt():
+        HANGS.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        end = time.monotonic() + 30
+        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            if time.monotonic() > end:
+                return ANSWERS.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        train_fleet(program, fleet_)
+    thread.join()
+    running = [one for one in threading.enumerate() if one.name in ("seed 8", "seed 9")]
+    assert running and all(one.daemon for one in running)  # Else Python would wait for them.
+    ANSWERS.set()
+    for one in running:
+        one.join()
+    assert {name: signal.getsignal(name) for name in before} == before
 
 
 @pytest.mark.parametrize(
