@@ -20,7 +20,7 @@ from benchmarks.suites import Suite
 from common.command import flags
 from common.command.presets import preset_names, resolve
 from common.errors import UserError, nearest
-from common.run.config import Settings
+from common.run.config import Settings, check_fleet
 
 JOBS = "jobs.json"
 LOGS = "logs"
@@ -137,7 +137,7 @@ def make(
         fleet: Runs that one process trains in one program.
 
     Raises:
-        UserError: An unknown agent, game, preset or option.
+        UserError: An unknown agent, game, preset or option, or one that a fleet cannot have.
     """
     if agent not in AGENTS:
         raise UserError(f"unknown agent {agent!r}{nearest(agent, AGENTS)}")
@@ -148,6 +148,8 @@ def make(
     known = preset_names()
     named = [name if name in known else _absolute(name) for name in configs or suite.configs]
     config = _resolved(agent, named, options)
+    if fleet > 1:
+        check_fleet(config)
     if suite.options and (challenges := config.env.challenge.named()):
         raise UserError(
             f"the job list sets the challenge of every run; leave env.challenge.{challenges[0]} out"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from common.checks import AT, Count, NonNegative, Options, Range, Seed, Whole, refuse
 from common.envs.config import EnvConfig
+from common.errors import UserError
 from common.replay.config import ReplayConfig
 
 
@@ -133,3 +134,17 @@ class Settings(Options):
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
         del platform
         return self.env.challenge.remarks()
+
+
+def check_fleet(config: Settings) -> None:
+    """Raises a UserError where runs with these options cannot learn in one program."""
+    if config.run.updates_per_episode:
+        raise UserError(
+            f"run.updates_per_episode is {config.run.updates_per_episode}; episodes of a fleet's "
+            "members end at other times, give --run.updates_per_episode 0 and --run.train_every"
+        )
+    if config.run.devices != 1 or config.run.coordinator:
+        raise UserError(
+            "a fleet learns on one device of one process; set --run.devices 1, and no "
+            "--run.coordinator"
+        )

@@ -13,7 +13,7 @@ from typing import NamedTuple, TextIO
 
 from common.config import difference
 from common.errors import UserError
-from common.run.config import Settings
+from common.run.config import Settings, check_fleet
 from common.run.ending import STOP_SIGNALS
 from common.run.fleet import Fleet
 from common.run.program import Program
@@ -103,13 +103,7 @@ def check_members(members: Sequence[Member]) -> None:
             )
     if len({member.logdir for member in members}) < len(members):
         raise UserError("the members of a fleet need a folder each; give every seed once")
-    if first.run.updates_per_episode:
-        raise UserError(
-            f"run.updates_per_episode is {first.run.updates_per_episode}; episodes of a fleet's "
-            "members end at other times, give --run.updates_per_episode 0 and --run.train_every"
-        )
-    if first.run.devices != 1 or first.run.coordinator:
-        raise UserError("a fleet learns on one device of one process; set --run.devices 1")
+    check_fleet(first)
 
 
 class Labelled:

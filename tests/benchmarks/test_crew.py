@@ -89,3 +89,17 @@ def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="lists no job c seed 0"):
         crew.run([str(tmp_path), "c", "0"])
     assert main(["dmc", "run", "--fleet", "0", "--logdir", str(tmp_path / "x")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "fault"),
+    [
+        (("--agent", "planet", "--configs", "planet_state"), (), "run.updates_per_episode is 200"),
+        ((), ("--run.devices", "2"), "learns on one device of one process"),
+        ((), ("--run.coordinator", "h:1,2,0"), "learns on one device of one process"),
+    ],
+)
+def test_what_no_fleet_can_have_is_said_before_any_job(tmp_path, capsys, own, options, fault):
+    words = ["dmc_proprio", "run", "--games", "cup_catch", "--logdir", str(tmp_path / "x"), *own]
+    assert main([*words, "--fleet", "2", "--", *options]) == 2
+    assert fault in capsys.readouterr().err and not (tmp_path / "x").exists()
