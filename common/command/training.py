@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,11 @@ def _ended_at_once(command: Callable[[], int]) -> int:
 
     JAX would have it wait for the others, which are not going to come to the same end.
     """
-    code = exit_code(command)
+    try:
+        code = exit_code(command)
+    except Exception:
+        traceback.print_exc()
+        code = 1
     if code not in (0, STOPPED):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -382,9 +382,8 @@ class BaseRun(ABC):
             self._replay.flush()
             ahead = self._batches.ahead if self._batches else None
             replays = self._processes.gather(self._replay.state(ahead))
-            if self._processes.first:
-                self._write(self._replay.join(replays))
-            self._processes.gather(None)  # Until it is written, nobody goes on, or leaves.
+            # Until it is written, nobody goes on, or leaves.
+            self._processes.write(lambda: self._write(self._replay.join(replays)))
         self._saved, self._save_due = time.monotonic(), False
 
     def _write(self, replay: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 from common.errors import Lost, UserError
+from common.files import WriteError
 
 PATIENCE = 120.0
 """Seconds in which all processes have to come together."""
@@ -160,6 +161,21 @@ class Processes:
         result = work(told)
         self.gather({"busy": False, "result": result})
         return result
+
+    def write(self, work: Callable[[], None]) -> None:
+        """Has the first process write something, for which the others wait.
+
+        Raises:
+            WriteError: It cannot be written; in all processes, which so come to the same end.
+        """
+        failure: WriteError | None = None
+        try:
+            if self.first:
+                work()
+        except WriteError as error:
+            failure = error
+        if fault := self.gather(failure and str(failure))[0]:
+            raise failure or WriteError(f"process 0 says: {fault}")
 
     def broken(self, seconds: float = 5.0) -> bool:
         """Whether another process is gone, or goes within some seconds."""

@@ -168,6 +168,23 @@ def test_a_killed_process_ends_the_others_and_costs_no_checkpoint(
     assert f"resumed at frame {before['frames']:,}" in done[0][1]
 
 
+@pytest.mark.parametrize("kind", ["disk", "mistake"])
+def test_a_checkpoint_that_fails_ends_all(tmp_path: pathlib.Path, kind: str):
+    """A full disk as one line to each; what nobody expects with its traceback, and at once."""
+    words = ("--env.amount", "2", "--run.eval_every", "0", "--run.checkpoint_every", "0")
+    words = (*words, "--run.frames", "100000000")
+    program = ("tests.run.failing", kind, "train")
+    done = several.end(several.start(tmp_path / "run", *words, program=program))
+    codes, last = [code for code, _, _ in done], [err.splitlines()[-1] for _, _, err in done]
+    if kind == "disk":
+        assert codes == [2, 2], done
+        assert last == ["error: disk full", "error: process 0 says: disk full"]
+    else:
+        assert codes[0] == 1 and codes[1] in (1, -signal.SIGABRT), done
+        assert last[0] == "RuntimeError: a mistake of ours"
+    assert checkpoint.latest(tmp_path / "run" / run_folder.CHECKPOINTS)
+
+
 def _lines(logdir: pathlib.Path) -> int:
     path = logdir / "metrics.jsonl"
     return len(path.read_text().splitlines()) if path.exists() else 0
