@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from common.errors import UserError, nearest
+from common.files import make_folder
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,3 +35,19 @@ class Parser(argparse.ArgumentParser):
             choices = [name for action in self._actions for name in action.option_strings]
             raise UserError(f"unknown option {unknown[0]}{nearest(unknown[0], choices)}")
         return values
+
+
+def make_results(folder: pathlib.Path, option: str) -> None:
+    """Makes the folder of results before anything is measured.
+
+    Args:
+        folder: To be made; one that is there stays.
+        option: The option that names it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        make_folder(folder)
+    except FileExistsError as error:
+        raise UserError(f"{option} {folder} is a file; choose a folder") from error

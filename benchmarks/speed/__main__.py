@@ -20,7 +20,7 @@ import json
 import pathlib
 import sys
 
-from benchmarks.options import Parser
+from benchmarks.options import Parser, make_results
 from benchmarks.speed.apart import time_apart
 from common.command.memory import restart_with_memory_settings
 from common.errors import UserError, exit_code
@@ -69,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.here:
         print(json.dumps(_time(selected[0], arguments.repeats)))
         return 0
+    make_results(arguments.results, "--results")
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as jobs:
         ended_well = list(jobs.map(lambda name: _time_apart(name, arguments), selected))
     failed = [name for name, well in zip(selected, ended_well, strict=True) if not well]
@@ -84,8 +85,9 @@ def count_kernels(arguments: argparse.Namespace) -> int:
     kernels.prepare()
     from benchmarks.speed import record
 
-    code = 0
-    for name in kernels.select(arguments.workloads):
+    code, names = 0, kernels.select(arguments.workloads)
+    make_results(arguments.results, "--results")
+    for name in names:
         found = kernels.count_update(name)
         if "error" in found:
             print(f"error: {name} was not compiled: {found['error']}", file=sys.stderr)

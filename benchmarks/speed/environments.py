@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from benchmarks.options import Parser
+from benchmarks.options import Parser, make_results
 from common.envs import EnvConfig, Envs, make
 from common.errors import UserError, exit_code, nearest
 
@@ -159,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise UserError(f"unknown kind {name!r}{nearest(name, KINDS)}")
         if given.rounds < 1 or not 0 < given.seconds < float("inf"):
             raise UserError("--rounds and --seconds have to be above 0")
+        make_results(given.results, "--results")
         for name in given.kinds or KINDS:
             _record(name, given.rounds, given.seconds, given.results)
         return 0

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks.options import Parser
+from benchmarks.options import Parser, make_results
 from benchmarks.speed.apart import result_of, time_apart
 from common.errors import UserError, exit_code
 from common.run import folder as run_folder
@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError("--parallel, --repeats and --budget are above zero")
     begin = time.monotonic()
     end = begin + arguments.budget
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_results(arguments.out, "--out")
     with (arguments.out / "results.jsonl").open("a") as file:
 
         def write(record: dict[str, Any]) -> None:

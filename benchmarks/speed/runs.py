@@ -20,7 +20,7 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
-from benchmarks.options import Parser
+from benchmarks.options import Parser, make_results
 from benchmarks.speed.harness import matmul_gflops
 from common.errors import UserError, nearest
 from common.logging import read_jsonl
@@ -88,9 +88,9 @@ def main(argv: list[str]) -> int:
     for name in given.runs:
         if name not in RUNS:
             raise UserError(f"unknown run {name!r}{nearest(name, RUNS)}")
+    make_results(given.results, "--results")
     for name in given.runs or RUNS:
         record = measure(name, RUNS[name])
-        given.results.mkdir(parents=True, exist_ok=True)
         (given.results / f"run-{name}.json").write_text(json.dumps(record, indent=1) + "\n")
         print(format_line(record), flush=True)
     return 0

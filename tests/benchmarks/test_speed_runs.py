@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from benchmarks.speed import runs
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed import environments, measure_gpu, runs
 from benchmarks.speed.runs import Run, summary
 from common.errors import UserError
 
@@ -59,3 +61,22 @@ def test_mistakes(tmp_path, monkeypatch):
     monkeypatch.setitem(runs.RUNS, "bad", Run("tests.fake_agent train --no.such 1", 400, 40))
     with pytest.raises(UserError, match="tests.fake_agent failed: error: unknown option --no.such"):
         runs.main(["bad", "--results", str(tmp_path)])
+
+
+def test_results_that_have_no_place_are_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    taken = tmp_path / "file"
+    taken.touch()
+    results = ["--results", str(taken)]
+    with pytest.raises(UserError, match="--results .*file is a file; choose a folder"):
+        runs.main(["quickstart", *results])
+    with pytest.raises(UserError, match="cannot write .*below: Not a directory"):
+        runs.main(["quickstart", "--results", str(taken / "below")])
+    assert environments.main(["idle-8", *results]) == 2
+    monkeypatch.setattr(sys, "argv", ["measure_gpu", "--out", str(taken)])
+    assert measure_gpu.main() == 2
+    monkeypatch.setattr(speed, "restart_with_memory_settings", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["speed", "quickstart/policy-1", *results])
+    assert speed.main() == 2
+    assert capsys.readouterr().err.count("is a file; choose a folder") == 3
