@@ -2,7 +2,8 @@
 
 Figures of one machine move by a fifth from day to day; their ratio to the matrix product
 moves less. Processes on one machine may compile at the same time; each times alone, once
-none of them compiles.
+none of them compiles. On a GPU, which compilers on the host hardly slow, it doesn't wait for
+them for long.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
 import pathlib
 import resource
@@ -27,8 +29,11 @@ from common.nets import conv
 
 MATMUL_SIZE = 2048
 WARM_UP = 2
-TURNS = pathlib.Path(tempfile.gettempdir()) / f"world-model-agents-speed-{os.getuid()}.lock"
-"""Locked by whoever compiles, with others, and by whoever times, alone."""
+TURNS = pathlib.Path(tempfile.gettempdir()) / f"world-model-agents-speed-{os.getuid()}"
+"""Begins the names of two files: "compile" is locked by whoever compiles, with others, and by
+whoever times, alone; "time" by whoever times."""
+PATIENCE = 20.0
+"""Seconds that whoever times on a GPU waits for those who compile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Measurement:
         scratch_gib: Memory that the compiled program needs besides arguments and results.
         peak_gib: Largest resident memory of the process so far, compilation included.
         load_average: Average of running processes over the last minute, at the start.
+        alone: Whether nobody compiled meanwhile.
     """
 
     seconds: list[float]
@@ -64,6 +70,7 @@ class Measurement:
     scratch_gib: float
     peak_gib: float
     load_average: float
+    alone: bool
 
 
 def measure(
@@ -112,13 +119,13 @@ def measure_made(
     # Counted on one implementation of the convolutions, so that it is the same everywhere.
     with conv.use_implementation("matmul"):
         flops = count_flops(lambda *args: function(*args), *args)
-    with _turn(fcntl.LOCK_SH):
+    with _compiling():
         start, start_core = time.perf_counter(), _core_seconds()
         compiled, scratch = make()
         compile_seconds = time.perf_counter() - start
         compile_core_seconds = _core_seconds() - start_core
         matmul_gflops(1)
-    with _turn(fcntl.LOCK_EX):
+    with _timing(math.inf if jax.default_backend() == "cpu" else PATIENCE) as alone:
         before = matmul_gflops()
         seconds, core_seconds = _time(compiled, args, WARM_UP + repeats, feed_back)
         after = matmul_gflops()
@@ -137,15 +144,34 @@ def measure_made(
         scratch_gib=scratch / 2**30,
         peak_gib=peak_gib(),
         load_average=load,
+        alone=alone,
     )
 
 
 @contextlib.contextmanager
-def _turn(kind: int) -> Iterator[None]:
-    """Waits until nobody times and, where ``kind`` is ``LOCK_EX``, until nobody compiles."""
-    with TURNS.open("w") as file:
-        fcntl.flock(file, kind)
+def _compiling() -> Iterator[None]:
+    """Waits until nobody times who wants to be alone."""
+    with TURNS.with_suffix(".compile").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+@contextlib.contextmanager
+def _timing(patience: float) -> Iterator[bool]:
+    """Waits until nobody times, and for some seconds until nobody compiles; gives whether so."""
+    names = TURNS.with_suffix(".time"), TURNS.with_suffix(".compile")
+    with names[0].open("w") as mine, names[1].open("w") as of_all:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        end, alone = time.monotonic() + patience, False
+        while not alone:
+            try:
+                fcntl.flock(of_all, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.1)
+        yield alone
 
 
 def _time(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -204,17 +205,25 @@ def test_whoever_times_waits_for_whoever_compiles(
 
     def time_alone():
         times.set()
-        with harness._turn(fcntl.LOCK_EX):
-            order.append("timed")
+        with harness._timing(math.inf) as alone:
+            order.append(("timed", alone))
 
     timing = threading.Thread(target=time_alone)
-    with harness._turn(fcntl.LOCK_SH), harness._turn(fcntl.LOCK_SH):
+    with harness._compiling(), harness._compiling():
         timing.start()
         times.wait()
         timing.join(0.2)
         order.append("compiled")
     timing.join()
-    assert order == ["compiled", "timed"]
+    assert order == ["compiled", ("timed", True)]
+
+
+def test_on_a_gpu_whoever_times_does_not_wait_for_compilers_for_ever(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "TURNS", tmp_path / "turns")
+    with harness._compiling(), harness._timing(0.0) as alone:
+        assert not alone
+        with (tmp_path / "turns.time").open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_peers_name_known_workloads():
