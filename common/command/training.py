@@ -55,6 +55,8 @@ def run(program: Program, config: Settings, parsed: Flags) -> int:
     if "seeds" in parsed.extra:
         if asked:
             raise UserError("--seeds and --launcher do not go together; take one of them")
+        if any(word.split("=")[0] == "--seed" for word in parsed.argv):
+            raise UserError("--seeds names the seed of every run; leave --seed out")
         return _seeds(program, config, parsed.extra["seeds"], logdir)
     logdir = logdir or default_logdir(program, config)
     run_folder.check(logdir, program.name, config)

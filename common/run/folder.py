@@ -76,7 +76,7 @@ def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
 
     Raises:
         UserError: The folder holds a run of another agent or of other options, is a
-            file, or cannot be written.
+            file, has one where a folder belongs, or cannot be written.
     """
     if logdir.exists() and not logdir.is_dir():
         raise UserError(f"{logdir} is a file; choose another --logdir")
@@ -85,6 +85,9 @@ def check(logdir: pathlib.Path, agent: str, config: Any) -> bool:
         raise UserError(f"{existing} is a file, not a folder; choose another --logdir")
     if not os.access(existing, os.W_OK):
         raise UserError(f"you may not write to {existing}; choose another --logdir")
+    for folder in (logdir / CHECKPOINTS, logdir / REPLAY):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file where a folder belongs; choose another --logdir")
     if not (logdir / CONFIG).exists():
         return False
     changes = difference(read(logdir, agent, config), config)

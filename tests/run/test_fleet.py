@@ -245,6 +245,7 @@ def test_a_second_interrupt_ends_those_that_wait_for_an_environment(tmp_path):
     ("words", "fault"),
     [
         ("--seeds x", "--seeds is 'x'; expected numbers such as 1,2,3"),
+        ("--seed 7 --seeds 1,2", "--seeds names the seed of every run; leave --seed out"),
         ("--seeds 1,1", "need a folder each; give every seed once"),
         ("--seeds 1,2 --run.updates_per_episode 5", "run.updates_per_episode is 5; episodes of a"),
         ("--seeds 1,2 --run.devices 2", "a fleet learns on one device of one process"),

@@ -35,6 +35,13 @@ def test_nobody_else_spells_a_name_of_a_run_folder():
     assert found == OTHERS | {("common/run/folder.py", name) for name in NAMES - {folder.EXPORT}}
 
 
+@pytest.mark.parametrize("name", [folder.CHECKPOINTS, folder.REPLAY])
+def test_a_file_where_a_folder_belongs_is_a_mistake(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=f"{name} is a file where a folder belongs"):
+        folder.check(tmp_path, "dreamer", None)
+
+
 def test_who_was_turned_away_undoes_nothing(tmp_path):
     """Two runs begin in one new folder; the second notices when the first has written."""
     logdir = tmp_path / "run"
