@@ -143,8 +143,7 @@ def check_fleet(config: Settings) -> None:
             f"run.updates_per_episode is {config.run.updates_per_episode}; episodes of a fleet's "
             "members end at other times, give --run.updates_per_episode 0 and --run.train_every"
         )
-    if config.run.devices != 1 or config.run.coordinator:
-        raise UserError(
-            "a fleet learns on one device of one process; set --run.devices 1, and no "
-            "--run.coordinator"
-        )
+    if config.run.coordinator:
+        raise UserError("a fleet learns in one process; leave out --run.coordinator")
+    if config.run.devices != 1:
+        raise UserError("a fleet learns on one device of one process; set --run.devices 1")
