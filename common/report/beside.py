@@ -133,7 +133,7 @@ def _remarks(one: Comparison) -> list[str]:
         remarks.append("a single seed of ours: another one may lie far from it")
     if one.elsewhere:
         last = one.points[-1].frames
-        names = ", ".join(one.elsewhere)
+        names = "; ".join(one.elsewhere)  # Some names have a comma.
         remarks.append(f"published at other frames than ours, which end at {last:,.0f}: {names}")
     return remarks
 

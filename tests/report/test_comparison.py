@@ -69,6 +69,7 @@ def test_frames_that_were_not_reached_are_not_compared(make):
     text = beside.as_text(found)
     assert "published at other frames than ours, which end at 60,000: TD-MPC2" in text
     none = compare([read_run(make("two", [(1000, 10.0)]))])
+    assert "DreamerV3, 2023; " in beside.as_text(none)  # Names hold commas.
     assert not none.others and "nobody published returns" in beside.as_text(none)
 
 
