@@ -196,6 +196,7 @@ SUITES: dict[str, Callable[..., gymnasium.Env]] = {
 """By the prefix of their tasks: what builds one, of the rest of the name and ``env.kwargs``."""
 PREFIXES = tuple(SUITES)
 REPEATS = {"dmlab_": 4}
+APART = ("metaworld",)  # Of these pip would replace the control suite's MuJoCo.
 """Usual simulator steps of an action, where it is not 1."""
 EXAMPLES = (
     *(f"crafter_{name}" for name in CRAFTER), "minigrid_DoorKey-5x5-v0", "vizdoom_Basic-v1",
@@ -222,8 +223,9 @@ def _library(name: str) -> Any:
             warnings.simplefilter("ignore")  # Of old versions of their libraries.
             return importlib.import_module(name)
     except ImportError as error:
+        where = ", in a virtual environment of its own" if package in APART else ""
         raise UserError(
-            f"{package} is not installed here ({error}); run pip install {package}, see "
+            f"{package} is not installed here ({error}); run pip install {package}{where}, see "
             "docs/environments.md"
         ) from error
 
