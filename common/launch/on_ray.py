@@ -20,6 +20,8 @@ from common.run.processes import HEARTBEAT, free_port
 
 ROOM_SECONDS = 60.0
 """How long to wait for room on the cluster."""
+STOPPED_WELL = (0, STOPPED, -signal.SIGTERM)
+"""Exit codes of processes that were told to stop; the last of one that had not begun yet."""
 GRACE = 2.0 * HEARTBEAT
 """Seconds in which processes end by themselves after one of them did."""
 
@@ -90,12 +92,14 @@ class _Training:
             if MISTAKE in codes:
                 print(f"error: {self._wanted.fault()}", file=sys.stderr)
                 return MISTAKE
-            if self._stopping or all(code == STOPPED for code in codes):
+            if all(code in STOPPED_WELL for code in codes):
                 return STOPPED
-            again = attempt < self._wanted.retries
+            again = attempt < self._wanted.retries and not self._stopping
             how = ", ".join("lost" if code is None else f"exit code {code}" for code in codes)
             words = "all start again" if again else f"given up; {self._wanted.fault()}"
             print(f"the processes ended ({how}); {words}", file=sys.stderr, flush=True)
+            if not again:
+                break
         return 1
 
     def _attempt(self) -> list[int | None]:

@@ -12,6 +12,7 @@ its own devices have: all of what is repeated, and its own rows of what is divid
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -93,6 +94,18 @@ class Devices:
             out_shardings=outputs if len(outputs) > 1 else outputs[0],
             **more,
         )
+
+    def ready(self, function: Any, *args: Any) -> Callable[..., Any]:
+        """Returns a function of ``jit`` that every process can call at the same time.
+
+        It is compiled, once for all calls with arguments of such shapes, and the processes wait for
+        each other: their first exchange fails where one of them is half a minute behind.
+        """
+        if not self._several:
+            return function
+        compiled = function.lower(*args).compile()
+        self._processes.gather(None)
+        return compiled
 
     def describe(self) -> str:
         """Says in some words what they are."""

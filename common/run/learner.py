@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -65,7 +65,7 @@ class AgentLearner:
         self._act = ActFunction(agent, announce=True)
         self.policy = AgentPolicy(self._act, self.params, num_envs, seed + 2, "train")
         self.policy.key = self._devices.own_key(self.policy.key)
-        self._compiled = False
+        self._step: Callable[..., Any] | None = None
 
     @property
     def params(self) -> Params:
@@ -83,12 +83,13 @@ class AgentLearner:
 
     def update(self, batch: Rows) -> dict[str, Any]:
         """Makes one update on rows of ``place``; returns metrics, still on the device."""
-        with contextlib.nullcontext() if self._compiled else announced("compiling the update"):
-            results = self._update(self._state, self._key, batch)
+        with contextlib.nullcontext() if self._step else announced("compiling the update"):
+            if first := self._step is None:
+                self._step = self._devices.ready(self._update, self._state, self._key, batch)
+            results = self._step(self._state, self._key, batch)
             self._key, self._state, metrics, *latents = results
-            if not self._compiled:
+            if first:
                 jax.block_until_ready(self._state)
-        self._compiled = True
         self.policy.params = self.params
         self.latents = self._devices.own(latents[0]) if latents else {}
         return metrics

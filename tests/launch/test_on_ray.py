@@ -90,6 +90,16 @@ def test_a_killed_process_starts_all_of_them_again(tmp_path, capfd):
     assert not pids(logdir)
 
 
+def test_processes_that_crash_while_they_stop_have_not_stopped(tmp_path, monkeypatch, capfd):
+    def crash(training):
+        training._stopping = True
+        return [1, STOPPED]
+
+    monkeypatch.setattr(on_ray._Training, "_attempt", crash)
+    assert on_ray.train(wanted(tmp_path / "run", retries="3")) == 1
+    assert "the processes ended (exit code 1, exit code 75); given up" in capfd.readouterr().err
+
+
 def test_a_mistake_is_said_once_and_not_tried_again(tmp_path, capfd):
     logdir = tmp_path / "run"
     assert on_ray.train(wanted(logdir, "--replay.batch", "3")) == 2

@@ -7,8 +7,10 @@ import os
 import pathlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from common.command import line as cli
@@ -82,3 +84,14 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: pathlib.Path, capsys):
     assert cli.main("dreamer", load_program, command) == 2
     assert "run.devices is 3; this host has 1" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+def test_processes_wait_for_each_other_until_all_have_compiled():
+    """The first exchange of JAX's processes fails where one is half a minute behind."""
+    devices, met = Devices(), []
+    assert devices.ready(abs, 1) is abs  # Nobody to wait for.
+    devices._several, devices._processes = True, SimpleNamespace(gather=met.append)
+    compiled = devices.ready(jax.jit(lambda x: x + 1), jnp.ones(2))
+    assert met == [None] and compiled(jnp.ones(2)).tolist() == [2, 2]
+    with pytest.raises(TypeError):  # It is compiled already, for such an array alone.
+        compiled(jnp.ones(3))
