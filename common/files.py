@@ -47,14 +47,17 @@ def cannot_write(path: str | pathlib.Path, error: BaseException) -> WriteError:
     return WriteError(f"cannot write {path}: {words.splitlines()[0]}; {remedy}")
 
 
-def check_place(option: str, path: pathlib.Path) -> None:
+def check_place(option: str, path: pathlib.Path, *, made: bool = False) -> None:
     """Raises a UserError where a file could not be written, before anything is made for it.
 
     Args:
         option: The option that names it, without dashes.
         path: The file; one that is there would be replaced.
+        made: Whether folders that are not there will be made.
     """
     folder = path.parent
+    if made:
+        folder = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError(

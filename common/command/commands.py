@@ -50,6 +50,7 @@ def _eval(load_program: LoadProgram, parsed: Flags) -> int:
     film = pathlib.Path(parsed.extra["video"]) if "video" in parsed.extra else None
     if film:
         check_suffix(film)
+        check_place("video", film, made=True)
     player = _learned_player if logdir else _model_player
     config, make_policy = player(program, parsed, seed)
     results = play(config.task, config.env, episodes, seed, make_policy, film=film is not None)

@@ -38,6 +38,7 @@ from common.run.evaluation import play
 from common.run.loading import LoadedAgent
 from common.run.offline import episode_folders
 from common.run.program import Program
+from common.trained import refuse_name
 from common.types import Key, Params, Rows
 from dreamer.agent import ACTING
 from dreamer.config import Config
@@ -73,6 +74,7 @@ def distill(program: Program[Config], parsed: Flags) -> int:
     Raises:
         UserError: There is no run, or none with episodes, or a mistake in an option.
     """
+    refuse_name(parsed.extra.get("logdir", ""))
     logdir, values = existing_run(parsed), _changes(parsed)
     updates = whole_number(parsed, "updates", 5000, least=1)
     episodes = whole_number(parsed, "episodes", 10, least=1, most=10_000)

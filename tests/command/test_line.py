@@ -64,6 +64,10 @@ def _keep_environment(monkeypatch, tmp_path):
         ("report --logdir zoo:x", "error: --logdir zoo:x names a trained agent of the package"),
         ("watch --logdir zoo:x", "here name a run's folder"),
         ("compare --logdir zoo:x", "here name a run's folder"),
+        (
+            "eval --logdir zoo:cup_catch --video no/x.mp4",
+            "--video: cannot write no/x.mp4: the folder",
+        ),
         ("export --logdir zoo:cup_catch --onnx no/x.onnx", "the folder no does not exist; make"),
         ("check-env --task atary_pong", "error: unknown task 'atary_pong'"),
         ("presets --diff dreamer_v2", "error: --diff takes two presets, not 1: --diff A B"),

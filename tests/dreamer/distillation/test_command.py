@@ -101,6 +101,7 @@ def test_a_single_update_is_said_and_what_agents_kept_is_left_out_silently(run, 
     "words, message",
     [
         ("--logdir nowhere", "there is no run in nowhere"),
+        ("--logdir zoo:gym_cartpole", "names a trained agent of the package, for eval, export"),
         ("", "name the run's folder: --logdir"),
         ("--logdir {run} --size size_xxs", "unknown --size 'size_xxs'; did you mean 'size_"),
         ("--logdir {run} --size debug", "unknown --size 'debug'"),
