@@ -1,4 +1,4 @@
-"""Two-hot numbers and mixed categorical variables against the numbers of DreamerV3."""
+"""Distributions against the numbers of DreamerV3; its policy's normal is tested with the policy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 from common.distributions import (
     Bernoulli,
     OneHot,
+    Squared,
     TwoHot,
     kl_divergence,
     mix_uniform,
+    symlog,
     two_hot_bins,
 )
 from tests.golden_data import FOLDER_V3, assert_elementwise, assert_exact, every_array, load
@@ -82,3 +84,40 @@ def test_binary():
         got = jax.grad(lambda x: Bernoulli(x).mean().sum())(raw)
         assert_elementwise(got, case["grad_prob1"], "grad_prob1")
         assert_exact(Bernoulli(raw).mode().astype(bool), case["pred"], "pred")
+
+
+@pytest.mark.parametrize("name", ["mse", "symlog_mse"])
+def test_squared_errors(name):
+    """Of vectors, whose target the model takes the symlog of."""
+    with every_array(ARRAYS.case(name)) as case:
+        target = symlog(case["in.target"]) if name.startswith("symlog") else case["in.target"]
+        loss = lambda raw: -Squared(raw, 1).log_prob(target)  # noqa: E731
+        assert_elementwise(loss(case["in.raw"]), case["loss"], "loss")
+        got = jax.grad(lambda raw: loss(raw).sum())(case["in.raw"])
+        assert_elementwise(got, case["grad_loss"], "grad_loss")
+        assert_exact(Squared(case["in.raw"], 1).mean(), case["pred"], "pred")
+
+
+def test_choices_of_a_policy_are_not_mixed():
+    """Nor are they where the reference is told to, which the presets follow."""
+    with every_array(ARRAYS.case("categorical")) as case:
+        raw = case["in.raw"]
+        event = jax.nn.one_hot(case["in.event"], raw.shape[-1])
+        log_prob = lambda raw: OneHot(raw, 2).log_prob(event)  # noqa: E731
+        assert_elementwise(log_prob(raw), case["logp"], "logp")
+        assert_elementwise(-log_prob(raw), case["loss"], "loss")
+        got = jax.grad(lambda raw: log_prob(raw).sum())(raw)
+        assert_elementwise(got, case["grad_logp"], "grad_logp")
+        assert_elementwise(OneHot(raw, 2).entropy(), case["entropy"], "entropy")
+        got = jax.grad(lambda raw: OneHot(raw, 2).entropy().sum())(raw)
+        assert_elementwise(got, case["grad_entropy"], "grad_entropy")
+        assert_exact(OneHot(raw, 2).mode().argmax(-1), case["pred"], "pred")
+        drawn = (jax.nn.log_softmax(raw) + case["in.gumbel"]).argmax(-1)
+        assert_exact(drawn, case["sample"], "sample")
+
+
+def test_every_case_is_compared():
+    """But for two that no preset has: a Huber loss, and a normal of a log deviation."""
+    here = {"twohot", "onehot", "binary", "mse", "symlog_mse", "categorical"}
+    there = {"bounded_normal0", "bounded_normal1"}  # tests/dreamer/test_golden_v3_policy.py
+    assert {name.split(".")[0] for name in ARRAYS} == here | there | {"huber", "normal_logstd"}

@@ -1,18 +1,31 @@
-"""DreamerV3's acting against the numbers of the public code: four calls with resets."""
+"""DreamerV3's policy against the numbers of the public code: its normal, and acting with resets."""
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.distributions import Normal
 from common.dynamics.rssm import RSSMState
 from common.model.memory import LatentMemory
+from common.nets.heads import HeadConfig
 from dreamer.acting import ActNoise
+from dreamer.config import ActorConfig
+from dreamer.networks import make_networks
 from tests import golden_weights
-from tests.golden_data import FOLDER_V3, assert_exact, assert_values, every_array, load
+from tests.golden_data import (
+    FOLDER_V3,
+    assert_elementwise,
+    assert_exact,
+    assert_values,
+    every_array,
+    load,
+)
 from tests.golden_v3_agent import Agent, flat_actions, play_back
 from tests.golden_v3_weights import flat_rows
+from tests.tiny import box
 
 ARRAYS = load("policy", FOLDER_V3)
 CASES = sorted({name.split(".")[0] for name in ARRAYS})
@@ -62,3 +75,43 @@ def _check_calls(agent, act, params, carry, name, noise, mode, g):
         assert_values(carry.state.deter, g[f"{name}.deter"][call], f"{name} {call} deter")
         assert_exact(carry.state.stoch, g[f"{name}.stoch"][call], f"{name} {call} stoch")
         assert_values(action, want[call], f"{name} {call} action")
+
+
+DISTRIBUTIONS = load("dists", FOLDER_V3)
+
+
+@pytest.mark.parametrize("name", ["bounded_normal0", "bounded_normal1"])
+def test_bounded_normal(name):
+    """What the actor makes of raw outputs, which here are its features."""
+    with every_array(DISTRIBUTIONS.case(name)) as g:
+        low, high = (float(g[f"cfg.{bound}std"]) for bound in ("min", "max"))
+        config = ActorConfig(
+            layers=0, continuous="bounded_normal", init_std=2.0, min_std=low, max_std=high
+        )
+        size = g["in.raw_mean"].shape[-1]
+        networks = make_networks(config, HeadConfig(layers=0), box(size))
+        eye, none = np.eye(size, dtype=np.float32), np.zeros((size, size), np.float32)
+        bias = np.zeros(size, np.float32)
+        params = {
+            "actor/out": {"kernel": np.concatenate([eye, none]), "bias": bias},
+            "actor/std": {"kernel": np.concatenate([none, eye]), "bias": bias},
+        }
+
+        def normal(mean, std):
+            (part,) = networks.policy(params, jnp.concatenate([mean, std], -1)).parts
+            return part
+
+        raw = g["in.raw_mean"], g["in.raw_std"]
+        part = normal(*raw)
+        got = {
+            "mean": part.loc, "std": part.std, "mode": part.mode(), "entropy": part.entropy(),
+            "sample": part.sample(g["in.eps"]), "logp": part.log_prob(g["in.event"]),
+        }  # fmt: skip
+        for bound, std in (("min", low), ("max", high)):
+            ends = Normal(part.loc[..., None], np.full((*part.loc.shape, 1), std, np.float32))
+            got[f"{bound}_entropy"] = ends.entropy()
+        log_prob = lambda *raw: normal(*raw).log_prob(g["in.event"]).sum()  # noqa: E731
+        got["grad_logp_mean"], got["grad_logp_std"] = jax.grad(log_prob, (0, 1))(*raw)
+        got["grad_entropy_std"] = jax.grad(lambda *raw: normal(*raw).entropy().sum(), 1)(*raw)
+        for key, value in got.items():
+            assert_elementwise(value, g[key], key)
