@@ -14,6 +14,7 @@ from common.dynamics.base import State
 from common.errors import UserError
 from common.learning import constraint as costs
 from common.learning.normalize import (
+    by_magnitude,
     initial_magnitude,
     initial_spread,
     natural,
@@ -356,14 +357,16 @@ class Behavior:
             critic: Parameters of the critic.
             slow_critic: Of its slow copy.
             features: Of the rows ``[K, B, D]``.
-            batch: Their rewards and flags ``[K, B]``.
+            batch: Their rewards, as the model learns them, and flags ``[K, B]``.
             bootstrap: Imagined returns from each row ``[K, B]``.
             normalisers: What is counted so far, to which the returns of the rows are added.
         """
         model = self._model.config
         following = jnp.concatenate([batch["is_first"][1:], batch["is_last"][-1:]])
+        # As imagined rewards are, which the bootstraps are made of.
+        reward = by_magnitude(batch["reward"], normalisers["reward"], self._config.reward_norm)
         returns = replay_returns(
-            batch["reward"], bootstrap, batch["is_last"] | following, batch["is_terminal"],
+            reward, bootstrap, batch["is_last"] | following, batch["is_terminal"],
             discount_factor=model.discount_factor, lambda_=self._config.lambda_,
         )  # fmt: skip
         normalisers = {**normalisers, **self._count(normalisers, returns.target, "value")}

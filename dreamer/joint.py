@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from common.dynamics.base import State
 from common.learning.constraint import MULTIPLIER, penalised
-from common.model.losses import Losses, loss_metrics
+from common.model.losses import Losses, learned_reward, loss_metrics
 from common.model.world_model import WorldModel
 from common.rows import COST
 from common.types import Array, Params, Rows
@@ -80,6 +80,7 @@ def joint_loss(
             flat = jax.lax.stop_gradient(flat)
         constants = jax.lax.stop_gradient(params)
         flags = {key: last_rows(batch[key], config.starts) for key in _NEEDED}
+        flags["reward"] = learned_reward(model.config, flags["reward"])
         if MULTIPLIER in normalisers:
             cost = last_rows(batch[COST], config.starts)
             flags["reward"] = penalised(flags["reward"], cost, normalisers[MULTIPLIER])

@@ -51,7 +51,12 @@ def stream_norm(
     """
     mean = jnp.abs(x if measured is None else measured).mean()
     magnitude = config.momentum * magnitude + (1 - config.momentum) * mean
-    return x * config.scale / (magnitude + config.eps), magnitude
+    return by_magnitude(x, magnitude, config), magnitude
+
+
+def by_magnitude(x: Array, magnitude: Array, config: StreamNormConfig) -> Array:
+    """Divides ``x`` by a running magnitude that others were counted in, as ``stream_norm`` does."""
+    return x * config.scale / (magnitude + config.eps)
 
 
 @dataclasses.dataclass(frozen=True)

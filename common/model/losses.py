@@ -109,12 +109,16 @@ def targets(config: WorldModelConfig, batch: Rows) -> dict[str, Array]:
         key: normalize_image(rows) if rows.dtype == jnp.uint8 else rows
         for key, rows in result.items()
     }
-    transform = {"identity": lambda x: x, "tanh": jnp.tanh}[config.reward_transform]
-    result["reward"] = transform(batch["reward"])
+    result["reward"] = learned_reward(config, batch["reward"])
     if config.predict_cost:
         result[COST] = batch[COST]
     alive = 1 - batch["is_terminal"].astype(jnp.float32)
     return result | {"discount": config.discount_factor * alive if config.soft_discount else alive}
+
+
+def learned_reward(config: WorldModelConfig, reward: Array) -> Array:
+    """Returns rewards as they are learned and imagined, ``config.reward_transform`` of them."""
+    return {"identity": lambda x: x, "tanh": jnp.tanh}[config.reward_transform](reward)
 
 
 def loss_scales(config: WorldModelConfig, decoded: tuple[str, ...]) -> dict[str, float]:

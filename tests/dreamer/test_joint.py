@@ -11,6 +11,7 @@ import pytest
 from common.checks import OptionError
 from common.dynamics.rssm import RSSMConfig
 from common.errors import UserError
+from common.learning.normalize import StreamNormConfig
 from common.spaces import ActionSpec
 from dreamer.agent import JOINT
 from dreamer.config import ActorConfig, BehaviorConfig, Config, ReplayValueConfig
@@ -80,6 +81,51 @@ def test_the_losses_of_v2_can_be_joint_too(batch):
 def test_the_slow_critic_begins_as_a_copy_where_it_is_told_to():
     params = build(V3, MIXED).init(jax.random.key(0)).params
     jax.tree.map(np.testing.assert_array_equal, params["critic"], params["slow_critic"])
+
+
+def _replayed(config):
+    """Of an agent, ``(batch) -> loss`` of the critic on replayed rows."""
+    dreamer = build(config, MIXED)
+    state = fresh_state(dreamer)
+    noise = dreamer.draw_noise(jax.random.key(0), (BATCH, TIME))
+
+    def loss(batch):
+        posterior = noise.posterior, None
+        rest = state.normalisers, state.updates, posterior, noise.imagination, batch, None
+        return dreamer.joint_loss(state.params, state.params, *rest)[1].terms["replay_value"]
+
+    return jax.jit(loss)
+
+
+def test_replayed_rewards_are_squashed_as_imagined_ones_are(batch):
+    """Returns of replayed rows end in imagined ones, whose rewards the model learned squashed."""
+    model = dataclasses.replace(CONFIG.world_model, reward_transform="tanh")
+    large = batch | {"reward": 3 * batch["reward"]}
+    plain = _replayed(V3)
+    wanted = plain(large | {"reward": np.tanh(large["reward"])})
+    found = _replayed(dataclasses.replace(V3, world_model=model))(large)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert abs(plain(large) - wanted) > 1e-3
+
+
+def test_replayed_rewards_are_divided_as_imagined_ones_are():
+    behavior = dataclasses.replace(
+        V3.behavior, reward_norm=StreamNormConfig(momentum=0.9, scale=2.0, eps=0.5)
+    )
+    rng, losses = np.random.default_rng(0), []
+    flags = dict.fromkeys(("is_first", "is_last", "is_terminal"), np.zeros((5, 2), bool))
+    reward, bootstrap = rng.normal(size=(2, 5, 2)).astype(np.float32)
+    for config, factor in ((behavior, 1.0), (V3.behavior, 2.0 / (3.0 + 0.5))):
+        dreamer = build(dataclasses.replace(V3, behavior=config), MIXED)
+        params = fresh_state(dreamer).params
+        feature = dreamer.model.feature(params["world_model"], dreamer.model.initial(2))
+        counted = {"reward": np.float32(3.0 if factor == 1 else 1.0)}
+        loss, _, _ = dreamer.behavior.replay_loss(
+            params["critic"], params["slow_critic"], np.stack([feature] * 5),
+            flags | {"reward": factor * reward}, bootstrap, counted,
+        )  # fmt: skip
+        losses.append(loss)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
