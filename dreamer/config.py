@@ -298,6 +298,7 @@ class Config(Settings):
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
         found = super().remarks(platform) + self.world_model.remarks(platform)
+        found += self._without_effect()
         if not self.planner.acts:
             return found
         if self.behavior.reward_norm != StreamNormConfig():
@@ -306,3 +307,18 @@ class Config(Settings):
                 "behavior.reward_norm scales them; leave it at its default"
             )
         return found + self.planner.remarks()
+
+    def _without_effect(self) -> list[str]:
+        """What is set and belongs to the other of one joint step and three steps; a line each."""
+        if self.joint:
+            return [
+                f"{name} is without effect with joint true, where model_opt steps everything; set "
+                "model_opt, and its rates for a part"
+                for name in ("actor_opt", "critic_opt")
+                if getattr(self, name) != getattr(Config, name)
+            ]
+        return [
+            f"behavior.{name} is without effect with joint false, where losses are not added up"
+            for name in ("actor_scale", "critic_scale")
+            if getattr(self.behavior, name) != 1
+        ]

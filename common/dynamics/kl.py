@@ -58,6 +58,15 @@ class KLConfig(Options):
         """Whether the prior's and the posterior's term have weights of their own."""
         return self.dyn_scale > 0 or self.rep_scale > 0
 
+    def remarks(self) -> list[str]:
+        """Which options are without effect, a line each that begins with the option's name."""
+        names = ("scale", "balance", "free_avg") if self.two_terms else ()
+        return [
+            f"{name} is without effect beside dyn_scale and rep_scale; set both 0, or leave it out"
+            for name in names
+            if getattr(self, name) != getattr(KLConfig, name)
+        ]
+
     @property
     def scales(self) -> dict[str, float]:
         """The weight of every term that ``kl_terms`` returns."""

@@ -94,12 +94,13 @@ class WorldModelConfig(Options):
 
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it learns on a platform, such as "cpu"; a line each."""
-        if platform != "cpu" or self.precision != "bfloat16":
-            return []
-        return [
-            "bfloat16 is slower than float32 on a CPU; for one that multiplies bfloat16 faster "
-            "there is --precision bfloat16_products"
-        ]
+        found = [f"world_model.kl.{line}" for line in self.kl.remarks()]
+        if platform == "cpu" and self.precision == "bfloat16":
+            found.append(
+                "bfloat16 is slower than float32 on a CPU; for one that multiplies bfloat16 faster "
+                "there is --precision bfloat16_products"
+            )
+        return found
 
     def with_cost(self, counted: bool) -> WorldModelConfig:
         """Returns it with a cost head where costs are counted."""

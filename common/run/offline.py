@@ -73,10 +73,11 @@ class OfflineRun(BaseRun):
         for folder in folders:
             self._replay.read(folder, self._envs.action_spec, leave_out=True)
         if not self._replay.can_sample(config.replay.window):
-            raise UserError(
-                f"{config.run.data} holds no {config.replay.window} rows in sequence; lower "
-                "replay.length"
-            )
+            least, rows = config.replay.minimum, f"{config.replay.window} rows in sequence"
+            fault = f"holds no {rows}; lower replay.length"
+            if least > 1:
+                fault = f"holds {rows} fewer than {least:,} times; lower replay.minimum or length"
+            raise UserError(f"{config.run.data} {fault}")
         if earlier:
             self._replay.load_state(earlier["replay"])
         self._take_folder()

@@ -166,6 +166,7 @@ def test_all_policies_of_a_collection_are_read(tmp_path, capsys):
         ),
         ([{**episode(), "reward": np.full(ROWS, np.nan, np.float32)}], {}, "nan in row 0 and 8"),
         ([episode(rows=3)], {}, "holds no 4 rows in sequence; lower replay.length"),
+        ([episode()], {"replay__minimum": 7}, "4 rows in sequence fewer than 7 times; .*minimum"),
         (map(episode, range(20)), {"replay__capacity": 90}, "hold 180 rows, 90 fit; raise replay"),
     ],
 )

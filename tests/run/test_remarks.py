@@ -12,6 +12,7 @@ from common.nets.precision import Precision
 from common.run import online
 from common.run import train as training
 from dreamer.config import Config as DreamerConfig
+from dreamer.program import load_program as load_dreamer
 from planet.config import Config as PlanetConfig
 from planet.program import load_program
 from tests import fake_agent
@@ -39,6 +40,21 @@ UNUSED = [
     (PlanetConfig, {"planner.method": "shooting", "planner.draw": True}, ["shooting has no draw"]),
     (PlanetConfig, {"planner.caution": 1.0}, ["planner.caution is of planner.value"]),
     (DreamerConfig, {"planner.method": "cem"}, []),
+    (DreamerConfig, {"world_model.kl.dyn_scale": 1.0}, []),
+    (
+        DreamerConfig,
+        {"world_model.kl.dyn_scale": 1.0, "world_model.kl.balance": 0.5},
+        ["world_model.kl.balance is without"],
+    ),
+    (
+        DreamerConfig,
+        {"world_model.kl.balance": 0.5, "world_model.kl.scale": 0.1, "actor_opt.lr": 1.0},
+        [],
+    ),
+    (DreamerConfig, {"joint": True}, []),
+    (DreamerConfig, {"joint": True, "actor_opt.lr": 1.0}, ["actor_opt is without effect"]),
+    (DreamerConfig, {"behavior.critic_scale": 0.5}, ["behavior.critic_scale is without effect"]),
+    (DreamerConfig, {"joint": True, "behavior.critic_scale": 0.5}, []),
     (DreamerConfig, {"planner.acts": True}, []),
     (DreamerConfig, {"planner.acts": True, "planner.momentum": 0.1}, ["mppi has no momentum"]),
     (DreamerConfig, {"planner.acts": True, "behavior.reward_norm.momentum": 0.9}, ["reward_norm"]),
@@ -50,6 +66,13 @@ def test_options_without_effect_are_warned_of(config, options, words):
     found = update(config(), options).remarks("cpu")
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    "preset", ["dmc_vision", "atari", "dmc_proprio_v3", "atari_v3", "dreamer_v1"]
+)
+def test_presets_set_nothing_without_effect(preset):
+    assert not resolve(load_dreamer(), [preset]).remarks("gpu")
 
 
 def test_first_episodes_that_may_take_the_whole_run_are_warned_of(capsys):
