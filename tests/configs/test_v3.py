@@ -9,6 +9,8 @@ import jax
 import pytest
 
 from common.config import difference
+from common.replay.memory import row_bytes
+from common.rows import row_specs
 from common.spaces import ObservationSpec
 from dreamer.agent import make_agent
 from tests.configs.reading import load, values
@@ -161,6 +163,28 @@ def test_v3_parameters_are_as_many_as_the_reference_has(row):
     }
     assert found == {name: int(row[name]) for name in MODULES}
     assert sum(found.values()) == int(row["total"])
+
+
+@pytest.mark.parametrize(
+    ("names", "case", "all_of_them"),
+    [
+        (["dmc_vision_v3"], "dmc_vision A=6", (32, 1_100_000)),
+        (["dmc_vision_v3", "size_12m"], "dmc_vision A=6", (19, 1_100_000)),
+        (["atari_v3"], "atari 96x96x1, 18 actions", (129, 5_000_000)),
+    ],
+)
+def test_the_page_says_how_many_rows_are_kept(names, case, all_of_them):
+    """The memory, not the capacity, is the limit from pixels. A row of size 12m has 16.1 KiB."""
+    config, (_, shapes, actions) = load(*names), CASES[case]
+    specs = {key: ObservationSpec(shape, "image") for key, shape in shapes.items()}
+    latents = make_agent(config, specs, actions).latents.specs
+    size = row_bytes(row_specs(specs, actions, False) | latents)
+    kept = int(config.replay.memory * 1e9) // size
+    page = pathlib.Path(__file__).parents[2] / "docs" / "agents" / "dreamer.md"
+    assert kept < config.replay.capacity and f"{kept:,}" in page.read_text(encoding="utf-8")
+    memory, rows = all_of_them
+    assert (memory - 1) * 1e9 < rows * 1.001 * size < memory * 1e9  # Rows of resets too.
+    assert "size_12m" not in names or size <= 16.1 * 1024
 
 
 def test_v2_after_v3_is_v2():
