@@ -20,10 +20,11 @@ observations     float32 [T, D]                one array per vector key
 
 Actions are numbers in [-1, 1] (-1 and 1 are the bounds of the environment's action space,
 ``2 * (action - low) / (high - low) - 1``), and choices are one-hot, those of several spaces
-side by side; ``common.spaces`` says in which order. Latent states, ``latent_state/...``, and notes
-are an agent's own (see ``common.model.context``, ``dreamer.exploration.memory``); a file holds
-those of when it was written, ``common.replay.beside`` says where newer ones lie, and all readers
-but that agent's run pass both over.
+side by side; ``common.spaces`` says in which order. In a run's own files they are what its policy
+drew, and a normal's lie beyond the bounds as well: environments cut them off, as ``bounded`` does.
+Latent states, ``latent_state/...``, and notes are an agent's own (see ``common.model.context``,
+``dreamer.exploration.memory``); a file holds those of when it was written, ``common.replay.beside``
+says where newer ones lie, and all readers but that agent's run pass both over.
 
 An episode starts at a row with ``is_first`` and ends before the next such row; a file
 may hold a part of an episode, one episode or many. An episode without ``is_last`` was
@@ -83,6 +84,17 @@ class ChunkFile:
         """Returns the file of this position in a folder."""
         name = f"{serial:08d}-env{stream:03d}-{start:010d}.npz"
         return ChunkFile(serial, stream, start, directory / name)
+
+
+def bounded(file: ChunkFile, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Cuts off the actions of a replay's own rows at -1 and 1, as the environment did with them.
+
+    Rows of other tools stay as they are: what lies beyond there may be in other units.
+    """
+    action = arrays.get("action")
+    if file.stream == FOREIGN or action is None or action.dtype.kind != "f":
+        return dict(arrays)
+    return {**arrays, "action": np.clip(action, -1, 1)}
 
 
 def list_chunks(directory: pathlib.Path) -> list[ChunkFile]:

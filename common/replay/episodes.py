@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.replay.chunks import (
     FOREIGN,
     ChunkFile,
+    bounded,
     check_chunk,
     list_chunks,
     read_chunk,
@@ -123,7 +124,7 @@ def _split(files: list[ChunkFile]) -> Iterator[Episode]:
         arrays = read_chunk(file.path)
         if arrays is None:
             continue
-        arrays = given(arrays)
+        arrays = bounded(file, given(arrays))
         if parts:
             specs = {key: (value.shape[1:], value.dtype) for key, value in parts[0].items()}
             check_chunk(file.path, arrays, specs)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from common.errors import UserError
-from common.replay.chunks import FOREIGN, ChunkFile
+from common.replay.chunks import FOREIGN, ChunkFile, bounded
 from common.rows import FLAGS, Specs, given
 from common.spaces import ActionSpec
 
@@ -107,7 +107,12 @@ def check_episodes(
     for file, arrays in found:
         starts = file.stream == FOREIGN  # The replay's own files are pieces of streams.
         taken = check_episode(
-            arrays, specs, file.path, actions=actions, starts=starts, leave_out=leave_out
+            bounded(file, arrays),
+            specs,
+            file.path,
+            actions=actions,
+            starts=starts,
+            leave_out=leave_out,
         )
         checked.append((file, taken))
     # What an agent made of its own rows is nothing that those of a task might have.

@@ -38,9 +38,9 @@ class Recorder:
         self._rows.append(without_log(rows))
 
     def episodes(self) -> list[Episode]:
-        """Returns the first episode of every environment."""
+        """Returns the first episode of every environment, with actions as it took them."""
         arrays = {key: np.stack([rows[key] for rows in self._rows]) for key in self._rows[0]}
-        arrays["action"] = arrays["action"].astype(np.float32)
+        arrays["action"] = np.clip(arrays["action"], -1, 1).astype(np.float32)
         ends = arrays["is_last"].argmax(0) + 1
         return [{k: v[:end, env] for k, v in arrays.items()} for env, end in enumerate(ends)]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.replay import read_bodies, read_episodes, write_episodes
-from tests.replay.rows import fill
+from common.replay import Replay, ReplayConfig, read_bodies, read_episodes, write_episodes
+from tests.replay.rows import SPECS, Streams, fill
 
 
 def episode(rows, size=3, seed=0, whole=True):
@@ -69,6 +69,23 @@ def test_a_runs_replay_is_split_at_resets(tmp_path):
         lengths += np.diff([*starts, len(flags)]).tolist()
     assert sorted(len(one["reward"]) for one in found) == sorted(n for n in lengths if n > 1)
     assert all(one["is_first"].tolist() == [True] + [False] * (len(one["id"]) - 1) for one in found)
+
+
+def test_a_runs_own_actions_beyond_their_bounds_are_data_as_the_environment_took_them(tmp_path):
+    """A policy's normal goes beyond them; the run that wrote them goes on with what it drew."""
+    config = ReplayConfig(capacity=10_000, length=5)
+    replay, streams = Replay(config, tmp_path, SPECS, 1, seed=0), Streams(1, (7,))
+    for number in range(21):
+        rows = streams.step()
+        replay.add({**rows, "action": np.where(rows["is_first"][:, None], 0, number / 5 - 2)})
+    replay.flush()
+    other = Replay(config, None, SPECS, 1, seed=0)
+    other.read(tmp_path)
+    found = [one["action"] for one in read_episodes(tmp_path)]
+    for action in (other.sample(50, 5)["action"], np.concatenate(found)):
+        assert action.min() == -1 and action.max() == 1 and action.dtype == np.float32
+    again = Replay(config, tmp_path, SPECS, 1, seed=0)
+    assert again.sample(50, 5)["action"].max() == 2
 
 
 def test_a_cut_beginning_becomes_a_reset_row(tmp_path):

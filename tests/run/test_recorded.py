@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from common.config import update
@@ -21,6 +22,7 @@ from common.run.recorded import (
     warn_of_challenges,
     write_record,
 )
+from common.run.recording import Recorder
 from tests import fake_agent
 
 
@@ -97,3 +99,13 @@ def test_all_folders_are_compared(tmp_path, capsys):
     check_repeats([tmp_path, *folders[:1]], 8)
     said = capsys.readouterr().out
     assert f"which action repeat {tmp_path} was recorded with; taken to be that of this" in said
+
+
+def test_actions_are_recorded_as_the_environment_took_them():
+    """What a policy drew beyond the bounds would be refused as data."""
+    recorder = Recorder()
+    for action, last in ((0.0, False), (1.7, False), (-3.0, True)):
+        rows = {"action": np.full((1, 2), action), "is_last": np.array([last])}
+        recorder(rows)
+    (episode,) = recorder.episodes()
+    assert episode["action"].tolist() == [[0, 0], [1, 1], [-1, -1]]
