@@ -312,7 +312,7 @@ class BaseRun(ABC):
         self._play(policy, episodes, seed, record)
 
     def _evaluate(self) -> bool:
-        """Plays episodes with the mode of the policy; False where the run was stopped."""
+        """Plays episodes with the policy as it is evaluated; False where the run was stopped."""
         episodes = self._schedule.eval_episodes
         if not episodes:
             return True

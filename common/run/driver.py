@@ -91,7 +91,7 @@ class AgentPolicy:
             params: What ``agent.params`` returned; may be replaced between steps.
             num_envs: Environments that will be acted in.
             seed: Seed of the draws.
-            mode: "train" explores, "eval" takes the mode.
+            mode: "train" explores, "eval" does what the agent does when it is evaluated.
         """
         self.params = params
         self.key = jax.random.key(seed)

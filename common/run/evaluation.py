@@ -106,7 +106,7 @@ def trained_policy(agent: LoadedAgent, seed: int, mode: Mode = "eval") -> MakePo
     Args:
         agent: The agent.
         seed: Seed of its draws.
-        mode: "train" explores, "eval" takes the mode.
+        mode: "train" explores, "eval" does what the agent does when it is evaluated.
 
     Returns:
         A function that raises a UserError where environments are not those that the agent
