@@ -28,6 +28,36 @@ V3 = {
     "rssm.norm": "rms",
     "rssm.init": "trunc_normal",
     "rssm.unimix": 0.01,
+    "rssm.absolute": False,
+    "encoder.activation": "silu",
+    "encoder.norm": "rms",
+    "encoder.init": "trunc_normal",
+    "encoder.outer": False,
+    "decoder.activation": "silu",
+    "decoder.norm": "rms",
+    "decoder.init": "trunc_normal",
+    "decoder.layers": 3,
+    "reward.norm": "rms",
+    "discount.norm": "rms",
+    "actor.norm": "rms",
+    "actor.init": "trunc_normal",
+    "critic.norm": "rms",
+    "critic.activation": "silu",
+    "critic.init": "trunc_normal",
+    "critic.bins": 255,
+    "world_model.decoder_scale": 1.0,
+    "world_model.reward_scale": 1.0,
+    "world_model.discount_scale": 1.0,
+    "reward_transform": "identity",
+    "reward_gradients": True,
+    "start_gradients": False,
+    "include_start": True,
+    "reward_norm.momentum": 1.0,
+    "return_norm.low": 5.0,
+    "return_norm.high": 95.0,
+    "actor_scale": 1.0,
+    "critic_scale": 1.0,
+    "behavior.exploration_noise": 0.0,
     "encoder.layers": 3,
     "encoder.convolutions": "pool",
     "encoder.multipliers": (2, 3, 4, 4),
@@ -106,6 +136,25 @@ REPLAYED_V3 = {
     "crafter_v3": 512,
 }  # fmt: skip
 """Replayed rows for every agent step."""
+ENV_V3 = {
+    "dmc_proprio_v3": {"pixels": False, "state": True, "action_repeat": 1},
+    "dmc_vision_v3": {"pixels": True, "state": False, "action_repeat": 1, "image_size": 64},
+    "atari_v3": {
+        "action_repeat": 4, "image_size": 96, "grayscale": True, "sticky": 0.25,
+        "all_actions": True, "noops": 30, "time_limit": 108_000,
+    },
+    "atari100k_v3": {
+        "action_repeat": 4, "image_size": 64, "grayscale": False, "sticky": 0.0,
+        "all_actions": False, "noops": 30, "time_limit": 108_000,
+    },
+    "crafter_v3": {"action_repeat": 1, "image_size": 64},
+}  # fmt: skip
+"""How the public code builds its environments."""
+STEPS_V3 = {
+    "dmc_proprio_v3": 1.1e6, "dmc_vision_v3": 1.1e6, "atari_v3": 5.1e7, "atari100k_v3": 1.1e5,
+    "crafter_v3": 1.1e6,
+}  # fmt: skip
+"""Agent steps of a run."""
 
 
 @pytest.mark.parametrize("name", REPLAYED_V3)
@@ -118,6 +167,14 @@ def test_v3_values(name):
         config = load(*before, name)
         assert values(config, wanted) == wanted
         assert config.run.train_ratio == REPLAYED_V3[name]
+
+
+@pytest.mark.parametrize("name", ENV_V3)
+def test_v3_environments(name):
+    config = load(name)
+    wanted = {f"env.{option}": value for option, value in ENV_V3[name].items()}
+    assert values(config, wanted) == wanted
+    assert config.run.frames == STEPS_V3[name] * config.env.action_repeat
 
 
 with (
