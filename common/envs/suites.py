@@ -196,8 +196,9 @@ SUITES: dict[str, Callable[..., gymnasium.Env]] = {
 """By the prefix of their tasks: what builds one, of the rest of the name and ``env.kwargs``."""
 PREFIXES = tuple(SUITES)
 REPEATS = {"dmlab_": 4}
-APART = ("metaworld",)  # Of these pip would replace the control suite's MuJoCo.
 """Usual simulator steps of an action, where it is not 1."""
+APART = ("metaworld",)
+"""Packages with which pip replaces the control suite's MuJoCo by an older one."""
 EXAMPLES = (
     *(f"crafter_{name}" for name in CRAFTER), "minigrid_DoorKey-5x5-v0", "vizdoom_Basic-v1",
     "metaworld_reach-v3", "dmlab_rooms_watermaze",

@@ -65,8 +65,8 @@ def _keep_environment(monkeypatch, tmp_path):
         ("watch --logdir zoo:x", "here name a run's folder"),
         ("compare --logdir zoo:x", "here name a run's folder"),
         (
-            "eval --logdir zoo:cup_catch --video no/x.mp4",
-            "--video: cannot write no/x.mp4: the folder",
+            "eval --logdir zoo:cup_catch --video /dev/null/x.mp4",
+            "/dev/null is a file, not a folder",
         ),
         ("export --logdir zoo:cup_catch --onnx no/x.onnx", "the folder no does not exist; make"),
         ("check-env --task atary_pong", "error: unknown task 'atary_pong'"),
