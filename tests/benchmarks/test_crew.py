@@ -96,7 +96,7 @@ def test_mistakes(tmp_path):
     [
         (("--agent", "planet", "--configs", "planet_state"), (), "run.updates_per_episode is 200"),
         ((), ("--run.devices", "2"), "learns on one device of one process"),
-        ((), ("--run.coordinator", "h:1,2,0"), "learns on one device of one process"),
+        ((), ("--run.coordinator", "h:1,2,0"), "in one process; leave out"),
     ],
 )
 def test_what_no_fleet_can_have_is_said_before_any_job(tmp_path, capsys, own, options, fault):
