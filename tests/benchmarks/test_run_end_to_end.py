@@ -57,11 +57,11 @@ def wait_for(condition, launcher):
 
 
 def sabotage(logdir: pathlib.Path) -> pathlib.Path:
-    """Leaves a file where one job wants to make a folder; returns it."""
+    """Leaves a link to nothing where one job wants to make a folder; returns it."""
     game, seed = BROKEN
     folder = logdir / "dreamer" / game / f"seed-{seed}"
     folder.mkdir(parents=True)
-    (folder / "replay").write_text("in the way")
+    (folder / "replay").symlink_to(folder / "nothing")
     return folder / "replay"
 
 
