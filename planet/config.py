@@ -108,10 +108,10 @@ class Config(Settings):
     def remarks(self, platform: str) -> list[str]:
         """What to warn of where it runs on a platform, such as "cpu"; a line each."""
         found = super().remarks(platform) + self.planner.remarks()
-        if self.model == "world_model":
-            return found + self.world_model.remarks(platform)
-        if self.world_model.precision != "float32":
-            found.append(f"world_model.precision is not of model {self.model}, which has float32")
+        if self.model != "tdm":
+            found += self.world_model.remarks(platform)
+        elif self.world_model.precision != "float32":
+            found.append("world_model.precision is not of model tdm, which has float32")
         if self.model == "tdmpc2" and self.model_opt != Config.model_opt:
             found.append("model_opt is not of model tdmpc2, which has tdmpc2.model_opt")
         return found

@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import haiku as hk
 import jax
@@ -20,6 +20,7 @@ from benchmarks.speed.token_rollouts import separate_rollout, uncached_rollout
 from common.errors import UserError, nearest
 from common.model.world_model import world_model
 from common.nets import coders, conv
+from common.nets.precision import Precision
 from common.run import onnx
 from common.run.config import Settings
 from common.tokens import tdm
@@ -270,6 +271,8 @@ def _has(shape: Shape, piece: str) -> bool:
         return model == "tdm"
     if piece.startswith("planner"):
         return shape.load_program is load_planet and not _plans_to_act(shape)
+    if model == "tdmpc2" and piece.removeprefix("update-") in get_args(Precision):
+        return True
     return model is None or piece in (*BY_DEFAULT, "update-seeds")
 
 

@@ -30,6 +30,13 @@ SCENE = """
 """
 
 
+PROCESSORS = pathlib.Path("/proc/cpuinfo")
+BFLOAT16 = (
+    "it has AMX, which multiplies bfloat16: with --precision bfloat16_products large networks "
+    "learn faster on it"
+)
+
+
 class Finding(NamedTuple):
     """One line of the diagnosis.
 
@@ -75,6 +82,8 @@ def findings() -> Iterator[Finding]:
     gpus = _gpus()
     if gpus:
         yield Finding("driver", "ok", gpus)
+    elif multiplies_bfloat16():
+        yield Finding("processor", "ok", BFLOAT16)
     yield check_jax(*probe("jax"), has_gpu=bool(gpus))
     yield check_renderer(*probe("renderer"))
     yield check_probe("atari", *probe("atari"), remedy="pip install --upgrade ale-py")
@@ -115,6 +124,14 @@ def check_libraries(version_of: Callable[[str], str | None]) -> Iterator[Finding
             "pip uninstall -y tensorflow-probability && pip install --force-reinstall "
             "--no-deps tfp-nightly",
         )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has AMX, by which products of bfloat16 are faster than of float32."""
+    try:
+        return "amx_bf16" in PROCESSORS.read_text()
+    except OSError:
+        return False
 
 
 def check_memory(gigabytes: float, cores: int) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from common.nets.products import bits_moved, kernel_gradient
 from common.types import Array
 
 
@@ -53,6 +54,8 @@ def cut_patches(x: Array, size: tuple[int, int], stride: int) -> Array:
     Returns:
         ``[n, H', W', h * w * c]``.
     """
+    if x.dtype == jnp.bfloat16:
+        return bits_moved(lambda x: cut_patches(x, size, stride), x)
     n, height, width, channels = x.shape
     rows, columns = (height - size[0]) // stride + 1, (width - size[1]) // stride + 1
     grid = rows + -(-size[0] // stride) - 1, columns + -(-size[1] // stride) - 1
@@ -103,9 +106,12 @@ def overlap_add(patches: Array, stride: int) -> Array:
 
 def outer_product(y: Array, patches: Array) -> Array:
     """Returns ``[out, h * w * in]``, the kernel's gradient; this order multiplies fastest."""
+    y, patches = y.reshape(-1, y.shape[-1]), patches.reshape(-1, patches.shape[-1])
+    if y.dtype == patches.dtype == jnp.bfloat16:
+        return kernel_gradient(y, patches)
     return jax.lax.dot_general(
-        y.reshape(-1, y.shape[-1]),
-        patches.reshape(-1, patches.shape[-1]),
+        y,
+        patches,
         (((0,), (0,)), ((), ())),
         preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
     )

@@ -38,7 +38,8 @@ def make_tdmpc2(
     options, tasks = config.tdmpc2, find_tasks(observations)
     discount = _discount(config, observations)
     _check(config)
-    networks = make_networks(options, observations, actions, tasks)
+    precision = config.world_model.precision
+    networks = make_networks(options, observations, actions, tasks, precision)
     learner = Learner(networks, options, discount, actions.size)
     model = make_model(networks, options, actions.size)
     size = options.latent + (len(tasks.actions) if tasks else 0)

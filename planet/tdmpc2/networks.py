@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.nets.coders import normalize_image
 from common.nets.conv import conv2d
 from common.nets.layers import Dense, LayerNorm, layer_norm, mish, sim_norm
+from common.nets.precision import Precision, wrap
 from common.spaces import ActionSpec, ObservationSpec
 from common.types import Array, Key, Params, Rows
 from planet.tdmpc2.config import TDMPC2Config
@@ -80,6 +81,7 @@ def make_networks(
     observations: Mapping[str, ObservationSpec],
     actions: ActionSpec,
     tasks: Tasks | None = None,
+    precision: Precision = "float32",
 ) -> Networks:
     """Builds the networks.
 
@@ -88,6 +90,7 @@ def make_networks(
         observations: The flat observation: vectors only or images only.
         actions: The flat action vector.
         tasks: What is known of several tasks; vectors only.
+        precision: Number format of what networks compute; the published one is float32.
 
     Raises:
         UserError: There are observations that the encoder cannot read.
@@ -95,7 +98,7 @@ def make_networks(
     read = dict(observations)
     if tasks:
         read.pop(check_tasks(tasks, observations))
-    parts = _Parts(config, read, actions, tasks)
+    parts = _Parts(config, read, actions, tasks, precision)
     return Networks(
         init=parts.init,
         draw_shift=parts.draw_shift,
@@ -121,11 +124,14 @@ class _Parts:
         observations: Mapping[str, ObservationSpec],
         actions: ActionSpec,
         tasks: Tasks | None,
+        precision: Precision,
     ):
         self._config, self._specs, self._tasks = config, observations, tasks
         self._spec, self._actions = actions, actions.size
-        self._encoder, self.draw_shift = _encoder(config, observations)
-        self._stacks = _stacks(config, actions.size)
+        formatted = lambda net: net._replace(apply=wrap(net.apply, precision))  # noqa: E731
+        encoder, self.draw_shift = _encoder(config, observations)
+        self._encoder = formatted(encoder)
+        self._stacks = {name: formatted(net) for name, net in _stacks(config, actions.size).items()}
 
     def init(self, key: Key) -> Params:
         config, keys, stacks = self._config, jax.random.split(key, 7), self._stacks

@@ -35,6 +35,15 @@ def test_libraries(changes, problems):
         assert finding.remedy.startswith("pip ")
 
 
+def test_processor(tmp_path, monkeypatch):
+    for flags, known in (("flags: fpu amx_tile amx_bf16", True), ("flags: avx512_bf16", False)):
+        monkeypatch.setattr(doctor, "PROCESSORS", tmp_path / "cpuinfo")
+        doctor.PROCESSORS.write_text(flags)
+        assert doctor.multiplies_bfloat16() == known
+    doctor.PROCESSORS.unlink()
+    assert not doctor.multiplies_bfloat16()
+
+
 def test_what_is_missing_can_be_installed_with_any_python():
     names = "optax", "dm_control", "'mujoco>=3.17,<4'"
     assert to_install(*names, python=(3, 12)) == f"pip install {' '.join(names)}"

@@ -13,8 +13,9 @@ import pytest
 
 from common.nets import conv
 from common.nets.layers import Dense, block_dense
+from common.nets.patches import cut_patches, outer_product
 from common.nets.precision import wrap
-from common.nets.products import product
+from common.nets.products import FEW_ROWS, kernel_gradient, product
 
 CONVOLUTIONS = {
     "conv2d": lambda x, k, form: conv.conv2d(x, k, 2, form),
@@ -108,6 +109,35 @@ def assert_all_rounded(text, result):
         operands, out = line.rsplit(" : ", 1)[1].split(" -> ")
         assert operands.count("xbf16>") == 2 and out.endswith(f"x{result}>"), line
     return len(lines)
+
+
+@pytest.mark.parametrize("rows", [3, FEW_ROWS - 1, FEW_ROWS, 300])
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (1, 1)])
+def test_gradients_of_kernels(rows, shape):
+    """By hand, and of many blocks at once; the first factor is summed over along its last axis."""
+    x, y = draw((4, rows, shape[0]), (4, rows, shape[1]))
+    low = [jnp.asarray(a, jnp.bfloat16) for a in (x, y)]
+    want = np.swapaxes(rounded(x), 1, 2) @ rounded(y)
+    for got, wanted in (
+        (kernel_gradient(low[0][0], low[1][0]), want[0]),
+        (outer_product(*(a[0] for a in low)), want[0]),
+        (jax.vmap(kernel_gradient)(*low), want),
+    ):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-4)
+    text = jax.jit(kernel_gradient).lower(low[0][0], low[1][0]).as_text()
+    assert assert_all_rounded(text, "f32") == 1
+    assert rows < FEW_ROWS or "contracting_dims = [1] x [0]" in text
+
+
+def test_patches_of_bfloat16_are_moved_as_integers():
+    """XLA would make float32 of what it joins, on a CPU."""
+    (x,) = draw((3, 9, 8, 5))
+    cut = functools.partial(cut_patches, size=(4, 3), stride=2)
+    low = jnp.asarray(x, jnp.bfloat16)
+    np.testing.assert_array_equal(rounded(cut(low)), cut(rounded(x)))
+    joins = [a for a in jax.jit(cut).lower(low).as_text().splitlines() if "concatenate" in a]
+    assert joins and all("xui16>" in line and "bf16" not in line for line in joins)
 
 
 def test_several_inputs_of_a_dense_layer():

@@ -18,7 +18,7 @@ from planet.program import load_program
 from tests import fake_agent
 
 
-@pytest.mark.parametrize("config", [DreamerConfig(), PlanetConfig()])
+@pytest.mark.parametrize("config", [DreamerConfig(), PlanetConfig(), PlanetConfig(model="tdmpc2")])
 def test_a_number_format_that_is_slower_here_is_warned_of(config):
     asked = {
         (platform, precision): update(config, {"world_model.precision": precision}).remarks(

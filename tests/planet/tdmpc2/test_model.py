@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from common.spaces import ObservationSpec
 from planet.tdmpc2.config import TDMPC2Config
@@ -65,3 +68,42 @@ def test_images_are_shifted_where_a_shift_is_given():
     assert moved.shape == still.shape == (2, 32)
     assert not np.allclose(moved, still, atol=1e-4)
     assert model.step(params, moved, jnp.zeros((2, ACTIONS)))[2] is None
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_products_round_where_that_is_asked_for(images):
+    """All networks, a little, and their gradients; float32 is what they are without it."""
+    config, specs = CONFIG, {"x": ObservationSpec((4,), "vector")}
+    rows = {"x": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)}
+    if images:
+        config = dataclasses.replace(config, latent=32, channels=2)
+        specs = {"image": ObservationSpec((64, 64, 3), "image")}
+        rows = {"image": np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)}
+    action = ACTION[:, 0]
+
+    def outputs(params, precision):
+        made = make_networks(config, specs, box(ACTIONS), precision=precision)
+        z = made.encode(params, rows)
+        q = made.q(params, z, action).mean()
+        drawn, reward = made.policy(params, z, action).action, made.reward(params, z, action).mean()
+        return {
+            "encoder": z,
+            "dynamics": made.dynamics(params, z, action),
+            "reward": reward,
+            "termination": made.termination(params, z),
+            "policy": drawn,
+            "q": q,
+        }
+
+    params = random_params(make_networks(config, specs, box(ACTIONS)).init)
+    exact, low = outputs(params, "float32"), outputs(params, "bfloat16_products")
+    for name, value in low.items():
+        assert value.dtype == jnp.float32
+        apart = np.abs(value - exact[name]).max() / np.abs(exact[name]).max()
+        assert 1e-6 < apart < 0.05, (name, apart)
+    total = lambda params, how: sum(x.sum() for x in outputs(params, how).values())  # noqa: E731
+    exact, low = (jax.grad(total)(params, how) for how in ("float32", "bfloat16_products"))
+    close = lambda a, b: np.testing.assert_allclose(  # noqa: E731
+        a, b, atol=0.05 * float(jnp.abs(b).max()) + 1e-6
+    )
+    jax.tree.map(close, low, exact)
