@@ -68,7 +68,7 @@ RUNS = {
                        "--run.prefill 4000", 32_000, 4000),
     "tdmpc2_cpu": Run(
         "planet train --configs tdmpc2_cpu --task dmc_walker_walk --run.prefill_episodes 1 "
-        "--run.pretrain 10", 3_000, 400,
+        "--run.prefill 500 --run.pretrain 10", 4_000, 400,
     ),
 }  # fmt: skip
 """What users with a CPU run, each as short as it may be for a stable figure."""
