@@ -148,7 +148,7 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     Raises:
         UserError: There are fewer than two lines of that time.
     """
-    lines = [line for line in lines if SECONDS + "rest" in line]
+    lines = [line for line in lines if "time/updates_per_s" in line]
     learning = [i for i, line in enumerate(lines) if line["time/updates_per_s"] > 0]
     if len(learning) < 3:
         raise UserError("the run learned for fewer than three lines of its log; make it longer")

@@ -320,7 +320,8 @@ class BaseRun(ABC):
         policy = lambda envs: self._learner.evaluation_policy(envs.num_envs, seed)  # noqa: E731
 
         def record(result: Results) -> None:
-            self._record(lambda: self._logger.write(self.now, result.metrics("eval")))
+            metrics = result.metrics("eval") | self._stopwatch.take()
+            self._record(lambda: self._logger.write(self.now, metrics))
             self._say(f"evaluation at {self._where}: {result}")
             for name, film in result.videos.items():
                 self._film(f"eval/{name}", film)

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.logging import read_jsonl
 from common.run import clocks
 from common.run.clocks import Every, Meter, Ratio, Silence, announced
+from common.run.train import train
+from tests import fake_agent
 
 
 def test_every_is_due_when_a_multiple_was_passed():
@@ -156,3 +159,10 @@ class TestStopwatch:
             patch.setattr(clocks.time, "perf_counter", lambda: now[0])
             walk(tree, 0)
             assert sum(watch.take().values()) == now[0]
+
+
+def test_a_run_counts_its_last_evaluation_too(tmp_path):
+    program = fake_agent.load_program()
+    train(program, program.default_config, tmp_path)
+    *_, last = read_jsonl(tmp_path / "metrics.jsonl")
+    assert "eval/return_mean" in last and last[clocks.SECONDS + "evaluation"] > 0
