@@ -15,9 +15,6 @@ import jax.numpy as jnp
 
 from common.types import Array
 
-FEW_ROWS = 128
-"""Below so many rows a kernel's gradient is not worth a transposition."""
-
 _rounded: contextvars.ContextVar[bool] = contextvars.ContextVar("rounded", default=False)
 
 
@@ -87,10 +84,9 @@ def kernel_gradient(x: Array, y: Array) -> Array:
 
     On a CPU, XLA 0.10 multiplies bfloat16 by the processor's own instructions only where the first
     factor is summed over along its last axis, and makes float32 of both else. A transposition
-    alone it folds into the product; one that is filled up by a row of zeros it carries out.
+    alone it folds into the product; one that is filled up by a row of zeros it carries out. With
+    one factor for many of the other, as in an ensemble, it cannot even run the product else.
     """
-    if x.shape[0] < FEW_ROWS:
-        return _wide(x.T, y)
     return jax.lax.platform_dependent(x, y, cpu=_padded, default=lambda x, y: _wide(x.T, y))
 
 

@@ -204,8 +204,13 @@ def _share(config: Settings, processes: int) -> int:
     """Returns how many environments each process steps.
 
     Raises:
-        UserError: They cannot be divided.
+        UserError: They, or the rows of a batch, cannot be divided.
     """
+    if config.replay.batch % processes:
+        raise UserError(
+            f"replay.batch is {config.replay.batch}, which {processes} processes cannot divide; "
+            f"make it a multiple of {processes}"
+        )
     if config.run.data:
         return 1
     if config.env.amount % processes:

@@ -39,12 +39,13 @@ OPERATIONS = {
         "atari100k_v3": 805,
         "small": 672,
         "planet": 166,
+        "tdmpc2": 0,
     },
-    "bfloat16_products": {"dmc_vision": 718, "proprio_v3": 787, "planet": 203},
+    "bfloat16_products": {"dmc_vision": 718, "proprio_v3": 787, "planet": 203, "tdmpc2": 0},
 }
 """Most operations in the bodies of an update's loops, of which kernels are made: 12 in a hundred
-more before gradients of weights were taken outside. Those without loops are in float32 alone, and
-so many as nothing. Products alone are for CPUs: one agent of each kind will do."""
+more before gradients of weights were taken outside. TD-MPC2 has no loop, and the token-level model
+has float32 alone. Products alone are for CPUs: one agent of each kind will do."""
 CASES = [(name, "float32") for name in workloads.SHAPES]
 CASES += [(name, low) for low in list(OPERATIONS)[1:] for name in OPERATIONS[low]]
 

@@ -15,7 +15,7 @@ from common.nets import conv
 from common.nets.layers import Dense, block_dense
 from common.nets.patches import cut_patches, outer_product
 from common.nets.precision import wrap
-from common.nets.products import FEW_ROWS, kernel_gradient, product
+from common.nets.products import kernel_gradient, product
 
 CONVOLUTIONS = {
     "conv2d": lambda x, k, form: conv.conv2d(x, k, 2, form),
@@ -111,23 +111,24 @@ def assert_all_rounded(text, result):
     return len(lines)
 
 
-@pytest.mark.parametrize("rows", [3, FEW_ROWS - 1, FEW_ROWS, 300])
-@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (1, 1)])
-def test_gradients_of_kernels(rows, shape):
-    """By hand, and of many blocks at once; the first factor is summed over along its last axis."""
-    x, y = draw((4, rows, shape[0]), (4, rows, shape[1]))
+@pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
+@pytest.mark.parametrize("rows, m, n", [(1, 1, 1), (4, 8, 16), (4, 16, 8), (300, 5, 9)])
+def test_gradients_of_kernels(rows, m, n, axes):
+    """By hand, and those of ensembles; the first factor is summed over along its last axis."""
+    x, y = draw((3, rows, m), (3, rows, n))
     low = [jnp.asarray(a, jnp.bfloat16) for a in (x, y)]
-    want = np.swapaxes(rounded(x), 1, 2) @ rounded(y)
-    for got, wanted in (
-        (kernel_gradient(low[0][0], low[1][0]), want[0]),
-        (outer_product(*(a[0] for a in low)), want[0]),
-        (jax.vmap(kernel_gradient)(*low), want),
-    ):
+    want = np.swapaxes(rounded(x[0]), 0, 1) @ rounded(y[0])
+    for function in (kernel_gradient, outer_product):
+        got = function(*(a[0] for a in low))
         assert got.dtype == jnp.float32
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+    given = [a if axis == 0 else a[0] for a, axis in zip(low, axes, strict=True)]
+    each = [[*rounded(a)] if a.ndim == 3 else [rounded(a)] * 3 for a in given]
+    want = [a.T @ b for a, b in zip(*each, strict=True)]
+    got = jax.jit(jax.vmap(kernel_gradient, axes))(*given)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
     text = jax.jit(kernel_gradient).lower(low[0][0], low[1][0]).as_text()
-    assert assert_all_rounded(text, "f32") == 1
-    assert rows < FEW_ROWS or "contracting_dims = [1] x [0]" in text
+    assert assert_all_rounded(text, "f32") == 1 and "contracting_dims = [1] x [0]" in text
 
 
 def test_patches_of_bfloat16_are_moved_as_integers():

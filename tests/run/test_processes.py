@@ -194,7 +194,7 @@ def _lines(logdir: pathlib.Path) -> int:
     ("words", "fault"),
     [
         (("--env.amount", "3"), "env.amount is 3, which 2 processes cannot divide"),
-        (("--env.amount", "2", "--replay.batch", "3"), "replay.batch is 3, which 2 devices"),
+        (("--env.amount", "2", "--replay.batch", "3"), "replay.batch is 3, which 2 processes"),
     ],
 )
 def test_what_processes_cannot_divide(tmp_path: pathlib.Path, words, fault):
@@ -204,11 +204,13 @@ def test_what_processes_cannot_divide(tmp_path: pathlib.Path, words, fault):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_of_ones_own_waits_for_nobody(tmp_path: pathlib.Path):
+@pytest.mark.parametrize("name", ["env.amount", "replay.batch"])
+def test_a_mistake_of_ones_own_waits_for_nobody(tmp_path: pathlib.Path, name: str):
     program, there = fake_agent.load_program(), f"127.0.0.1:{free_port(several.HERE)},2,0"
-    config = update(program.default_config, {"env.amount": 1, "run.coordinator": there})
+    options = {"env.amount": 2, "replay.batch": 2, "run.coordinator": there}
+    config = update(program.default_config, options | {name: 3})
     begin = time.monotonic()
-    with pytest.raises(UserError, match="env.amount is 1, which 2 processes cannot divide"):
+    with pytest.raises(UserError, match=f"{name} is 3, which 2 processes cannot divide"):
         train(program, config, tmp_path / "run")
     assert time.monotonic() - begin < 10 < processes.PATIENCE
 
