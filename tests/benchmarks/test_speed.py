@@ -120,7 +120,8 @@ def test_tdmpc2_has_published_sizes_and_plans_where_it_acts():
     for name in ("tdmpc2", "tdmpc2_cpu"):
         pieces = [f"{name}/{piece}" for piece in ("update", "policy-1", "policy-8")]
         assert workloads.select([name]) == pieces
-        more = [pieces[0], f"{name}/update-seeds", *pieces[1:], f"{name}/onnx"]
+        formats = [f"{name}/update-{low}" for low in ("float32", "bfloat16", "bfloat16_products")]
+        more = [pieces[0], *formats, f"{name}/update-seeds", *pieces[1:], f"{name}/onnx"]
         assert workloads.select([f"{name}/*"]) == more
     assert workloads.frames("update", config) == 256 * 4
     assert workloads.frames("policy-8", config) == 8
