@@ -107,11 +107,6 @@ def overlap_add(patches: Array, stride: int) -> Array:
 def outer_product(y: Array, patches: Array) -> Array:
     """Returns ``[out, h * w * in]``, the kernel's gradient; this order multiplies fastest."""
     y, patches = y.reshape(-1, y.shape[-1]), patches.reshape(-1, patches.shape[-1])
-    if y.dtype == patches.dtype == jnp.bfloat16:
+    if y.dtype == jnp.bfloat16:
         return kernel_gradient(y, patches)
-    return jax.lax.dot_general(
-        y,
-        patches,
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.promote_types(y.dtype, jnp.float32),
-    )
+    return jax.lax.dot_general(y, patches, (((0,), (0,)), ((), ())))

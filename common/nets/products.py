@@ -110,6 +110,7 @@ def _wide(x: Array, y: Array) -> Array:
 
 
 def _wide_transposed(x: Array, y: Array) -> Array:
+    """Returns ``x @ y.T``; of a y that is transposed in a loop XLA makes float32, on a CPU."""
     last = (x.ndim - 1,), (1,)
     return jax.lax.dot_general(x, y, (last, ((), ())), preferred_element_type=jnp.float32)
 

@@ -206,16 +206,13 @@ def _share(config: Settings, processes: int) -> int:
     Raises:
         UserError: They, or the rows of a batch, cannot be divided.
     """
-    if config.replay.batch % processes:
-        raise UserError(
-            f"replay.batch is {config.replay.batch}, which {processes} processes cannot divide; "
-            f"make it a multiple of {processes}"
-        )
-    if config.run.data:
-        return 1
-    if config.env.amount % processes:
-        raise UserError(
-            f"env.amount is {config.env.amount}, which {processes} processes cannot divide; "
-            f"make it a multiple of {processes}"
-        )
-    return config.env.amount // processes
+    divided = {"replay.batch": config.replay.batch}
+    if not config.run.data:
+        divided["env.amount"] = config.env.amount
+    for name, amount in divided.items():
+        if amount % processes:
+            raise UserError(
+                f"{name} is {amount}, which {processes} processes cannot divide; make it a "
+                f"multiple of {processes}"
+            )
+    return 1 if config.run.data else config.env.amount // processes
