@@ -104,7 +104,7 @@ def test_a_mistake_is_said_once_and_not_tried_again(tmp_path, capfd):
     logdir = tmp_path / "run"
     assert on_ray.train(wanted(logdir, "--replay.batch", "3")) == 2
     err = capfd.readouterr().err
-    assert "error: replay.batch is 3, which 2 devices cannot divide" in err
+    assert "error: replay.batch is 3, which 2 processes cannot divide" in err
     assert "again" not in err and not pids(logdir)
 
 

@@ -49,7 +49,7 @@ def test_a_mistake_is_not_tried_again(tmp_path):
     job = submit(tmp_path / "run", "--replay.batch", "3")
     assert set(job.results()) == {2}
     log = (tmp_path / "run" / "processes" / "0.log").read_text()
-    assert log.count("error: replay.batch is 3, which 2 devices cannot divide") == 1
+    assert log.count("error: replay.batch is 3, which 2 processes cannot divide") == 1
 
 
 def test_the_end_of_its_time_stops_it_and_hands_it_back(tmp_path):
