@@ -64,7 +64,7 @@ def run(program: Program, config: Settings, parsed: Flags) -> int:
         if config.run.coordinator:
             raise UserError("--launcher sets run.coordinator itself; leave that out")
         trust.remember_run(logdir, config)
-        return launch(program.name, parsed.argv, asked, logdir)
+        return launch(program.name, parsed.argv, asked, config, logdir)
     if config.run.coordinator:
         return _ended_at_once(lambda: _one(program, config, logdir))
     return _one(program, config, logdir)

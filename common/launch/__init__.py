@@ -11,12 +11,17 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from common.launch.request import OPTIONS, Request
+from common.run.config import Settings, environments_each
 
 __all__ = ["OPTIONS", "launch"]
 
 
 def launch(
-    program: str, argv: Sequence[str], given: Mapping[str, str], logdir: pathlib.Path
+    program: str,
+    argv: Sequence[str],
+    given: Mapping[str, str],
+    config: Settings,
+    logdir: pathlib.Path,
 ) -> int:
     """Starts a training on several machines.
 
@@ -24,6 +29,7 @@ def launch(
         program: Name of the agent, which is that of its package.
         argv: The words after ``train``.
         given: Those of ``OPTIONS`` that are among them, with their values.
+        config: What the words give.
         logdir: The run's folder, on a disk that all machines share.
 
     Returns:
@@ -34,6 +40,7 @@ def launch(
         UserError: Something in the options is wrong, or the cluster is not there.
     """
     wanted = Request.read(program, argv, given, logdir)
+    environments_each(config, wanted.nodes)  # A mistake that no machine is needed for.
     if wanted.launcher == "slurm":
         from common.launch.on_slurm import submit
 

@@ -147,3 +147,21 @@ def check_fleet(config: Settings) -> None:
         raise UserError("a fleet learns in one process; leave out --run.coordinator")
     if config.run.devices != 1:
         raise UserError("a fleet learns on one device of one process; set --run.devices 1")
+
+
+def environments_each(config: Settings, processes: int) -> int:
+    """Returns how many environments each process steps.
+
+    Raises:
+        UserError: They, or the rows of a batch, cannot be divided.
+    """
+    divided = {"replay.batch": config.replay.batch}
+    if not config.run.data:
+        divided["env.amount"] = config.env.amount
+    for name, amount in divided.items():
+        if amount % processes:
+            raise UserError(
+                f"{name} is {amount}, which {processes} processes cannot divide; make it a "
+                f"multiple of {processes}"
+            )
+    return 1 if config.run.data else config.env.amount // processes

@@ -348,7 +348,8 @@ def _call(place: Place, identity: Mapping[str, str]) -> _Peer:
                     "the host of process 0, which has to run and to be reached from here"
                 ) from error
             if not said:
-                print(f"waiting for process 0 at {place.host}:{place.port}", flush=True)
+                why = error.strerror or error
+                print(f"waiting for process 0 at {place.host}:{place.port} ({why})", flush=True)
             said = True
             time.sleep(0.2)
     # As long as the first one waits for all, and for a stranger who connects and says nothing.

@@ -24,7 +24,7 @@ from common.logging import Sink
 from common.run import checkpoint, upgrade
 from common.run import folder as run_folder
 from common.run.base import BaseRun
-from common.run.config import Settings
+from common.run.config import Settings, environments_each
 from common.run.devices import Devices
 from common.run.environments import MakeEnvs, open_environments
 from common.run.learner import AgentLearner
@@ -89,7 +89,7 @@ def train_given(
     check_loggers(config)
     there = config.run.coordinator
     if there:
-        _share(config, Place.parse(there).amount)  # A mistake that nobody else is needed for.
+        environments_each(config, Place.parse(there).amount)  # A mistake, without the others.
     processes = join(there, _identity(program, config)) if there else Processes()
     lock, together = run_folder.Lock(logdir), False
     try:
@@ -151,7 +151,8 @@ def _train(
     devices = Devices(config.run.devices, config.replay.batch, processes)
     # A resumed run gets seeds of its own, or it would begin with the same episodes again.
     seed = config.seed + (newest or 0) + APART * processes.index
-    amount, known = _share(config, processes.amount), checkpoint.metadata(directory) or {}
+    amount = environments_each(config, processes.amount)
+    known = checkpoint.metadata(directory) or {}
     played = known.get("episodes", 0) // (amount * processes.amount)
     environments = open_environments(config, given.envs, seed, amount, played)
     try:
@@ -198,21 +199,3 @@ def _newest(directory: pathlib.Path, processes: Processes) -> int | None:
             "need one --logdir on a disk that they share"
         )
     return found[0]
-
-
-def _share(config: Settings, processes: int) -> int:
-    """Returns how many environments each process steps.
-
-    Raises:
-        UserError: They, or the rows of a batch, cannot be divided.
-    """
-    divided = {"replay.batch": config.replay.batch}
-    if not config.run.data:
-        divided["env.amount"] = config.env.amount
-    for name, amount in divided.items():
-        if amount % processes:
-            raise UserError(
-                f"{name} is {amount}, which {processes} processes cannot divide; make it a "
-                f"multiple of {processes}"
-            )
-    return 1 if config.run.data else config.env.amount // processes

@@ -10,11 +10,16 @@ import sys
 
 import pytest
 
+from common.envs.config import EnvConfig
 from common.errors import STOPPED, UserError
 from common.launch import launch, on_slurm
 from common.launch.request import Request
 from common.logging import read_jsonl
+from common.replay.config import ReplayConfig
+from common.run.config import Settings
 from tests.launch.test_on_ray import FOREVER, pids, saved, wait_for
+
+TWO = Settings(env=EnvConfig(amount=2), replay=ReplayConfig(batch=6))
 
 
 def submit(logdir: pathlib.Path, *words: str, **given: str):
@@ -88,5 +93,14 @@ def test_what_is_asked_of_slurm():
 
 def test_without_slurm(tmp_path):
     with pytest.raises(UserError, match="run this where sbatch is, or choose a --launcher"):
-        launch("dreamer", [], {"launcher": "slurm"}, tmp_path / "run")
+        launch("dreamer", [], {"launcher": "slurm"}, TWO, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("launcher", ["ray", "slurm"])
+def test_what_processes_cannot_divide_is_refused_before_any_begins(launcher, tmp_path):
+    with pytest.raises(UserError, match="env.amount is 2, which 3 processes cannot divide"):
+        launch("dreamer", [], {"launcher": launcher, "nodes": "3"}, TWO, tmp_path / "run")
+    with pytest.raises(UserError, match="replay.batch is 6, which 4 processes cannot divide"):
+        launch("dreamer", [], {"launcher": launcher, "nodes": "4"}, TWO, tmp_path / "run")
     assert not (tmp_path / "run").exists()

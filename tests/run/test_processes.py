@@ -358,7 +358,9 @@ class TestMeeting:
         monkeypatch.setattr(processes, "PATIENCE", 0.5)
         with pytest.raises(UserError, match="nobody answers at 127.0.0.1:.*names the host of pro"):
             processes._call(Place("127.0.0.1", free_port(several.HERE), 2, 1), {})
-        assert capsys.readouterr().out.count("waiting for process 0 at 127.0.0.1") == 1
+        said = capsys.readouterr().out
+        assert said.count("waiting for process 0 at 127.0.0.1") == 1
+        assert "(Connection refused)" in said
 
     def test_a_port_that_is_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
