@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.config import read_mapping
+from common.envs.dmc import written_out
 from common.errors import UserError
 from common.logging.jsonl import read_jsonl
 from common.report.agents import differing_options
@@ -54,6 +55,7 @@ def read_run(logdir: pathlib.Path) -> RunCurve:
     """
     run_folder.agent_name(logdir)
     config = read_mapping(logdir / run_folder.CONFIG)
+    config["task"] = written_out(config["task"])
     metrics = list(read_jsonl(logdir / run_folder.METRICS))
     scores = list(read_jsonl(logdir / run_folder.SCORES))
     evaluations = [

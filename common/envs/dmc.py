@@ -216,6 +216,15 @@ def task_names() -> dict[str, tuple[str, str]]:
     return names | SHORT_NAMES
 
 
+def written_out(task: str) -> str:
+    """Returns a task's name, such as "dmc_cup_catch", without the short forms of its parts."""
+    suite, _, name = task.partition("_")
+    if suite != "dmc":
+        return task
+    name, at, body = name.partition("@")
+    return f"dmc_{'_'.join(SHORT_NAMES[name]) if name in SHORT_NAMES else name}{at}{body}"
+
+
 def find_task(name: str) -> tuple[str, str]:
     """Returns domain and task of a name without the number of a variant.
 

@@ -48,6 +48,13 @@ def test_reads_what_a_run_left(make_run):
     assert any(line.startswith("jax ") for line in run.versions)
 
 
+def test_short_names_are_the_same_task(make_run, tmp_path):
+    runs = [read_run(make_run(0, "dmc_cup_catch")), read_run(make_run(1, "dmc_ball_in_cup_catch"))]
+    write_record(tmp_path / "results", "cup", runs)
+    record = json.loads((tmp_path / "results" / "cup.json").read_text())
+    assert record["task"] == record["config"]["task"] == "dmc_ball_in_cup_catch"
+
+
 def test_writes_json_csv_and_plot(make_run, tmp_path):
     runs = [read_run(make_run(seed)) for seed in (0, 1)]
     paths = write_record(tmp_path / "results", "balance", runs)

@@ -9,6 +9,7 @@ import pytest
 
 import common
 from common.command import presets
+from common.envs.dmc import SHORT_NAMES, written_out
 from common.errors import UserError
 from common.run.program import Program
 from dreamer.program import load_program
@@ -158,6 +159,16 @@ def test_presets_lie_beside_the_package():
     expected |= {"atari100k", "dreamer_v1", "crafter", "size_xs", "size_s", "size_m", "size_l"}
     assert expected | {"size_xl"} <= set(presets.preset_names())
     assert all(presets.preset_descriptions().values())
+
+
+@pytest.mark.parametrize("agent", presets.known_agents())
+def test_short_names_of_tasks_take_what_is_for_the_names_written_out(agent):
+    for preset in presets.preset_names():
+        for short in (f"dmc_{name}{body}" for name in SHORT_NAMES for body in ("", "@3")):
+            found = presets.load_presets([preset], agent, short)
+            assert found == presets.load_presets([preset], agent, written_out(short)), preset
+    assert written_out("dmc_cup_catch@3") == "dmc_ball_in_cup_catch@3"
+    assert written_out("gym_cup_catch") == "gym_cup_catch"
 
 
 REPEATS = {"cartpole_swingup": 8, "reacher_easy": 4, "ball_in_cup_catch": 4, "walker_walk": 2}
