@@ -125,7 +125,9 @@ def _plot(path: pathlib.Path, record: dict[str, Any]) -> None:
     axes.set_xticks(record["lengths"], [str(length) for length in record["lengths"]])
     axes.set_xlabel("rows in a window")
     axes.set_ylabel("processor seconds of an update, median")
-    axes.set_title(f"One update of {record['rows']:,} rows on {record['cores']} core(s)", fontsize=9)
+    axes.set_title(
+        f"One update of {record['rows']:,} rows on {record['cores']} core(s)", fontsize=9
+    )
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     figure.savefig(path)
