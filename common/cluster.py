@@ -39,6 +39,9 @@ def connect(who: str, paths: Sequence[str]) -> Any:
     if not address:
         # Else a busy machine lets its processes wait: they would have niceness 15.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # Whoever ends a whole group of processes ends its control store with it: nobody starts
+        # that again, so we need not wait a minute for it.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     if not address and "ray" not in sys.modules:
         _keep_to_this_machine()
     ray = _import(who)
