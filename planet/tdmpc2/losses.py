@@ -239,8 +239,8 @@ class Losses:
         """Returns the loss of the policy at the states of a rollout, z[0..H].
 
         ``-<rho^t ((Q_i + Q_j)(z[t], a[t]) / 2 s + entropy A h[t])>`` with a[t] drawn, h the
-        estimated entropy before the tanh, one pair i, j for all, dropout as in the values' own
-        loss, and s the running scale after it has seen the values of time 0.
+        estimated entropy, before the tanh or of the action, one pair i, j for all, dropout as in
+        the values' own loss, and s the running scale after it has seen the values of time 0.
 
         Args:
             policy: The components that the gradient is asked of: "policy", and "task".

@@ -170,13 +170,11 @@ class _Parts:
         return self._apply("termination", params, z)[..., 0]
 
     def policy(self, params: Params, z: Array, noise: Array) -> Draw:
-        raw, limits = (
-            self._apply("policy", params, z),
-            (self._config.min_log_std, self._config.max_log_std),
-        )
+        config, raw = self._config, self._apply("policy", params, z)
+        limits, squashed = (config.min_log_std, config.max_log_std), config.squashed_entropy
         if self._tasks:  # Their actions are continuous.
-            return draw_action(raw, noise, *limits, self.mask(z))
-        return draw_parts(raw, noise, *limits, self._spec)
+            return draw_action(raw, noise, *limits, self.mask(z), squashed)
+        return draw_parts(raw, noise, *limits, self._spec, squashed)
 
     def q(self, params: Params, z: Array, action: Array, keep: Array | None = None) -> SymlogTwoHot:
         return self._values(params["q"], (_join(self._seen(params, z), action),), keep)

@@ -24,8 +24,8 @@ class Draw(NamedTuple):
         mean: The tanh of the mean, or the likeliest choice, ``[..., A]``.
         log_std: Logarithm of the standard deviation before the tanh, ``[..., A]``; 0 in choices.
         log_prob: Log-density of the action, ``[...]``.
-        scaled_entropy: Estimate of the entropy *before* the tanh times A, ``[...]``; of choices
-            it is exact.
+        scaled_entropy: Estimate of the entropy times A, ``[...]``, before the tanh or after it, as
+            ``draw_action`` is told; of choices it is exact.
     """
 
     action: Array
@@ -35,7 +35,14 @@ class Draw(NamedTuple):
     scaled_entropy: Array
 
 
-def draw_parts(raw: Array, noise: Array, low: float, high: float, actions: ActionSpec) -> Draw:
+def draw_parts(
+    raw: Array,
+    noise: Array,
+    low: float,
+    high: float,
+    actions: ActionSpec,
+    squashed_entropy: bool = False,
+) -> Draw:
     """Draws an action of several parts, each with its own distribution.
 
     Args:
@@ -45,6 +52,7 @@ def draw_parts(raw: Array, noise: Array, low: float, high: float, actions: Actio
         low: As of ``draw_action``.
         high: As of ``draw_action``.
         actions: The flat action vector.
+        squashed_entropy: As of ``draw_action``.
     """
     mean, raw_std = jnp.split(raw, 2, -1)
     draws, offset = [], 0
@@ -55,7 +63,10 @@ def draw_parts(raw: Array, noise: Array, low: float, high: float, actions: Actio
             draws.append(draw_choice(mean[..., window], noise[..., window]))
         else:
             own = jnp.concatenate([mean[..., window], raw_std[..., window]], -1)
-            draws.append(draw_action(own, noise[..., window], low, high))
+            continuous = draw_action(
+                own, noise[..., window], low, high, squashed_entropy=squashed_entropy
+            )
+            draws.append(continuous)
     if len(draws) == 1:
         return draws[0]
     action, mean, log_std, log_prob, entropy = zip(*draws, strict=True)
@@ -84,13 +95,21 @@ def draw_choice(logits: Array, noise: Array) -> Draw:
 
 
 def draw_action(
-    raw: Array, noise: Array, low: float, high: float, mask: Array | None = None
+    raw: Array,
+    noise: Array,
+    low: float,
+    high: float,
+    mask: Array | None = None,
+    squashed_entropy: bool = False,
 ) -> Draw:
     """Draws ``a = tanh(mean + noise * std)``.
 
     The public code scales the entropy ``-log p(a)`` by ``A g / (log p(a) + 1e-8)``, g the
     log-density before the tanh. What is left but for rounding, and is computed here, is
     ``-A g``: the bonus pushes every ``log_std`` up at one rate and does not touch the mean.
+    Nothing but the values holds the deviation back then, and where they say little it goes to
+    its bound, where actions are -1 or 1 and no gradient passes the tanh. ``-A log p(a)``, the
+    entropy of the action itself, is largest where actions are spread evenly.
 
     Args:
         raw: Outputs of the network ``[..., 2 A]``: mean before the tanh, and what
@@ -100,6 +119,8 @@ def draw_action(
         high: The largest one.
         mask: 1 for entries that the task uses ``[..., A]``; the others are 0, and add but a
             constant to the densities. A is then the number of those in use.
+        squashed_entropy: Whether ``scaled_entropy`` is of the action and not of what the tanh
+            squashes.
     """
     mean, raw_std = jnp.split(raw, 2, -1)
     log_std = bounded_log_std(raw_std, low, high)
@@ -109,7 +130,8 @@ def draw_action(
     before = mean + noise * jnp.exp(log_std)
     density = gaussian_log_prob(noise, log_std)
     log_prob = density - log_slope(before)
-    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, -size * density)
+    entropy = -size * (log_prob if squashed_entropy else density)
+    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, entropy)
 
 
 def bounded_log_std(raw: Array, low: float, high: float) -> Array:

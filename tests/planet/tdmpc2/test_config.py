@@ -88,16 +88,19 @@ def test_discount_is_that_of_the_shorter_limit(task, limit, steps):
 @pytest.mark.parametrize(
     ("task", "found"),
     [
-        ("dmc_walker_walk", (6, 0.5, 0.99)),
-        ("dmc_humanoid_run", (8, 0.5, 0.99)),
-        ("dmc_dog_run", (8, 0.5, 0.99)),
-        ("gym_Hopper-v5", (6, 0.7, 0.99)),
-        ("gym_Pendulum-v1", (6, 0.5, 0.975)),
+        ("dmc_walker_walk", (6, 0.5, 0.99, False)),
+        ("dmc_humanoid_run", (8, 0.5, 0.99, False)),
+        ("dmc_dog_run", (8, 0.5, 0.99, False)),
+        ("gym_Hopper-v5", (6, 0.7, 0.99, True)),
+        ("gym_LunarLander-v3", (6, 0.7, 0.99, True)),
+        ("gym_HalfCheetah-v5", (6, 0.7, 0.99, False)),
+        ("gym_Pendulum-v1", (6, 0.5, 0.975, False)),
     ],
 )
 def test_tasks_have_the_public_code_s_values(task, found):
     config = resolve(load_program(), ["tdmpc2"], {"task": task})
-    assert (config.planner.iterations, config.tdmpc2.rho, config.tdmpc2.discount) == found
+    learned = config.tdmpc2
+    assert (config.planner.iterations, learned.rho, learned.discount, learned.terminations) == found
 
 
 def test_every_number_of_the_file_is_looked_at():
