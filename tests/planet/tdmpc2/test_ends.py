@@ -50,6 +50,7 @@ def walks(sampling: str, episodes: int = 40) -> Replay:
         ("gym_Hopper-v5", "steps"),
         ("gym_CartPole-v1", "steps"),
         ("tests.envs.toys:Counter", "steps"),
+        ("atari_pong", "steps"),
         ("dmc_walker_walk", "episodes"),
     ],
 )
