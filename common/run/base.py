@@ -205,7 +205,7 @@ class BaseRun(ABC):
             sinks = default_sinks(self._logdir, self.length(self._config), clock=self.CLOCK)
             sinks += chosen_sinks(self._logdir, self._program.name, self._config, self.CLOCK)
         self._ending.agree()
-        run_folder.check_shared(self._logdir)
+        run_folder.check_shared(self._logdir, self._processes)
         if self._processes.first:
             lent = self._parts.loggers
             self._logger = open_logger(self._logdir, *sinks, lent=lent, clock=self.CLOCK)

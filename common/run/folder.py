@@ -23,6 +23,7 @@ from common import export
 from common.config import difference, read_mapping, to_yaml, update
 from common.errors import UserError, nearest
 from common.files import replacing
+from common.run.processes import Processes
 from common.run.versions import describe
 
 Config = TypeVar("Config")
@@ -183,19 +184,24 @@ def write(logdir: pathlib.Path, agent: str, config: Any) -> None:
             temporary.write_text(describe(), encoding="utf-8")
 
 
-def check_shared(logdir: pathlib.Path) -> None:
-    """Raises a UserError where a process does not see what the first one has written.
+def check_shared(logdir: pathlib.Path, processes: Processes) -> None:
+    """Has all processes look for what the first one has written.
 
     Folders over a network show what is new after a while, so it is looked for some time.
+
+    Raises:
+        UserError: One of them does not see it; in all, as none of them will mend it.
     """
     end = time.monotonic() + PATIENCE
-    while not (logdir / CONFIG).exists():
-        if time.monotonic() > end:
-            raise UserError(
-                f"{logdir} is not the folder that process 0 writes to: it has no {CONFIG} here; "
-                "all processes need one --logdir on a disk that they share"
-            )
+    while not (seen := (logdir / CONFIG).exists()) and time.monotonic() < end:
         time.sleep(0.1)
+    blind = [str(index) for index, sees in enumerate(processes.gather(seen)) if not sees]
+    if blind:
+        raise UserError(
+            f"{logdir} is not one folder for all: process(es) {', '.join(blind)} do not see the "
+            f"{CONFIG} that process 0 wrote; all processes need one --logdir on a disk that they "
+            "share"
+        )
 
 
 @contextlib.contextmanager

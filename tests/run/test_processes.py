@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -228,18 +229,24 @@ def test_folders_that_are_not_shared(tmp_path: pathlib.Path):
 
 def test_a_new_run_in_a_folder_that_is_not_shared(tmp_path: pathlib.Path, monkeypatch):
     monkeypatch.setattr(run_folder, "PATIENCE", 0.2)
-    with pytest.raises(UserError, match="is not the folder that process 0 writes to: it has no co"):
-        run_folder.check_shared(tmp_path)
+    (tmp_path / run_folder.CONFIG).touch()
+    with socket.create_server((several.HERE, 0)) as server:
+        ends = [socket.create_connection(server.getsockname()), server.accept()[0]]
+    peers = [{1 - i: processes._Peer(end, "process")} for i, end in enumerate(ends)]
+    both = [Processes(Place("", 0, 2, i), peer) for i, peer in enumerate(peers)]
+    folders = (tmp_path, tmp_path / "other")
+    with ThreadPoolExecutor(2) as threads:
+        checks = list(map(threads.submit, [run_folder.check_shared] * 2, folders, both))
+    for one in checks:  # None of them is told that another is gone.
+        with pytest.raises(UserError, match=r"process\(es\) 1 do not see the config.yaml"):
+            one.result()
+    for one in both:
+        one.close(together=False)
 
-    def write_late() -> None:
-        time.sleep(0.1)
-        (tmp_path / run_folder.CONFIG).touch()
 
-    monkeypatch.setattr(run_folder, "PATIENCE", 30.0)
-    thread = threading.Thread(target=write_late)
-    thread.start()
-    run_folder.check_shared(tmp_path)
-    thread.join()
+def test_a_folder_that_shows_late_what_is_new(tmp_path: pathlib.Path):
+    threading.Timer(0.2, (tmp_path / run_folder.CONFIG).touch).start()
+    run_folder.check_shared(tmp_path, Processes())
 
 
 class TestMeeting:
