@@ -92,7 +92,7 @@ def lost(who: str) -> Lost:
     """Returns what to raise where another process is gone."""
     return Lost(
         f"{who} of this training {GONE}; start all of them again, they go on from the newest "
-        "checkpoint"
+        "checkpoint, or from the beginning where there is none yet"
     )
 
 
