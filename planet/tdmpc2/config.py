@@ -52,9 +52,11 @@ class TDMPC2Config(Options):
         reward: Weight of the loss of rewards.
         value: Weight of the loss of values.
         termination: Weight of the loss of terminations.
-        entropy: Weight of the policy's entropy.
+        entropy: Weight of the policy's entropy, of actions that are numbers.
         squashed_entropy: Whether that entropy is of the actions. The public code has since December
             2024 that of the normal before the tanh, which grows without bound.
+        choice_entropy: Weight of the entropy of choices, which the public code does not know; so
+            much keeps the policy from settling on one before values say which.
         tau: How far the target values, and the scale of the policy's loss, move in an update.
         discount: Of the next value; 0 takes that of the length of episodes, of several tasks that
             are told apart (env.task_one_hot) for each.
@@ -89,6 +91,7 @@ class TDMPC2Config(Options):
     termination: NonNegative = 1.0
     entropy: NonNegative = 1e-4
     squashed_entropy: bool = False
+    choice_entropy: NonNegative = 1e-2
     tau: Annotated[float, Range(0, 1, above=True)] = 0.01
     discount: Share = 0.0
     min_std: str = "0"

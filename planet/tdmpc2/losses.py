@@ -238,9 +238,10 @@ class Losses:
     ) -> tuple[Array, PolicyLosses]:
         """Returns the loss of the policy at the states of a rollout, z[0..H].
 
-        ``-<rho^t ((Q_i + Q_j)(z[t], a[t]) / 2 s + entropy A h[t])>`` with a[t] drawn, h the
-        estimated entropy, before the tanh or of the action, one pair i, j for all, dropout as in
-        the values' own loss, and s the running scale after it has seen the values of time 0.
+        ``-<rho^t ((Q_i + Q_j)(z[t], a[t]) / 2 s + entropy A h[t] + choice_entropy c[t])>`` with
+        a[t] drawn, h the estimated entropy, before the tanh or of the action, c that of choices
+        (``Draw.choice_entropy``), one pair i, j for all, dropout as in the values' own loss, and s
+        the running scale after it has seen the values of time 0.
 
         Args:
             policy: The components that the gradient is asked of: "policy", and "task".
@@ -255,7 +256,8 @@ class Losses:
         pair, keep = noise.policy_pair, noise.policy_keep
         value = self.networks.q_two(params, states, draw.action, pair, keep).mean(0)
         scale = update_scale(scale, jax.lax.stop_gradient(value[0]), self.config.tau)
-        gain = value / scale + self.config.entropy * draw.scaled_entropy
+        bonus = self.config.entropy * draw.scaled_entropy
+        gain = value / scale + bonus + self.config.choice_entropy * draw.choice_entropy
         weight = jnp.concatenate([jnp.ones_like(weight[:1]), weight])
         return -self._decayed(gain, weight), PolicyLosses(draw, value, scale)
 

@@ -25,7 +25,8 @@ class Draw(NamedTuple):
         log_std: Logarithm of the standard deviation before the tanh, ``[..., A]``; 0 in choices.
         log_prob: Log-density of the action, ``[...]``.
         scaled_entropy: Estimate of the entropy times A, ``[...]``, before the tanh or after it, as
-            ``draw_action`` is told; of choices it is exact.
+            ``draw_action`` is told; 0 of choices.
+        choice_entropy: Of choices, each times its number of choices, ``[...]``; exact.
     """
 
     action: Array
@@ -33,6 +34,7 @@ class Draw(NamedTuple):
     log_std: Array
     log_prob: Array
     scaled_entropy: Array
+    choice_entropy: Array
 
 
 def draw_parts(
@@ -69,9 +71,9 @@ def draw_parts(
             draws.append(continuous)
     if len(draws) == 1:
         return draws[0]
-    action, mean, log_std, log_prob, entropy = zip(*draws, strict=True)
+    action, mean, log_std, *scalars = zip(*draws, strict=True)
     join = lambda parts: jnp.concatenate(parts, -1)  # noqa: E731
-    return Draw(join(action), join(mean), join(log_std), sum(log_prob), sum(entropy))
+    return Draw(join(action), join(mean), join(log_std), *map(sum, scalars))
 
 
 def draw_choice(logits: Array, noise: Array) -> Draw:
@@ -90,8 +92,8 @@ def draw_choice(logits: Array, noise: Array) -> Draw:
     action = jax.lax.stop_gradient(drawn - probs) + probs
     likeliest = jax.nn.one_hot(logits.argmax(-1), size)
     entropy = -(probs * log_probs).sum(-1)
-    log_prob = (drawn * log_probs).sum(-1)
-    return Draw(action, likeliest, jnp.zeros_like(logits), log_prob, size * entropy)
+    log_prob, none = (drawn * log_probs).sum(-1), jnp.zeros(entropy.shape)
+    return Draw(action, likeliest, jnp.zeros_like(logits), log_prob, none, size * entropy)
 
 
 def draw_action(
@@ -131,7 +133,8 @@ def draw_action(
     density = gaussian_log_prob(noise, log_std)
     log_prob = density - log_slope(before)
     entropy = -size * (log_prob if squashed_entropy else density)
-    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, entropy)
+    none = jnp.zeros(density.shape)
+    return Draw(jnp.tanh(before), jnp.tanh(mean), log_std, log_prob, entropy, none)
 
 
 def bounded_log_std(raw: Array, low: float, high: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -16,7 +17,7 @@ from common.errors import UserError
 from planet.tdmpc2.config import TDMPC2Config
 from planet.tdmpc2.losses import Losses, make_window, termination_metrics, update_scale
 from planet.tdmpc2.networks import Networks
-from planet.tdmpc2.policy import draw_action
+from planet.tdmpc2.policy import draw_action, draw_choice
 from tests.golden_tdmpc2_agent import no_noise
 from tests.reference import tdmpc2 as reference
 
@@ -160,6 +161,25 @@ def test_gradients_stop_at_targets_and_states():
 
     moved = {name for name, gradient in jax.grad(model)(weights).items() if gradient.any()}
     assert moved == weights.keys() - {"policy"}
+
+
+def test_choices_have_a_weight_of_their_own():
+    weights, _, rows, noise = example(2, 4, 0, False)
+    networks = matrices()._replace(
+        policy=lambda params, z, noise: draw_choice(z @ params["policy"][:, :ACTIONS], noise)
+    )
+    states = jnp.asarray(rows["obs"][:, :, :1]).swapaxes(0, 1) * jnp.ones(LATENT)
+
+    def loss(**options):
+        losses = Losses(networks, dataclasses.replace(CONFIG, **options), DISCOUNT)
+        own = {"policy": weights["policy"]}
+        return losses.policy(own, weights, 1.0, states, jnp.ones((2, 4)), noise)
+
+    without, found = loss(choice_entropy=0.0)
+    want = np.mean([CONFIG.rho**t * found.draw.choice_entropy[t] for t in range(3)])
+    assert want > 0.1
+    assert loss(choice_entropy=0.5)[0] == pytest.approx(float(without - 0.5 * want), rel=1e-4)
+    assert loss(choice_entropy=0.0, entropy=9.0)[0] == without
 
 
 def test_windows_of_another_length_are_named():

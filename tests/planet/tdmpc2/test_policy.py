@@ -22,7 +22,8 @@ def test_choices_are_drawn_by_their_probabilities():
     np.testing.assert_array_equal(draw.mean, np.tile([0, 0, 1], (20_000, 1)))
     np.testing.assert_allclose(draw.log_prob, np.log(draw.action @ probs), rtol=1e-4)
     want = -3 * (probs * np.log(probs)).sum()
-    np.testing.assert_allclose(draw.scaled_entropy, want, rtol=1e-5)
+    np.testing.assert_allclose(draw.choice_entropy, want, rtol=1e-5)
+    assert not draw.scaled_entropy.any()
 
 
 def test_gradients_go_through_a_choice_as_through_its_probabilities():
@@ -86,5 +87,5 @@ def test_parts_keep_to_their_own_entries(squashed):
     np.testing.assert_allclose(got.action, np.concatenate([start.action, ends.action], -1))
     np.testing.assert_allclose(got.mean, np.concatenate([start.mean, ends.mean], -1))
     np.testing.assert_allclose(got.log_prob, start.log_prob + ends.log_prob, rtol=1e-6)
-    entropy = start.scaled_entropy + ends.scaled_entropy
-    np.testing.assert_allclose(got.scaled_entropy, entropy, rtol=1e-6)
+    np.testing.assert_allclose(got.scaled_entropy, start.scaled_entropy, rtol=1e-6)
+    np.testing.assert_allclose(got.choice_entropy, ends.choice_entropy, rtol=1e-6)
