@@ -57,7 +57,7 @@ def test_the_entropy_is_of_the_action_where_asked_for(used):
 
 
 def deviation_of_most_entropy(squashed):
-    """The standard deviation after 2,000 steps up the estimated entropy alone, and how it began."""
+    """The standard deviation after 2,000 steps up the estimated entropy alone."""
     noise = jax.random.normal(jax.random.key(0), (4096, 1))
 
     def entropy(raw):
