@@ -44,9 +44,9 @@ def test_weights_of_every_size(size):
     vector = {"x": ObservationSpec((OBSERVATION,), "vector")}
     names = ["tdmpc2"] if size == "5m" else ["tdmpc2", f"tdmpc2_{size}"]
     config = update(Config(), load_presets(names, "planet")).tdmpc2
-    got = amounts(dataclasses.replace(config, terminations=True), vector)
+    got = amounts(config, vector)
     ends = got.pop("termination")
-    assert amounts(config, vector) == got
+    assert amounts(dataclasses.replace(config, terminations=False), vector) == got
     ordered = [got[name] for name in ("encoder", "dynamics", "reward", "policy", "q")]
     *parts, total, termination = TABLE[size]
     assert ordered == parts and sum(ordered) == total
@@ -94,7 +94,10 @@ def test_discount_is_that_of_the_shorter_limit(task, limit, steps):
         ("gym_Hopper-v5", (6, 0.7, 0.99, True)),
         ("gym_LunarLander-v3", (6, 0.7, 0.99, True)),
         ("gym_HalfCheetah-v5", (6, 0.7, 0.99, False)),
-        ("gym_Pendulum-v1", (6, 0.5, 0.975, False)),
+        ("rwrl_walker_walk", (6, 0.5, 0.995, False)),
+        ("metaworld_reach-v3", (6, 0.5, 0.0, False)),
+        ("gym_Pendulum-v1", (6, 0.5, 0.975, True)),
+        ("my.module:make", (6, 0.5, 0, True)),
     ],
 )
 def test_tasks_have_the_public_code_s_values(task, found):
