@@ -28,11 +28,19 @@ def two_hot_bins(size: int) -> np.ndarray:
 
 
 class _Binned:
-    """What choices among bins have in common, on top of ``logits``, ``weights`` and ``mean``."""
+    """What choices among bins have in common, on top of ``logits``, ``neighbours`` and ``mean``."""
+
+    def weights(self, x: Array) -> Array:
+        """Returns the mixture ``[..., bins]`` that stands for numbers ``[...]``."""
+        lower, share = self.neighbours(jax.lax.stop_gradient(x))
+        return _two_hot(lower, share, self.logits.shape[-1])
 
     def log_prob(self, x: Array) -> Array:
         """Returns the negative cross-entropy ``[...]`` to the mixture that stands for ``x``."""
-        return (self.weights(x) * jax.nn.log_softmax(self.logits)).sum(-1)
+        lower, share = self.neighbours(jax.lax.stop_gradient(x))
+        shape = jnp.broadcast_shapes(self.logits.shape[:-1], lower.shape)
+        logits = jnp.broadcast_to(self.logits, (*shape, self.logits.shape[-1]))
+        return _log_prob(logits, jnp.broadcast_to(lower, shape), jnp.broadcast_to(share, shape))
 
     def mode(self) -> Array:
         """Returns the mean: what is asked for is a number, not a bin."""
@@ -58,22 +66,17 @@ class TwoHot(_Binned):
         """Places of the bins."""
         return two_hot_bins(self.logits.shape[-1])
 
-    def weights(self, x: Array) -> Array:
-        """Returns the mixture ``[..., bins]`` that stands for numbers ``[...]``.
+    def neighbours(self, x: Array) -> tuple[Array, Array]:
+        """Returns the bin below numbers ``[...]``, and the weight of the one above it.
 
         The weight of a bin is one minus the distance to it by the distance of the two; beyond
         the outermost bins all of it is theirs.
         """
         bins = jnp.asarray(self.bins)
-        x = jax.lax.stop_gradient(x)
-        lower = (bins <= x[..., None]).sum(-1) - 1
-        upper = jnp.minimum(lower + 1, bins.size - 1)
-        lower = jnp.maximum(lower, 0)
-        gap = bins[upper] - bins[lower]
-        share = jnp.where(gap > 0, (x - bins[lower]) / jnp.where(gap > 0, gap, 1), 0)[..., None]
-        place = jnp.arange(bins.size)
-        at = lambda index: (place == index[..., None]).astype(jnp.float32)  # noqa: E731
-        return (1 - share) * at(lower) + share * at(upper)
+        above = jnp.searchsorted(bins, x, side="right", method="scan_unrolled")
+        lower = jnp.clip(above - 1, 0, bins.size - 2)
+        share = (x - bins[lower]) / (bins[lower + 1] - bins[lower])
+        return lower, jnp.clip(share, 0, 1)
 
     def mean(self) -> Array:
         """Returns the mean ``[...]``, exactly zero where the probabilities are symmetric.
@@ -106,14 +109,47 @@ class SymlogTwoHot(_Binned):
     low: float = dataclasses.field(default=-10.0, metadata={"static": True})
     high: float = dataclasses.field(default=10.0, metadata={"static": True})
 
-    def weights(self, x: Array) -> Array:
-        """Returns the mixture ``[..., bins]`` that stands for numbers ``[...]``."""
+    def neighbours(self, x: Array) -> tuple[Array, Array]:
+        """Returns the bin below numbers ``[...]``, and the weight of the one above it."""
         last = self.logits.shape[-1] - 1
-        y = jnp.clip(symlog(jax.lax.stop_gradient(x)), self.low, self.high)
-        place = (y - self.low) * (last / (self.high - self.low))
-        return jnp.maximum(0, 1 - jnp.abs(place[..., None] - jnp.arange(last + 1)))
+        place = (jnp.clip(symlog(x), self.low, self.high) - self.low) * last
+        place = place / (self.high - self.low)
+        lower = jnp.clip(place.astype(jnp.int32), 0, last - 1)
+        return lower, place - lower
 
     def mean(self) -> Array:
         """Returns the number ``[...]`` whose symlog is the mean of the bins."""
         bins = jnp.linspace(self.low, self.high, self.logits.shape[-1])
         return symexp((jax.nn.softmax(self.logits) * bins).sum(-1))
+
+
+def _two_hot(lower: Array, share: Array, size: int) -> Array:
+    """Returns ``1 - share`` at ``lower``, ``share`` at the next bin, else 0, ``[..., size]``."""
+    place, share = jnp.arange(size) - lower[..., None], share[..., None]
+    return jnp.where(place == 0, 1 - share, jnp.where(place == 1, share, 0))
+
+
+@jax.custom_vjp
+def _log_prob(logits: Array, lower: Array, share: Array) -> Array:
+    """Returns ``sum_i w_i log softmax(logits)_i`` for the ``w`` of ``_two_hot``, all ``[...]``.
+
+    Only two bins are looked up, and the gradient is ``w - softmax(logits)``, so that nothing of
+    the size of the logits is made of the target on the way.
+    """
+    return _log_prob_forward(logits, lower, share)[0]
+
+
+def _log_prob_forward(logits: Array, lower: Array, share: Array) -> tuple[Array, tuple[Array, ...]]:
+    total = jax.nn.logsumexp(logits, -1)
+    at = lambda index: jnp.take_along_axis(logits, index[..., None], -1)[..., 0]  # noqa: E731
+    log_prob = (1 - share) * at(lower) + share * at(lower + 1) - total
+    return log_prob, (logits, total, lower, share)
+
+
+def _log_prob_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, None, None]:
+    logits, total, lower, share = kept
+    target = _two_hot(lower, share, logits.shape[-1])
+    return gradient[..., None] * (target - jnp.exp(logits - total[..., None])), None, None
+
+
+_log_prob.defvjp(_log_prob_forward, _log_prob_backward)

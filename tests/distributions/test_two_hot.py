@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.distributions import TwoHot, mix_uniform, two_hot_bins
+from common.distributions import SymlogTwoHot, TwoHot, mix_uniform, two_hot_bins
 from tests.reference import distributions as reference
 
 NUMBERS = st.builds(
@@ -57,6 +57,30 @@ def test_what_is_learned_is_predicted():
 def test_known_weights(number, places, weights):
     got = TwoHot(jnp.zeros((1, 255))).weights(jnp.float32([number]))[0]
     np.testing.assert_allclose(got[jnp.array(places)], weights, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [TwoHot, SymlogTwoHot])
+@pytest.mark.parametrize("shapes", [((3, 4, 26), (4,)), ((4, 26), (3, 4)), ((26,), ())])
+def test_log_probabilities_are_cross_entropies(kind, shapes):
+    """Of whole mixtures, gradients as well, where logits and numbers are of different shapes."""
+    rng = np.random.default_rng(0)
+    logits, x = (
+        scale * rng.normal(size=shape) for scale, shape in zip((3, 300), shapes, strict=True)
+    )
+    logits, x = jnp.float32(logits), jnp.float32(x)
+    cotangent = rng.normal(size=np.broadcast_shapes(shapes[0][:-1], shapes[1])).astype(np.float32)
+
+    def dense(logits):
+        return (kind(logits).weights(x) * jax.nn.log_softmax(logits)).sum(-1)
+
+    got, want = kind(logits).log_prob(x), dense(logits)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    gradients = [
+        jax.grad(lambda logits, of=of: (cotangent * of(logits)).sum())(logits)
+        for of in (lambda logits: kind(logits).log_prob(x), dense)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)
+    assert not jax.grad(lambda x: kind(logits).log_prob(x).sum())(x).any()
 
 
 @pytest.mark.parametrize("size", [255, 26, 3])
