@@ -170,10 +170,13 @@ class ActingPlannerConfig(PlannerConfig):
     """A planner that acts for the actor, with the run's own critic and actor.
 
     Attributes:
-        acts: Whether it collects and is evaluated, instead of the actor.
+        acts: Whether it collects, instead of the actor.
+        evaluated: Whether it is then evaluated too, and acts once it is loaded. Where it is not
+            the actor is, which learned from what the planner met and searches for nothing.
     """
 
     acts: bool = False
+    evaluated: bool = True
 
 
 ACTING_PLANNER = ActingPlannerConfig(
@@ -243,6 +246,10 @@ class Config(Settings):
             refuse(self, f"{fault} imagines none; leave one of them out")
         self._check_exploration()
         self._check_distillation()
+        if self.planner.acts and self.constraint.counts:
+            fault = f"{AT}planner.acts plans for rewards alone, and {AT}constraint.method"
+            wanted = f"set {AT}planner.acts false, or {AT}constraint.method none"
+            refuse(self, f"{fault} {self.constraint.method} minds costs; {wanted}")
 
     def _check_distillation(self) -> None:
         if self.distill.kind == "none":

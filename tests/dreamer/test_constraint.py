@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from common.agent import NORMALISERS
+from common.checks import OptionError
 from common.errors import UserError
 from common.learning.constraint import MULTIPLIER, ConstraintConfig
 from common.report.page import GROUPS
+from dreamer.config import ActingPlannerConfig
 from tests.dreamer.test_agent import CONFIG, V1, build, fresh_state
 from tests.dreamer.test_joint import V3
 from tests.dreamer.updates import check_update, close
@@ -106,6 +108,11 @@ def test_a_model_without_the_head_is_one_line():
     config = dataclasses.replace(constrained(CONFIG), world_model=CONFIG.world_model)
     with pytest.raises(UserError, match="set world_model.predict_cost true"):
         build(config, choice(3))
+
+
+def test_a_planner_that_acts_would_not_mind_costs():
+    with pytest.raises(OptionError, match="planner.acts plans for rewards .*lagrangian minds"):
+        dataclasses.replace(constrained(CONFIG), planner=ActingPlannerConfig(acts=True))
 
 
 def test_replayed_rows_earn_what_imagined_ones_do():

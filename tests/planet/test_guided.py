@@ -117,6 +117,31 @@ def test_the_policy_is_the_actors(tmp_path):
     assert drawn.shape == (4000, 2) and drawn.std() > 0.05
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_who_is_evaluated_where_a_planner_collects(evaluated):
+    """The planner, or the actor with the memory that the planner would have."""
+    small = ActingPlannerConfig(
+        acts=True, method="mppi", horizon=2, iterations=1, candidates=6, value=True,
+        policy_candidates=2, evaluated=evaluated,
+    )  # fmt: skip
+    alone = make_agent(V3, VECTOR, ACTIONS)
+    both = make_agent(dataclasses.replace(V3, planner=small), VECTOR, ACTIONS)
+    planner = make_agent(
+        dataclasses.replace(V3, planner=dataclasses.replace(small, evaluated=True)), VECTOR, ACTIONS
+    )
+    params = random_params(lambda key: alone.params(alone.init(key)))
+    first, rows = alone if not evaluated else planner, {"x": jnp.ones((2, 5))}
+    carries = [agent.initial_carry(2) for agent in (both, first, planner)]
+    for step in range(3):
+        key, seen = jax.random.key(step), rows | {"is_first": jnp.array([step == 0, step == 2])}
+        got, carries[0] = jax.jit(both.act, static_argnums=4)(params, key, carries[0], seen, "eval")
+        want, carries[1] = first.act(params, key, carries[1], seen, "eval")
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    key = jax.random.key(4)
+    got, _ = both.act(params, key, carries[2], seen, "train")
+    np.testing.assert_allclose(got, planner.act(params, key, carries[2], seen, "train")[0])
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """A V3 whose planner collects, with latent states kept in the replay."""
@@ -132,12 +157,12 @@ def test_a_dreamer_learns_and_the_planner_collects(learned, capsys):
     loaded = dreamer.load(str(learned))
     assert loaded.config.planner.acts and loaded.config.replay.latents
     assert type(loaded.act_function.agent.initial_carry(1)).__name__ == "Carry"
-    for flag in ("true", "false"):
-        words = ["eval", "--logdir", str(learned), "--episodes", "1", "--planner.acts", flag]
+    for flag in ("acts true", "acts false", "evaluated false"):
+        words = ["eval", "--logdir", str(learned), "--episodes", "1", *f"--planner.{flag}".split()]
         assert dreamer_main(words) == 0
     words = ["eval", "--logdir", str(learned), "--episodes", "1", *SMALL]
     assert planet_main([*words, "--planner.method", "mppi", "--planner.value", "true"]) == 0
-    assert capsys.readouterr().out.count("returns:") == 3
+    assert capsys.readouterr().out.count("returns:") == 4
 
 
 @pytest.mark.slow
