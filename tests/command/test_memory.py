@@ -121,6 +121,7 @@ print(os.environ["GLIBC_TUNABLES"], *sys.argv[1:])
 SCRATCH = """
 import resource, statistics
 import jax, jax.numpy as jnp
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 @jax.jit
 def step(x):
     rows = jnp.arange(4096)
@@ -136,7 +137,7 @@ print(statistics.median(faults))
 
 
 def test_scratch_memory_is_not_cleared_again_at_every_call():
-    """Whichever thread computes: where those of the second arena do all the time, it is."""
+    """By the main thread; what others allocate lies in the second arena, which gives it back."""
 
     def faults(tunables):
         environment = {**os.environ, "GLIBC_TUNABLES": tunables, "JAX_PLATFORMS": "cpu"}
@@ -144,5 +145,4 @@ def test_scratch_memory_is_not_cleared_again_at_every_call():
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert faults("") > 10_000
-    assert any(faults(KEPT) < 500 for _ in range(5))
+    assert faults(KEPT) < 500 < 10_000 < faults("")

@@ -130,13 +130,16 @@ def test_who_is_evaluated_where_a_planner_collects(evaluated):
         dataclasses.replace(V3, planner=dataclasses.replace(small, evaluated=True)), VECTOR, ACTIONS
     )
     params = random_params(lambda key: alone.params(alone.init(key)))
-    first, rows = alone if not evaluated else planner, {"x": jnp.ones((2, 5))}
+    first, other = (planner, alone) if evaluated else (alone, planner)
+    rows = {"x": jnp.ones((2, 5))}
     carries = [agent.initial_carry(2) for agent in (both, first, planner)]
     for step in range(3):
         key, seen = jax.random.key(step), rows | {"is_first": jnp.array([step == 0, step == 2])}
         got, carries[0] = jax.jit(both.act, static_argnums=4)(params, key, carries[0], seen, "eval")
         want, carries[1] = first.act(params, key, carries[1], seen, "eval")
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+        differs, _ = other.act(params, key, other.initial_carry(2), seen, "eval")
+        assert not np.allclose(got, differs, atol=1e-3)
     key = jax.random.key(4)
     got, _ = both.act(params, key, carries[2], seen, "train")
     np.testing.assert_allclose(got, planner.act(params, key, carries[2], seen, "train")[0])
